@@ -1,0 +1,125 @@
+package object
+
+import "time"
+
+// PlanFormat is the version of the saved plan and of the plan's JSON.
+const PlanFormat = "1.0"
+
+// Plan is what would change and what would happen, sealed by the masters so
+// that exactly this can be applied. It holds no secret bytes: sensitive values
+// appear by keyed digest.
+type Plan struct {
+	Format    string            `json:"format_version"`
+	Version   string            `json:"berth_version"`
+	Cluster   string            `json:"cluster"` // id of the cluster that sealed it
+	Stack     string            `json:"stack"`
+	Cause     string            `json:"cause"` // apply, destroy, rollback, undo
+	Target    int               `json:"target,omitempty"`
+	Base      int               `json:"base"`  // the stack's revision when planned
+	Index     uint64            `json:"index"` // state index that it was planned at
+	Time      time.Time         `json:"timestamp"`
+	Source    Source            `json:"source,omitzero"`
+	Changes   []PlannedChange   `json:"resource_changes"`
+	Expect    []Expectation     `json:"expect,omitempty"` // version vector of what is touched and referred to
+	Outputs   map[string]Output `json:"outputs,omitempty"`
+	Waves     int               `json:"waves"`
+	OnFailure string            `json:"on_failure,omitempty"`
+	Forecast  Forecast          `json:"forecast"`
+	Warnings  Diagnostics       `json:"warnings,omitempty"`
+	Seal      string            `json:"seal,omitempty"` // by the masters, over everything else
+}
+
+// Actions of a planned change, as Terraform writes them.
+const (
+	ActionNoOp   = "no-op"
+	ActionCreate = "create"
+	ActionUpdate = "update"
+	ActionDelete = "delete"
+	ActionRead   = "read"
+)
+
+// PlannedChange is one object's change.
+type PlannedChange struct {
+	Ref     Ref         `json:"ref"`
+	Address string      `json:"address"` // deployment.web, service.api["eu"]
+	Actions []string    `json:"actions"` // Terraform's: ["create"], ["delete","create"] for a replacement
+	Reason  string      `json:"action_reason,omitempty"`
+	Wave    int         `json:"wave"`
+	Before  Any         `json:"before,omitzero"`
+	After   Any         `json:"after,omitzero"`
+	Fields  []FieldDiff `json:"fields,omitempty"`
+	Hidden  int         `json:"hidden,omitempty"` // unchanged attributes not in Fields
+}
+
+// FieldDiff is one field that changes.
+type FieldDiff struct {
+	Path      string `json:"path"` // pod.container["web"].image
+	Op        Op     `json:"op"`
+	Before    any    `json:"before,omitempty"` // JSON values; absent where Sensitive
+	After     any    `json:"after,omitempty"`
+	Sensitive bool   `json:"sensitive,omitempty"`
+	Replaces  bool   `json:"replaces,omitempty"` // forces replacement
+	Why       string `json:"why,omitempty"`      // rolls 4 pods, scales in place
+}
+
+// Forecast is what will happen, rehearsed by the masters' own controllers and
+// scheduler on a fork of their state, in virtual time.
+type Forecast struct {
+	Index      uint64         `json:"index"`
+	Outcome    string         `json:"outcome"` // healthy, failed, unfinished
+	Reason     string         `json:"reason,omitempty"`
+	Duration   Duration       `json:"duration"`
+	Steps      []ForecastStep `json:"timeline,omitempty"`
+	Placements []Placement    `json:"placement,omitempty"`
+	Unplaced   []Unplaced     `json:"unplaced,omitempty"`
+	Lowest     []Availability `json:"availability,omitempty"`
+	Start      int            `json:"pods_started"`
+	Stop       int            `json:"pods_stopped"`
+	Unchanged  int            `json:"pods_unchanged"`
+	Nodes      []NodePeak     `json:"nodes,omitempty"`
+	PeakCPU    int            `json:"peak_cpu_percent"`    // of the whole cluster's
+	PeakMemory int            `json:"peak_memory_percent"` // of the whole cluster's
+}
+
+// ForecastStep is one pod that starts or stops, or one object that is written.
+type ForecastStep struct {
+	At       Duration `json:"at"` // since the apply
+	Wave     int      `json:"wave"`
+	Op       string   `json:"op"` // start, stop, change
+	Ref      Ref      `json:"ref"`
+	Node     string   `json:"node,omitempty"`
+	Workload Ref      `json:"workload,omitzero"`
+	Ready    int      `json:"ready"` // of the workload, at this moment
+	Want     int      `json:"want"`
+	Lowest   bool     `json:"lowest,omitempty"` // readiness is nowhere lower than here
+	Note     string   `json:"note,omitempty"`
+}
+
+// Placement says where a pod goes.
+type Placement struct {
+	Pod      Ref    `json:"pod"`
+	Node     string `json:"node"`
+	Workload Ref    `json:"workload,omitzero"`
+}
+
+// Unplaced is a pod that fits nowhere, with the whole reason.
+type Unplaced struct {
+	Pod    Ref    `json:"pod"`
+	Reason string `json:"reason"`
+}
+
+// Availability is the lowest readiness that a workload reaches.
+type Availability struct {
+	Workload Ref      `json:"workload"`
+	Ready    int      `json:"ready"`
+	Want     int      `json:"want"`
+	At       Duration `json:"at"`
+}
+
+// NodePeak is the most that is asked of a node at any moment.
+type NodePeak struct {
+	Node   string `json:"node"`
+	CPU    int    `json:"cpu_percent"`
+	Memory int    `json:"memory_percent"`
+	Pods   int    `json:"pods"`
+}

@@ -1,0 +1,96 @@
+package object
+
+import "time"
+
+// ReplicaSetSpec keeps a number of equal pods.
+type ReplicaSetSpec struct {
+	Replicas int         `json:"replicas" hcl:"replicas" default:"1" effect:"scales" doc:"How many pods."`
+	Pod      PodTemplate `json:"pod" hcl:"pod,block,required" effect:"new_pods" doc:"What each pod runs. A change applies to pods made later."`
+}
+
+// ReplicaSetStatus counts the set's pods.
+type ReplicaSetStatus struct {
+	Observed uint64 `json:"observed,omitempty"` // Meta.Version that these counts speak of
+	Total    int    `json:"total,omitempty"`    // pods that are not stopping
+	Ready    int    `json:"ready,omitempty"`
+	Unplaced int    `json:"unplaced,omitempty"`
+	// Failures counts pods seen failing since FailuresSince, so that a rollout
+	// can tell a bad version from a bad node; LastFailure is for people.
+	Failing     int    `json:"failing,omitempty"`
+	LastFailure string `json:"last_failure,omitempty"`
+}
+
+// ReplicaSet keeps Spec.Replicas pods of one template.
+type ReplicaSet struct {
+	Meta   `json:"meta"`
+	Spec   ReplicaSetSpec   `json:"spec"`
+	Status ReplicaSetStatus `json:"status,omitzero"`
+}
+
+func (o *ReplicaSet) SpecPtr() any   { return &o.Spec }
+func (o *ReplicaSet) StatusPtr() any { return &o.Status }
+func (o *ReplicaSet) Clone() Object  { c := *o; return &c }
+
+// DeploymentSpec is a versioned set of pods and the way from one version to the next.
+type DeploymentSpec struct {
+	Replicas int         `json:"replicas" hcl:"replicas" default:"1" effect:"scales" doc:"How many pods."`
+	Update   Update      `json:"update,omitzero" hcl:"update,block" doc:"How to get from one version to the next."`
+	History  int         `json:"history" hcl:"history" default:"10" doc:"Old versions kept for undo."`
+	Pod      PodTemplate `json:"pod" hcl:"pod,block,required" doc:"What each pod runs. A change is a new version: the pods roll."`
+
+	// What people do by hand to a running rollout is not configuration; a plan
+	// leaves it as it is.
+	Paused    bool      `json:"paused,omitempty" hcl:"-"`
+	Restarted time.Time `json:"restarted,omitzero" hcl:"-" effect:"rolls"`
+}
+
+// Update is the way from one version of a deployment to the next.
+type Update struct {
+	Strategy         string   `json:"strategy" hcl:"strategy" default:"rolling" enum:"rolling,recreate" doc:"rolling: step by step; recreate: stop all, then start all."`
+	Surge            Amount   `json:"surge" hcl:"surge" default:"25%" doc:"Pods that may run beyond replicas; a share is rounded up."`
+	Unavailable      Amount   `json:"unavailable" hcl:"unavailable" default:"0" doc:"Pods that may be missing from replicas; a share is rounded down."`
+	MinReadyTime     Duration `json:"min_ready_time,omitempty" hcl:"min_ready_time" doc:"A new pod counts after it has been ready this long."`
+	ProgressDeadline Duration `json:"progress_deadline" hcl:"progress_deadline" default:"2m" doc:"A rollout that makes no progress for this long has failed."`
+	OnFailure        string   `json:"on_failure" hcl:"on_failure" default:"revert" enum:"revert,pause" doc:"Put the whole revision back, or stop and wait for a person."`
+}
+
+// RolloutPhase is where a deployment is.
+type RolloutPhase string
+
+// The phases of a rollout.
+const (
+	RolloutStable      RolloutPhase = "stable"      // all pods are of the wanted version and ready
+	RolloutProgressing RolloutPhase = "progressing" // on its way
+	RolloutPaused      RolloutPhase = "paused"      // by hand, or by on_failure = "pause"
+	RolloutFailed      RolloutPhase = "failed"      // Reason says why; the revision controller decides what follows
+)
+
+// DeploymentStatus is the progress of a rollout, kept here and nowhere else, so
+// that a new leader goes on in the middle of a step.
+type DeploymentStatus struct {
+	Phase     RolloutPhase `json:"phase,omitempty"`
+	Observed  uint64       `json:"observed,omitempty"`  // Meta.Version that this speaks of
+	Set       string       `json:"set,omitempty"`       // replica set of the wanted version
+	Previous  string       `json:"previous,omitempty"`  // of the last stable version before it
+	Step      int          `json:"step,omitempty"`      // steps taken in this rollout
+	Since     time.Time    `json:"since,omitzero"`      // of the rollout
+	Progress  time.Time    `json:"progress,omitzero"`   // when it last came nearer to its end
+	Updated   int          `json:"updated,omitempty"`   // pods of the wanted version
+	Ready     int          `json:"ready,omitempty"`     // ready pods of any version
+	Available int          `json:"available,omitempty"` // pods of any version ready for min_ready_time
+	Lowest    int          `json:"lowest,omitempty"`    // lowest Available seen in this rollout
+	Reason    string       `json:"reason,omitempty"`    // a Reason… constant, or "progress_deadline"
+	Message   string       `json:"message,omitempty"`
+	LastLog   []string     `json:"last_log,omitempty"` // of the container that failed the rollout
+}
+
+// Deployment is a versioned set of pods.
+type Deployment struct {
+	Meta   `json:"meta"`
+	Spec   DeploymentSpec   `json:"spec"`
+	Status DeploymentStatus `json:"status,omitzero"`
+}
+
+func (o *Deployment) SpecPtr() any   { return &o.Spec }
+func (o *Deployment) StatusPtr() any { return &o.Status }
+func (o *Deployment) Clone() Object  { c := *o; return &c }

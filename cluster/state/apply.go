@@ -1,0 +1,160 @@
+package state
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// Event is one object that an Apply changed. Before is nil for a create, After
+// is nil for a delete.
+type Event struct {
+	Index  uint64
+	Op     object.Op
+	Part   object.Part
+	Ref    object.Ref
+	Before object.Object
+	After  object.Object
+}
+
+// Apply carries out one changeset, whole, or refuses it whole: the error is an
+// *object.Error with CodeConflict (a Prior, Created or Expectation does not
+// hold), CodeExists, CodeNotFound or CodeInvalid, and nothing has changed but
+// Index. It is deterministic: the same store, index and changeset give the same
+// state on every master. Equal indexes may follow one another (group commit).
+func (s *Store) Apply(index uint64, c object.Changeset) ([]Event, error) {
+	events, err := s.ApplyBatch(index, []object.Changeset{c})
+	return events, err[0]
+}
+
+// ApplyBatch carries out several independent changesets of one Raft entry and
+// publishes their result once. The errors stand in the order of the changesets.
+func (s *Store) ApplyBatch(index uint64, batch []object.Changeset) ([]Event, []error) {
+	if index < s.live.index {
+		panic(fmt.Sprintf("state: entry %d after %d", index, s.live.index)) // the log is ordered; going on would fork history
+	}
+	s.live.index = index
+	var events []Event
+	errs := make([]error, len(batch))
+	for i := range batch {
+		var e []Event
+		e, errs[i] = s.apply(index, &batch[i])
+		events = append(events, e...)
+	}
+	s.publish()
+	return events, errs
+}
+
+func (s *Store) apply(index uint64, c *object.Changeset) ([]Event, error) {
+	// First check everything against the state with this changeset's own earlier
+	// changes laid over it, then write: a refused changeset leaves no trace.
+	overlay := make(map[object.Ref]object.Object, len(c.Changes))
+	get := func(r object.Ref) object.Object {
+		if o, ok := overlay[r]; ok {
+			return o
+		}
+		o, _ := s.live.Get(r)
+		return o
+	}
+	for _, x := range c.Expect {
+		if o := get(x.Ref); x.Version != versionOf(o) {
+			return nil, conflict(x.Ref, o, x.Version)
+		}
+	}
+	events := make([]Event, 0, len(c.Changes))
+	for i := range c.Changes {
+		x := &c.Changes[i]
+		before := get(x.Ref)
+		after, err := step(index, c, x, before)
+		if err != nil {
+			return nil, err
+		}
+		overlay[x.Ref] = after
+		events = append(events, Event{Index: index, Op: x.Op, Part: x.Part, Ref: x.Ref, Before: before, After: after})
+	}
+	for _, e := range events {
+		s.live.put(e.Ref, e.Before, e.After)
+	}
+	return events, nil
+}
+
+// step is the object after one change.
+func step(index uint64, c *object.Changeset, x *object.Change, before object.Object) (object.Object, error) {
+	if x.Op == object.OpDelete {
+		if before == nil {
+			return nil, object.Errorf(object.CodeNotFound, x.Ref, "does not exist")
+		}
+		if before.Head().Version != x.Prior || (x.Created != 0 && before.Head().Created != x.Created) {
+			return nil, conflict(x.Ref, before, x.Prior)
+		}
+		return nil, nil
+	}
+	if x.Object.IsZero() || x.Object.Ref() != x.Ref {
+		return nil, object.Errorf(object.CodeInvalid, x.Ref, "the change carries another object, or none")
+	}
+	if _, ok := object.Info(x.Ref.Kind); !ok || x.Ref.Name == "" {
+		return nil, object.Errorf(object.CodeInvalid, x.Ref, "not the address of an object")
+	}
+	switch x.Op {
+	case object.OpCreate:
+		if before != nil {
+			return nil, &object.Error{Code: object.CodeExists, Ref: x.Ref, Message: "exists already", By: before.Head().ChangedBy, At: before.Head().ChangedAt}
+		}
+		after := x.Object.Clone()
+		m := after.Head()
+		m.Created, m.CreatedAt = index, c.Time
+		m.Version, m.StatusVersion = index, index
+		m.ChangedAt, m.ChangedBy, m.ChangedWhy = c.Time, c.Author, c.Reason
+		return after, nil
+	case object.OpUpdate:
+		if before == nil {
+			return nil, object.Errorf(object.CodeNotFound, x.Ref, "does not exist")
+		}
+		old := before.Head()
+		if x.Created != 0 && old.Created != x.Created {
+			return nil, conflict(x.Ref, before, x.Prior)
+		}
+		if x.Part == object.PartStatus {
+			if old.StatusVersion != x.Prior {
+				return nil, conflict(x.Ref, before, x.Prior)
+			}
+			after := before.Clone()
+			if !object.CopyStatus(after, x.Object) {
+				return nil, object.Errorf(object.CodeInvalid, x.Ref, "a %s has no status", x.Ref.Kind)
+			}
+			after.Head().StatusVersion = index
+			return after, nil
+		}
+		if old.Version != x.Prior {
+			return nil, conflict(x.Ref, before, x.Prior)
+		}
+		after := x.Object.Clone()
+		object.CopyStatus(after, before)
+		m := after.Head()
+		m.Created, m.CreatedAt, m.StatusVersion = old.Created, old.CreatedAt, old.StatusVersion
+		m.Version = index
+		m.ChangedAt, m.ChangedBy, m.ChangedWhy = c.Time, c.Author, c.Reason
+		return after, nil
+	}
+	return nil, object.Errorf(object.CodeInvalid, x.Ref, "there is no operation %q", x.Op)
+}
+
+func versionOf(o object.Object) uint64 {
+	if o == nil {
+		return 0
+	}
+	return o.Head().Version
+}
+
+func conflict(r object.Ref, o object.Object, seen uint64) *object.Error {
+	e := &object.Error{Code: object.CodeConflict, Ref: r, Hint: "Look at it again and repeat the change."}
+	if o == nil {
+		e.Message = "was deleted in the meantime"
+		return e
+	}
+	m := o.Head()
+	e.By, e.At = m.ChangedBy, m.ChangedAt
+	e.Message = fmt.Sprintf("was changed by %s at %s (version %d, expected %d)", m.ChangedBy, m.ChangedAt.UTC().Format(time.RFC3339), m.Version, seen)
+	return e
+}

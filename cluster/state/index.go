@@ -1,0 +1,201 @@
+package state
+
+import (
+	"iter"
+
+	"github.com/tidwall/btree"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// indexes are the derived tables that Apply keeps, so that nobody rescans a
+// hundred thousand pods. Each is a persistent tree, copied like the tables.
+type indexes struct {
+	byOwner *btree.BTreeG[link] // owner -> owned
+	byNode  *btree.BTreeG[link] // node -> bound pods
+	pending *btree.BTreeG[link] // pods that wait for a node
+	usage   *btree.BTreeG[nodeUsage]
+}
+
+type link struct{ from, to object.Ref }
+
+func (a link) less(b link) bool {
+	if c := a.from.Compare(b.from); c != 0 {
+		return c < 0
+	}
+	return a.to.Compare(b.to) < 0
+}
+
+// Usage is what the pods bound to a node ask for together. Pods that have ended
+// ask for nothing.
+type Usage struct {
+	CPU    object.CPU
+	Memory object.Bytes
+	Pods   int
+}
+
+type nodeUsage struct {
+	node string
+	Usage
+}
+
+func newLinks() *btree.BTreeG[link] {
+	return btree.NewBTreeGOptions(link.less, btree.Options{NoLocks: true})
+}
+
+func newIndexes() *indexes {
+	return &indexes{
+		byOwner: newLinks(), byNode: newLinks(), pending: newLinks(),
+		usage: btree.NewBTreeGOptions(func(a, b nodeUsage) bool { return a.node < b.node }, btree.Options{NoLocks: true}),
+	}
+}
+
+func (x *indexes) copy() *indexes {
+	return &indexes{byOwner: x.byOwner.Copy(), byNode: x.byNode.Copy(), pending: x.pending.Copy(), usage: x.usage.Copy()}
+}
+
+// put writes one object into its table and every index.
+func (v *Snapshot) put(r object.Ref, before, after object.Object) {
+	if before != nil {
+		v.unindex(r, before)
+	}
+	k := key{r.Namespace, r.Name}
+	if after == nil {
+		v.tables[r.Kind].Delete(entry{key: k})
+		return
+	}
+	v.tables[r.Kind].Set(entry{key: k, obj: after})
+	v.index1(r, after)
+}
+
+func nodeRef(name string) object.Ref { return object.Ref{Kind: object.KindNode, Name: name} }
+
+func (v *Snapshot) index1(r object.Ref, o object.Object) {
+	if owner := o.Head().Owner; !owner.IsZero() {
+		v.idx.byOwner.Set(link{owner, r})
+	}
+	if p, ok := o.(*object.Pod); ok {
+		switch {
+		case p.Spec.Node != "":
+			v.idx.byNode.Set(link{nodeRef(p.Spec.Node), r})
+			v.addUsage(p, 1)
+		case waits(p):
+			v.idx.pending.Set(link{to: r})
+		}
+	}
+}
+
+func (v *Snapshot) unindex(r object.Ref, o object.Object) {
+	if owner := o.Head().Owner; !owner.IsZero() {
+		v.idx.byOwner.Delete(link{owner, r})
+	}
+	if p, ok := o.(*object.Pod); ok {
+		switch {
+		case p.Spec.Node != "":
+			v.idx.byNode.Delete(link{nodeRef(p.Spec.Node), r})
+			v.addUsage(p, -1)
+		case waits(p):
+			v.idx.pending.Delete(link{to: r})
+		}
+	}
+}
+
+func waits(p *object.Pod) bool { return p.Spec.Node == "" && !p.Spec.Stop && !p.Terminal() }
+
+// addUsage counts a pod's ask at its node.
+func (v *Snapshot) addUsage(p *object.Pod, sign int) {
+	if p.Terminal() {
+		return
+	}
+	u, _ := v.idx.usage.Get(nodeUsage{node: p.Spec.Node})
+	u.node = p.Spec.Node
+	u.CPU += p.Spec.CPU * object.CPU(sign)
+	u.Memory += p.Spec.Memory * object.Bytes(sign)
+	u.Pods += sign
+	if u.Pods == 0 {
+		v.idx.usage.Delete(u)
+		return
+	}
+	v.idx.usage.Set(u)
+}
+
+// Template is what a pod runs; nil when its template is not in the state.
+func (v *Snapshot) Template(p *object.Pod) *object.PodTemplate {
+	if p.Spec.Pod != nil {
+		return p.Spec.Pod
+	}
+	t, ok := Find[*object.Template](v, object.Ref{Kind: object.KindTemplate, Namespace: p.Namespace, Name: p.Spec.Template})
+	if !ok {
+		return nil
+	}
+	return &t.Spec
+}
+
+// Expand is the pod with its template in full, as people and nodes see it.
+func (v *Snapshot) Expand(p *object.Pod) *object.Pod {
+	if p.Spec.Pod != nil {
+		return p
+	}
+	c := *p
+	c.Spec.Pod = v.Template(p)
+	return &c
+}
+
+func (v *Snapshot) links(t *btree.BTreeG[link], from object.Ref) iter.Seq[object.Ref] {
+	return func(yield func(object.Ref) bool) {
+		t.Ascend(link{from: from}, func(l link) bool { return l.from == from && yield(l.to) })
+	}
+}
+
+// Owned yields what belongs to an owner, ordered by reference.
+func (v *Snapshot) Owned(owner object.Ref) iter.Seq[object.Object] {
+	return func(yield func(object.Object) bool) {
+		for r := range v.links(v.idx.byOwner, owner) {
+			if o, ok := v.Get(r); ok && !yield(o) {
+				return
+			}
+		}
+	}
+}
+
+// PodsOf yields the pods of an owner, ordered by name.
+func (v *Snapshot) PodsOf(owner object.Ref) iter.Seq[*object.Pod] {
+	return func(yield func(*object.Pod) bool) {
+		for o := range v.Owned(owner) {
+			if p, ok := o.(*object.Pod); ok && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// PodsOn yields the pods bound to a node, ended ones included, ordered by reference.
+func (v *Snapshot) PodsOn(node string) iter.Seq[*object.Pod] {
+	return func(yield func(*object.Pod) bool) {
+		for r := range v.links(v.idx.byNode, nodeRef(node)) {
+			if p, ok := Find[*object.Pod](v, r); ok && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// Pending yields the pods that wait for a node, ordered by reference.
+func (v *Snapshot) Pending() iter.Seq[*object.Pod] {
+	return func(yield func(*object.Pod) bool) {
+		for r := range v.links(v.idx.pending, object.Ref{}) {
+			if p, ok := Find[*object.Pod](v, r); ok && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// PendingCount is how many pods wait for a node. O(1).
+func (v *Snapshot) PendingCount() int { return v.idx.pending.Len() }
+
+// UsageOf is what the pods bound to a node ask for together.
+func (v *Snapshot) UsageOf(node string) Usage {
+	u, _ := v.idx.usage.Get(nodeUsage{node: node})
+	return u.Usage
+}
