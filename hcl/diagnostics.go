@@ -1,0 +1,68 @@
+package hcl
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// fault is an error about no place in a file.
+func fault(summary, detail string, args ...any) object.Diagnostic {
+	return object.Diagnostic{Severity: object.SeverityError, Summary: summary, Detail: fmt.Sprintf(detail, args...)}
+}
+
+// wrong is an error about a place.
+func wrong(at hcl.Range, summary, detail string, args ...any) *hcl.Diagnostic {
+	return &hcl.Diagnostic{Severity: hcl.DiagError, Summary: summary, Detail: fmt.Sprintf(detail, args...), Subject: &at}
+}
+
+func rangeOf(r hcl.Range) object.Range {
+	return object.Range{
+		File:  r.Filename,
+		Start: object.Position{Line: r.Start.Line, Column: r.Start.Column, Byte: r.Start.Byte},
+		End:   object.Position{Line: r.End.Line, Column: r.End.Column, Byte: r.End.Byte},
+	}
+}
+
+// fromHCL gives diagnostics their snippets and our shape.
+func fromHCL(diags hcl.Diagnostics, files map[string][]byte) object.Diagnostics {
+	var out object.Diagnostics
+	for _, d := range diags {
+		x := object.Diagnostic{Severity: object.SeverityError, Summary: d.Summary, Detail: d.Detail}
+		if d.Severity == hcl.DiagWarning {
+			x.Severity = object.SeverityWarning
+		}
+		if d.Subject != nil {
+			r := rangeOf(*d.Subject)
+			x.Range = &r
+			x.Snippet = snippet(files[r.File], r.Start.Byte)
+		}
+		if a, ok := d.Extra.(about); ok {
+			x.Address, x.Path = a.address, a.path
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// about is put into a diagnostic's Extra to say which object it is about.
+type about struct{ address, path string }
+
+// snippet is the line of a file that holds a byte.
+func snippet(src []byte, at int) string {
+	if at < 0 || at > len(src) || src == nil {
+		return ""
+	}
+	start := bytes.LastIndexByte(src[:at], '\n') + 1
+	end := bytes.IndexByte(src[at:], '\n')
+	if end < 0 {
+		end = len(src)
+	} else {
+		end += at
+	}
+	return strings.TrimRight(string(src[start:end]), "\r")
+}
