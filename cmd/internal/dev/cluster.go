@@ -1,0 +1,258 @@
+//go:build linux
+
+package dev
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Roles of hosts.
+const (
+	RoleMaster = "master"
+	RoleNode   = "node"
+)
+
+// Host is one pretended machine.
+type Host struct {
+	Name     string  `json:"name"`
+	Role     string  `json:"role"`
+	Address  string  `json:"address"`
+	Zone     string  `json:"zone,omitempty"`
+	PodRange string  `json:"pod_range,omitempty"`
+	Process  Process `json:"process,omitzero"`
+	Stopped  bool    `json:"stopped,omitempty"` // by `dev stop`: `up` leaves it so
+}
+
+// File is dev.json: everything that was or is about to be made.
+type File struct {
+	Name   string  `json:"name"`
+	Bridge string  `json:"bridge"`
+	Subnet string  `json:"subnet"`
+	Pods   string  `json:"pods"` // range that the nodes' pod ranges are cut from
+	Hosts  []*Host `json:"hosts"`
+}
+
+// Cluster is the development cluster of a directory.
+type Cluster struct {
+	Dir  string
+	File File
+}
+
+// ErrNone says that there is no cluster in the directory.
+var ErrNone = errors.New("there is no development cluster here; make one with: berth dev up")
+
+// Open reads the cluster of a directory, or returns ErrNone.
+func Open(dir string) (*Cluster, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "dev.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNone
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Dir: dir}
+	if err := json.Unmarshal(b, &c.File); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w; remove the directory to start over", filepath.Join(dir, "dev.json"), err)
+	}
+	return c, nil
+}
+
+// New describes a cluster that does not exist yet.
+func New(dir, subnet, pods string) (*Cluster, error) {
+	for _, p := range []string{subnet, pods} {
+		if x, err := netip.ParsePrefix(p); err != nil || !x.Addr().Is4() || x.Bits() > 24 || x.Masked() != x {
+			return nil, fmt.Errorf("%q is not an IPv4 range of at least 256 addresses, such as 10.77.0.0/24", p)
+		}
+	}
+	if netip.MustParsePrefix(subnet).Overlaps(netip.MustParsePrefix(pods)) {
+		return nil, fmt.Errorf("the range of the hosts %s and that of the pods %s overlap; choose others with --subnet and --pods", subnet, pods)
+	}
+	return &Cluster{Dir: dir, File: File{Name: "berth", Bridge: "berth", Subnet: subnet, Pods: pods}}, nil
+}
+
+// Add describes hosts until there are as many of the role as asked for. Zones
+// are given out in turn.
+func (c *Cluster) Add(role string, count int, zones []string) error {
+	n := 0
+	for _, h := range c.File.Hosts {
+		if h.Role == role {
+			n++
+		}
+	}
+	subnet := netip.MustParsePrefix(c.File.Subnet)
+	pods := netip.MustParsePrefix(c.File.Pods)
+	for ; n < count; n++ {
+		offset, prefix := 11, "m"
+		if role == RoleNode {
+			offset, prefix = 101, "n"
+		}
+		if n > 80 {
+			return fmt.Errorf("a development cluster has at most 80 %ss", role)
+		}
+		b := subnet.Addr().As4()
+		b[3] += byte(offset + n)
+		h := &Host{Name: fmt.Sprintf("%s%d", prefix, n+1), Role: role, Address: netip.AddrFrom4(b).String()}
+		if role == RoleNode {
+			p := pods.Addr().As4()
+			p[2] += byte(n + 1)
+			h.PodRange = netip.PrefixFrom(netip.AddrFrom4(p), 24).String()
+			if len(zones) > 0 {
+				h.Zone = zones[n%len(zones)]
+			}
+		}
+		c.File.Hosts = append(c.File.Hosts, h)
+	}
+	return c.save()
+}
+
+func (c *Cluster) save() error {
+	b, err := json.MarshalIndent(c.File, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(c.Dir, "logs"), 0o755); err != nil {
+		return err
+	}
+	tmp := filepath.Join(c.Dir, "dev.json.new")
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(c.Dir, "dev.json"))
+}
+
+// DataDir is where a host's process keeps its data.
+func (c *Cluster) DataDir(h *Host) string { return filepath.Join(c.Dir, h.Name) }
+
+// LogFile is where a host's process writes.
+func (c *Cluster) LogFile(h *Host) string { return filepath.Join(c.Dir, "logs", h.Name+".log") }
+
+// Host finds a host by name.
+func (c *Cluster) Host(name string) (*Host, error) {
+	var names []string
+	for _, h := range c.File.Hosts {
+		if h.Name == name {
+			return h, nil
+		}
+		names = append(names, h.Name)
+	}
+	return nil, fmt.Errorf("there is no host %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// Network makes the bridge and every host's network, or repairs them.
+func (c *Cluster) Network() error {
+	if err := c.ensureBridge(); err != nil {
+		return err
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
+		return fmt.Errorf("turning on forwarding: %w", err)
+	}
+	for _, h := range c.File.Hosts {
+		if err := c.ensureHost(h); err != nil {
+			return fmt.Errorf("host %s: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
+// Start runs the host's process unless it runs already.
+func (c *Cluster) Start(h *Host, argv []string) error {
+	h.Stopped = false
+	if h.Process.Alive() {
+		return c.save()
+	}
+	return c.start(h, argv)
+}
+
+// Stop ends the host's process cleanly: a node stops its pods.
+func (c *Cluster) Stop(ctx context.Context, h *Host) error {
+	h.Stopped = true
+	if err := c.save(); err != nil {
+		return err
+	}
+	return h.Process.end(ctx, syscall.SIGTERM)
+}
+
+// Kill is a power cut: everything of the host is gone at once, unasked.
+func (c *Cluster) Kill(h *Host) error {
+	h.Stopped = true
+	if err := c.save(); err != nil {
+		return err
+	}
+	for range 3 { // what was being started while we looked
+		pids := family(c.DataDir(h))
+		if h.Process.Alive() {
+			pids = append(pids, h.Process.PID)
+		}
+		for _, pid := range pids {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+		}
+		if len(pids) == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// Down ends every process, nodes first, and takes away all that was made.
+func (c *Cluster) Down(ctx context.Context, told func(string)) error {
+	var errs []error
+	for _, role := range []string{RoleNode, RoleMaster} {
+		done := make(chan error)
+		n := 0
+		for _, h := range c.File.Hosts {
+			if h.Role != role {
+				continue
+			}
+			n++
+			told("stopping " + h.Name)
+			go func() {
+				ctx, cancel := context.WithTimeout(ctx, 45*time.Second)
+				defer cancel()
+				done <- h.Process.end(ctx, syscall.SIGTERM)
+			}()
+		}
+		for range n {
+			errs = append(errs, <-done)
+		}
+	}
+	for _, h := range c.File.Hosts {
+		errs = append(errs, c.Kill(h), unmountBelow(c.DataDir(h)), c.removeHost(h))
+	}
+	errs = append(errs, c.removeBridge())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return os.RemoveAll(c.Dir)
+}
+
+// unmountBelow detaches every mount below a directory, the deepest first: what
+// a node left that was killed.
+func unmountBelow(dir string) error {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(b), "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		f := strings.Fields(lines[i])
+		if len(f) > 4 && (f[4] == dir || strings.HasPrefix(f[4], dir+"/")) {
+			if err := unix.Unmount(f[4], unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+				return fmt.Errorf("unmounting %s: %w", f[4], err)
+			}
+		}
+	}
+	return nil
+}
