@@ -1,0 +1,642 @@
+package fake
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// Masters is what a node needs of the control plane: the same as agent.Masters,
+// whose comments are the contract.
+type Masters interface {
+	WatchPods(ctx context.Context, node string, since uint64, each func(object.WatchEvent) error) error
+	Report(ctx context.Context, r object.Report) (object.ReportAnswer, error)
+	Content(ctx context.Context, namespace, name string) (map[string]string, error)
+}
+
+// Config describes a fake node. The zero value of everything but Name and
+// Masters is useful: 4 cores, 8 GiB, 110 pods, every image starts at once.
+type Config struct {
+	Name    string
+	Masters Masters
+	Labels  map[string]string
+	Status  object.NodeStatus // what the node says of itself; gaps are filled in
+	Script  Script
+	// Reveal makes the node fetch the contents that a pod reads before it starts
+	// it, as a real one does.
+	Reveal bool
+}
+
+// Script says how containers behave, by image reference as the pod template
+// spells it; "" is for images that have no entry.
+type Script map[string]Behavior
+
+// Behavior is what happens to containers of one image. The zero value starts at
+// once, is ready at once and runs until it is stopped.
+type Behavior struct {
+	Pull     time.Duration // time until the image is there
+	Missing  bool          // the registry has no such image
+	Start    time.Duration // time from image to running
+	Ready    time.Duration // time from running to ready
+	NotReady bool          // never becomes ready
+	// Crash ends the container with ExitCode (1 if 0) this long after each
+	// start; CrashTimes limits how often, 0 means always.
+	Crash      time.Duration
+	CrashTimes int
+	ExitCode   int
+	OOM        bool     // the crash is the kernel's memory limit
+	Log        []string // its last lines
+	// Exit ends the container with 0 this long after its start.
+	Exit time.Duration
+	Stop time.Duration // time from the stop signal to the end, at most the grace
+}
+
+// Node is one fake node. Run it; change its script while it runs with Behave.
+type Node struct {
+	cfg Config
+
+	mu     sync.Mutex
+	script Script
+	pods   map[object.Ref]*pod
+	dirty  map[object.Ref]struct{}
+	seen   uint64
+	frozen bool
+	wake   chan struct{}
+	nextIP uint32
+	timers sync.WaitGroup
+}
+
+// pod is one pod's life on the node; guarded by Node.mu.
+type pod struct {
+	created uint64
+	status  object.PodStatus
+	spec    *object.PodTemplate
+	cancel  context.CancelFunc
+	stop    chan struct{} // closed when the pod is to end
+	stopped bool
+}
+
+// New makes a fake node; nothing happens before Run.
+func New(c Config) *Node {
+	s := &c.Status
+	if s.CPU == 0 {
+		s.CPU = 4000
+	}
+	if s.Memory == 0 {
+		s.Memory = 8 << 30
+	}
+	if s.Pods == 0 {
+		s.Pods = 110
+	}
+	s.Condition = cmp.Or(s.Condition, object.NodeReady)
+	if s.Attributes == nil {
+		s.Attributes = map[string]string{"os": "linux", "arch": "amd64"}
+	}
+	h := fnv.New32a()
+	h.Write([]byte(c.Name))
+	return &Node{
+		cfg: c, script: maps.Clone(c.Script), pods: map[object.Ref]*pod{}, dirty: map[object.Ref]struct{}{},
+		wake: make(chan struct{}, 1), nextIP: h.Sum32() & 0x00ffff00,
+	}
+}
+
+// Name is the node's name.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// Behave changes how containers of an image behave from their next start on.
+func (n *Node) Behave(image string, b Behavior) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.script == nil {
+		n.script = Script{}
+	}
+	n.script[image] = b
+}
+
+// SetReady overrides the readiness of a running pod; false if there is no such pod.
+func (n *Node) SetReady(ref object.Ref, ready bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.pods[ref]
+	if p == nil {
+		return false
+	}
+	n.setReady(ref, p, ready)
+	return true
+}
+
+// Freeze makes the node silent (no reports, no heartbeats) until it is called
+// with false: a lost node whose pods go on running.
+func (n *Node) Freeze(silent bool) {
+	n.mu.Lock()
+	n.frozen = silent
+	n.mu.Unlock()
+	n.kick()
+}
+
+// Pods is the status of every pod on the node.
+func (n *Node) Pods() map[object.Ref]object.PodStatus {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make(map[object.Ref]object.PodStatus, len(n.pods))
+	for r, p := range n.pods {
+		out[r] = p.status
+	}
+	return out
+}
+
+// Run is the node's life; it ends, with every goroutine of it, when ctx does.
+// Connections that fail are tried again.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { n.watch(ctx) })
+	wg.Go(func() { n.report(ctx) })
+	wg.Wait()
+	n.timers.Wait()
+	return ctx.Err()
+}
+
+// pause waits for d plus a share that depends on the node's name, so that
+// thousands of nodes do not come back in one instant; false when ctx ended.
+func (n *Node) pause(ctx context.Context, d time.Duration) bool {
+	h := fnv.New32a()
+	h.Write([]byte(n.cfg.Name))
+	d += d / 4 * time.Duration(h.Sum32()%1024) / 1024
+	return sleep(ctx, d)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (n *Node) watch(ctx context.Context) {
+	var since uint64
+	var listed map[object.Ref]bool // while the first objects of a fresh watch come in
+	for ctx.Err() == nil {
+		if since == 0 {
+			listed = map[object.Ref]bool{}
+		}
+		err := n.cfg.Masters.WatchPods(ctx, n.cfg.Name, since, func(e object.WatchEvent) error {
+			switch e.Op {
+			case object.WatchCreate, object.WatchUpdate:
+				if p, ok := e.Object.Object.(*object.Pod); ok {
+					if listed != nil {
+						listed[e.Ref] = true
+					}
+					n.want(ctx, p)
+				}
+			case object.WatchDelete:
+				n.drop(e.Ref)
+			case object.WatchSynced:
+				for _, r := range n.refs() {
+					if listed != nil && !listed[r] {
+						n.drop(r)
+					}
+				}
+				listed = nil
+			}
+			since = e.Index
+			n.mu.Lock()
+			n.seen = since
+			n.mu.Unlock()
+			return nil
+		})
+		if object.IsCode(err, object.CodeGone) {
+			since = 0
+			continue
+		}
+		if listed != nil { // cut off in the middle of the list
+			since = 0
+		}
+		if !n.pause(ctx, time.Second) {
+			return
+		}
+	}
+}
+
+func (n *Node) refs() []object.Ref {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(n.pods), object.Ref.Compare)
+}
+
+// want takes a pod as the masters have it.
+func (n *Node) want(ctx context.Context, d *object.Pod) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ref := d.Ref()
+	p := n.pods[ref]
+	if p != nil && p.created != d.Created {
+		p.cancel()
+		p = nil
+	}
+	if p == nil {
+		if d.Terminal() {
+			return
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		p = &pod{created: d.Created, spec: d.Spec.Pod, cancel: cancel, stop: make(chan struct{})}
+		if d.Status.Phase == object.PodRunning {
+			p.status = d.Status // the node was restarted, not the pod
+		}
+		n.pods[ref] = p
+		n.timers.Go(func() { n.live(ctx, ref, p) })
+	}
+	if d.Spec.Stop && !p.stopped {
+		p.stopped = true
+		close(p.stop)
+	}
+}
+
+func (n *Node) drop(ref object.Ref) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.pods[ref]; p != nil {
+		p.cancel()
+		delete(n.pods, ref)
+		delete(n.dirty, ref)
+	}
+}
+
+// update changes a pod's status and queues it for the next report.
+func (n *Node) update(ref object.Ref, p *pod, change func(*object.PodStatus)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := p.status
+	s := p.status
+	s.Containers = slices.Clone(s.Containers)
+	change(&s)
+	if s.Phase != before.Phase || s.Reason != before.Reason {
+		s.Since = now()
+	}
+	p.status = s
+	if n.pods[ref] == p {
+		n.mark(ref)
+	}
+}
+
+func (n *Node) mark(ref object.Ref) {
+	n.dirty[ref] = struct{}{}
+	n.kick()
+}
+
+func (n *Node) setReady(ref object.Ref, p *pod, ready bool) {
+	s := p.status
+	if s.Ready == ready || s.Phase != object.PodRunning {
+		return
+	}
+	s.Ready, s.ReadySince = ready, time.Time{}
+	if ready {
+		s.ReadySince = now()
+	}
+	s.Containers = slices.Clone(s.Containers)
+	for i := range s.Containers {
+		s.Containers[i].Ready = ready
+	}
+	p.status = s
+	n.mark(ref)
+}
+
+func (n *Node) kick() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+func now() time.Time { return time.Now().UTC().Round(0) }
+
+// report sends what has changed, at once when something has and otherwise once
+// per heartbeat.
+func (n *Node) report(ctx context.Context) {
+	heartbeat := 5 * time.Second
+	first := true
+	for ctx.Err() == nil {
+		r, frozen := n.batch(first)
+		if !frozen {
+			answer, err := n.cfg.Masters.Report(ctx, r)
+			if err != nil {
+				n.unbatch(r)
+				if !n.pause(ctx, time.Second) {
+					return
+				}
+				continue
+			}
+			first = false
+			if answer.Heartbeat > 0 {
+				heartbeat = answer.Heartbeat.D()
+			}
+		}
+		t := time.NewTimer(heartbeat)
+		select {
+		case <-ctx.Done():
+		case <-n.wake:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (n *Node) batch(first bool) (object.Report, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := object.Report{Node: n.cfg.Name, Seen: n.seen}
+	if n.frozen {
+		return r, true
+	}
+	if first {
+		s := n.cfg.Status
+		r.Status, r.Labels = &s, n.cfg.Labels
+	}
+	for _, ref := range slices.SortedFunc(maps.Keys(n.dirty), object.Ref.Compare) {
+		p := n.pods[ref]
+		r.Pods = append(r.Pods, object.PodReport{Ref: ref, Created: p.created, Status: p.status})
+	}
+	clear(n.dirty)
+	return r, false
+}
+
+// unbatch puts back what could not be delivered.
+func (n *Node) unbatch(r object.Report) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, x := range r.Pods {
+		if p := n.pods[x.Ref]; p != nil && p.created == x.Created {
+			n.dirty[x.Ref] = struct{}{}
+		}
+	}
+}
+
+// address gives out addresses that no other pod of the node has.
+func (n *Node) address() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nextIP++
+	return "10." + strconv.Itoa(int(n.nextIP>>16&0xff)) + "." + strconv.Itoa(int(n.nextIP>>8&0xff)) + "." + strconv.Itoa(int(n.nextIP&0xff))
+}
+
+func (n *Node) behavior(image string) Behavior {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b, ok := n.script[image]; ok {
+		return b
+	}
+	return n.script[""]
+}
+
+// errStopped ends a life because the pod is to stop.
+var errStopped = errors.New("stopped")
+
+// live is one pod's life.
+func (n *Node) live(ctx context.Context, ref object.Ref, p *pod) {
+	var err error
+	if p.adopted() {
+		err = n.run(ctx, ref, p)
+	} else {
+		err = n.start(ctx, ref, p)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if errors.Is(err, errStopped) {
+		n.end(ctx, ref, p)
+	}
+}
+
+// adopted reports whether the pod ran before this node process did.
+func (p *pod) adopted() bool {
+	return p.spec != nil && p.status.Phase == object.PodRunning && len(p.status.Containers) == len(p.spec.Containers)
+}
+
+// wait lets time pass, unless the pod is to stop.
+func (p *pod) wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.stop:
+		return errStopped
+	case <-t.C:
+		return nil
+	}
+}
+
+// forever waits for the stop.
+func (p *pod) forever(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.stop:
+		return errStopped
+	}
+}
+
+func (n *Node) start(ctx context.Context, ref object.Ref, p *pod) error {
+	if p.spec == nil {
+		n.update(ref, p, func(s *object.PodStatus) {
+			s.Phase, s.Reason, s.Message = object.PodStarting, object.ReasonConfig, "the pod came without its template"
+		})
+		return p.forever(ctx)
+	}
+	n.update(ref, p, func(s *object.PodStatus) {
+		s.Phase = object.PodStarting
+		for _, c := range p.spec.Containers {
+			s.Containers = append(s.Containers, object.ContainerStatus{Name: c.Name, State: "waiting", Image: c.Image})
+		}
+	})
+	if n.cfg.Reveal {
+		if err := n.reveal(ctx, ref, p); err != nil {
+			return err
+		}
+	}
+	var pull, start time.Duration
+	for _, c := range slices.Concat(p.spec.Init, p.spec.Containers) {
+		b := n.behavior(c.Image)
+		pull, start = max(pull, b.Pull), start+b.Start
+		for ; b.Missing; b = n.behavior(c.Image) {
+			if err := p.wait(ctx, b.Pull); err != nil {
+				return err
+			}
+			n.update(ref, p, func(s *object.PodStatus) {
+				s.Reason, s.Message = object.ReasonImageNotFound, fmt.Sprintf("container %s: image %s does not exist in its registry", c.Name, c.Image)
+			})
+			if err := p.wait(ctx, 10*time.Second); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.wait(ctx, pull+start); err != nil {
+		return err
+	}
+	address := n.address()
+	n.update(ref, p, func(s *object.PodStatus) {
+		s.Phase, s.Reason, s.Message, s.Address, s.Started = object.PodRunning, "", "", address, now()
+		for i := range s.Containers {
+			c := &s.Containers[i]
+			c.State, c.Started, c.ID = "running", now(), fmt.Sprintf("%s.%s.%d.0", ref.Name, c.Name, p.created)
+		}
+	})
+	return n.run(ctx, ref, p)
+}
+
+func (n *Node) reveal(ctx context.Context, ref object.Ref, p *pod) error {
+	for _, key := range slices.Sorted(maps.Keys(p.spec.Reads)) {
+		kind, name, _ := strings.Cut(key, "/")
+		content := object.ContentName(object.Ref{Kind: object.Kind(kind), Name: name}, p.spec.Reads[key])
+		for {
+			_, err := n.cfg.Masters.Content(ctx, ref.Namespace, content)
+			if err == nil {
+				break
+			}
+			n.update(ref, p, func(s *object.PodStatus) {
+				s.Reason, s.Message = object.ReasonConfig, fmt.Sprintf("%s cannot be read: %v", strings.Replace(key, "/", " ", 1), err)
+			})
+			if err := p.wait(ctx, time.Second); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// run plays the containers' script until the pod ends or is stopped. A pod
+// behaves as the worst of its containers: one crash script is enough.
+func (n *Node) run(ctx context.Context, ref object.Ref, p *pod) error {
+	for crashes := 0; ; {
+		b, idx := n.worst(p)
+		code := cmp.Or(b.ExitCode, 1)
+		crash := (b.Crash > 0 || b.OOM) && (b.CrashTimes == 0 || crashes < b.CrashTimes)
+		end := b.Crash
+		if !crash && b.Exit > 0 {
+			end, code = b.Exit, 0
+		}
+		ends := crash || b.Exit > 0
+		if !b.NotReady && (!ends || b.Ready < end) {
+			if err := p.wait(ctx, b.Ready); err != nil {
+				return err
+			}
+			n.mu.Lock()
+			if n.pods[ref] == p {
+				n.setReady(ref, p, true)
+			}
+			n.mu.Unlock()
+			end -= b.Ready
+		}
+		if !ends {
+			return p.forever(ctx)
+		}
+		if err := p.wait(ctx, end); err != nil {
+			return err
+		}
+		crashes++
+		if done := n.exited(ref, p, b, idx, code, crashes); done {
+			return p.forever(ctx)
+		}
+		if err := p.wait(ctx, backoff(crashes)); err != nil {
+			return err
+		}
+		n.update(ref, p, func(s *object.PodStatus) {
+			s.Containers[idx].State, s.Containers[idx].Started = "running", now()
+			s.Containers[idx].Restarts++
+			if crashes < 3 {
+				s.Reason, s.Message = "", ""
+			}
+		})
+	}
+}
+
+// backoff is the wait before a restart: 1 s, doubling to 5 min.
+func backoff(crashes int) time.Duration {
+	return min(time.Second<<min(crashes-1, 20), 5*time.Minute)
+}
+
+// worst is the behaviour of the container that ends first, or is ready last.
+func (n *Node) worst(p *pod) (Behavior, int) {
+	var worst Behavior
+	at := 0
+	for i, c := range p.spec.Containers {
+		b := n.behavior(c.Image)
+		switch {
+		case i == 0, (b.Crash > 0 || b.OOM) && worst.Crash == 0 && !worst.OOM, b.NotReady && !worst.NotReady, b.Ready > worst.Ready:
+			worst, at = b, i
+		}
+	}
+	return worst, at
+}
+
+// exited records the end of a container; true if the pod has ended with it.
+func (n *Node) exited(ref object.Ref, p *pod, b Behavior, idx, code, times int) bool {
+	again := p.spec.Restart == "always" || p.spec.Restart == "" || (p.spec.Restart == "on_failure" && code != 0)
+	n.update(ref, p, func(s *object.PodStatus) {
+		s.Ready, s.ReadySince = false, time.Time{}
+		c := &s.Containers[idx]
+		c.State, c.Ready, c.ExitCode, c.Finished, c.LastLog = "exited", false, code, now(), b.Log
+		c.Reason, c.Message = "error", fmt.Sprintf("exit code %d", code)
+		switch {
+		case b.OOM:
+			c.Reason, c.ExitCode, c.Message = object.ReasonOOM, 137, "killed: over its memory limit"
+		case code == 0:
+			c.Reason, c.Message = "completed", ""
+		}
+		switch {
+		case !again && code == 0:
+			s.Phase = object.PodSucceeded
+		case !again:
+			s.Phase, s.Reason, s.Message = object.PodFailed, c.Reason, fmt.Sprintf("container %s: %s", c.Name, c.Message)
+		case times >= 3:
+			s.Reason, s.Message = object.ReasonCrashLoop, fmt.Sprintf("container %s ended %d times: %s", c.Name, times, c.Message)
+		default:
+			s.Reason, s.Message = c.Reason, fmt.Sprintf("container %s: %s", c.Name, c.Message)
+		}
+	})
+	return !again
+}
+
+// end stops the pod the way a real node does: not ready first, then the signal.
+func (n *Node) end(ctx context.Context, ref object.Ref, p *pod) {
+	stop, grace := time.Duration(0), 30*time.Second
+	if p.spec != nil {
+		grace = p.spec.Grace.D()
+		for _, c := range p.spec.Containers {
+			stop = max(stop, n.behavior(c.Image).Stop)
+		}
+	}
+	n.update(ref, p, func(s *object.PodStatus) {
+		s.Phase, s.Ready, s.ReadySince = object.PodStopping, false, time.Time{}
+		for i := range s.Containers {
+			s.Containers[i].Ready = false
+		}
+	})
+	if !sleep(ctx, min(stop, grace)) {
+		return
+	}
+	n.update(ref, p, func(s *object.PodStatus) {
+		s.Phase = object.PodStopped
+		for i := range s.Containers {
+			s.Containers[i].State, s.Containers[i].Finished = "exited", now()
+		}
+	})
+}
