@@ -49,4 +49,5 @@ type WatchEvent struct {
 	Op     WatchOp `json:"op"`
 	Ref    Ref     `json:"ref,omitzero"`
 	Object Any     `json:"object,omitzero"`
+	Error  *Error  `json:"error,omitempty"` // of WatchError
 }

@@ -166,7 +166,7 @@ type TokenSpec struct {
 	Role    Role      `json:"role"`
 	Digest  string    `json:"digest"` // SHA-256 of the secret part, hex
 	Expires time.Time `json:"expires"`
-	Uses    int       `json:"uses,omitempty"` // joins left; 0 means any number until it expires
+	Uses    int       `json:"uses,omitempty"` // joins left; 0 means any number until it expires, -1 none
 	Name    string    `json:"name,omitempty"` // the only name that may join by it; empty: any
 	Comment string    `json:"comment,omitempty"`
 }
