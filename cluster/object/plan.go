@@ -9,24 +9,26 @@ const PlanFormat = "1.0"
 // that exactly this can be applied. It holds no secret bytes: sensitive values
 // appear by keyed digest.
 type Plan struct {
-	Format    string            `json:"format_version"`
-	Version   string            `json:"berth_version"`
-	Cluster   string            `json:"cluster"` // id of the cluster that sealed it
-	Stack     string            `json:"stack"`
-	Cause     string            `json:"cause"` // apply, destroy, rollback, undo
-	Target    int               `json:"target,omitempty"`
-	Base      int               `json:"base"`  // the stack's revision when planned
-	Index     uint64            `json:"index"` // state index that it was planned at
-	Time      time.Time         `json:"timestamp"`
-	Source    Source            `json:"source,omitzero"`
-	Changes   []PlannedChange   `json:"resource_changes"`
-	Expect    []Expectation     `json:"expect,omitempty"` // version vector of what is touched and referred to
-	Outputs   map[string]Output `json:"outputs,omitempty"`
-	Waves     int               `json:"waves"`
-	OnFailure string            `json:"on_failure,omitempty"`
-	Forecast  Forecast          `json:"forecast"`
-	Warnings  Diagnostics       `json:"warnings,omitempty"`
-	Seal      string            `json:"seal,omitempty"` // by the masters, over everything else
+	Format  string            `json:"format_version"`
+	Version string            `json:"berth_version"`
+	Cluster string            `json:"cluster"` // id of the cluster that sealed it
+	Stack   string            `json:"stack"`
+	Cause   string            `json:"cause"` // apply, destroy, rollback, undo
+	Target  int               `json:"target,omitempty"`
+	Base    int               `json:"base"`  // the stack's revision when planned
+	Index   uint64            `json:"index"` // state index that it was planned at
+	Time    time.Time         `json:"timestamp"`
+	Source  Source            `json:"source,omitzero"`
+	Changes []PlannedChange   `json:"resource_changes"`
+	Expect  []Expectation     `json:"expect,omitempty"` // version vector of what is touched and referred to
+	Outputs map[string]Output `json:"outputs,omitempty"`
+	// OutputChanges are the outputs that differ from those of the stack.
+	OutputChanges map[string]OutputChange `json:"output_changes,omitempty"`
+	Waves         int                     `json:"waves"`
+	OnFailure     string                  `json:"on_failure,omitempty"`
+	Forecast      Forecast                `json:"forecast"`
+	Warnings      Diagnostics             `json:"warnings,omitempty"`
+	Seal          string                  `json:"seal,omitempty"` // by the masters, over everything else
 }
 
 // Actions of a planned change, as Terraform writes them.
@@ -59,8 +61,27 @@ type FieldDiff struct {
 	After     any    `json:"after,omitempty"`
 	Sensitive bool   `json:"sensitive,omitempty"`
 	Replaces  bool   `json:"replaces,omitempty"` // forces replacement
+	Effect    string `json:"effect,omitempty"`   // the field's effect tag, see Field
 	Why       string `json:"why,omitempty"`      // rolls 4 pods, scales in place
 }
+
+// OutputChange is one output that changes. Values are JSON values, absent where
+// Sensitive.
+type OutputChange struct {
+	Actions   []string `json:"actions"`
+	Before    any      `json:"before,omitempty"`
+	After     any      `json:"after,omitempty"`
+	Sensitive bool     `json:"sensitive,omitempty"`
+}
+
+// Reasons of a planned change.
+const (
+	ReasonReplaceTemplate = "replace_because_cannot_update" // a bare pod is immutable
+	ReasonNoConfig        = "delete_because_no_resource_config"
+	ReasonReads           = "update_because_reads" // a config map or secret that it reads changes
+	ReasonAdopt           = "adopt"                // it is there already, and belongs to no stack
+	ReasonRelease         = "release"              // it stays, but belongs to no stack any more
+)
 
 // Forecast is what will happen, rehearsed by the masters' own controllers and
 // scheduler on a fork of their state, in virtual time.

@@ -17,7 +17,8 @@ import (
 //	hcl:"-"              not configuration: set by people's commands or by Berth itself
 //	doc default enum     what they say; enum values are separated by commas
 //	effect               what a change of it does: rolls, scales, in_place, reloads, replaces, new_pods;
-//	                     a field without one inherits its parent's
+//	                     it holds for everything inside the field,
+//	                     whatever that says itself
 type Field struct {
 	Name     string // as in HCL
 	JSON     string // as in JSON

@@ -1,0 +1,26 @@
+package planner
+
+import "github.com/berthdev/berth/cluster/object"
+
+// Desired is one object that a configuration asks for.
+type Desired struct {
+	Address   string // deployment.web, service.api["eu"]; Ref.Address when empty
+	Object    object.Object
+	DependsOn []object.Ref // references and depends_on
+	Ignore    []string     // ignore_changes: attribute paths such as replicas or pod.labels; "all"
+	Range     *object.Range
+}
+
+// Request is what to plan.
+type Request struct {
+	Stack     string
+	Cause     string // apply (default), destroy, rollback, undo
+	Target    int    // of a rollback or undo: the revision gone back to
+	Version   string // of berth, for the plan's header
+	Objects   []Desired
+	Outputs   map[string]object.Output
+	Source    object.Source
+	Targets   []string // addresses or references; only these and what they depend on. Empty: everything
+	Destroy   bool     // plan the end of every object of the stack
+	OnFailure string   // revert (default) or pause
+}
