@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -38,8 +39,10 @@ func (s *Store) ApplyBatch(index uint64, batch []object.Changeset) ([]Event, []e
 	var events []Event
 	errs := make([]error, len(batch))
 	for i := range batch {
-		var e []Event
-		e, errs[i] = s.apply(index, &batch[i])
+		e, err := s.apply(index, &batch[i])
+		if err != nil {
+			errs[i] = err
+		}
 		events = append(events, e...)
 	}
 	s.publish()
@@ -59,7 +62,7 @@ func (s *Store) apply(index uint64, c *object.Changeset) ([]Event, error) {
 	}
 	for _, x := range c.Expect {
 		if o := get(x.Ref); x.Version != versionOf(o) {
-			return nil, conflict(x.Ref, o, x.Version)
+			return nil, conflict(x.Ref, o, object.PartSpec, x.Version)
 		}
 	}
 	events := make([]Event, 0, len(c.Changes))
@@ -74,7 +77,7 @@ func (s *Store) apply(index uint64, c *object.Changeset) ([]Event, error) {
 		events = append(events, Event{Index: index, Op: x.Op, Part: x.Part, Ref: x.Ref, Before: before, After: after})
 	}
 	for _, e := range events {
-		s.live.put(e.Ref, e.Before, e.After)
+		s.put(e.Ref, e.Before, e.After)
 	}
 	return events, nil
 }
@@ -86,15 +89,15 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 			return nil, object.Errorf(object.CodeNotFound, x.Ref, "does not exist")
 		}
 		if before.Head().Version != x.Prior || (x.Created != 0 && before.Head().Created != x.Created) {
-			return nil, conflict(x.Ref, before, x.Prior)
+			return nil, conflict(x.Ref, before, x.Part, x.Prior)
 		}
 		return nil, nil
 	}
 	if x.Object.IsZero() || x.Object.Ref() != x.Ref {
 		return nil, object.Errorf(object.CodeInvalid, x.Ref, "the change carries another object, or none")
 	}
-	if _, ok := object.Info(x.Ref.Kind); !ok || x.Ref.Name == "" {
-		return nil, object.Errorf(object.CodeInvalid, x.Ref, "not the address of an object")
+	if i, ok := kindOrder[x.Ref.Kind]; !ok || x.Ref.Name == "" || reflect.TypeOf(x.Object.Object) != kindTypes[i] {
+		return nil, object.Errorf(object.CodeInvalid, x.Ref, "not the address of an object, or of an object of another kind")
 	}
 	switch x.Op {
 	case object.OpCreate:
@@ -113,11 +116,14 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 		}
 		old := before.Head()
 		if x.Created != 0 && old.Created != x.Created {
-			return nil, conflict(x.Ref, before, x.Prior)
+			return nil, conflict(x.Ref, before, x.Part, x.Prior)
+		}
+		if x.Part != "" && x.Part != object.PartSpec && x.Part != object.PartStatus {
+			return nil, object.Errorf(object.CodeInvalid, x.Ref, "there is no part %q; an update replaces the spec or the status", x.Part)
 		}
 		if x.Part == object.PartStatus {
 			if old.StatusVersion != x.Prior {
-				return nil, conflict(x.Ref, before, x.Prior)
+				return nil, conflict(x.Ref, before, x.Part, x.Prior)
 			}
 			after := before.Clone()
 			if !object.CopyStatus(after, x.Object) {
@@ -127,7 +133,7 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 			return after, nil
 		}
 		if old.Version != x.Prior {
-			return nil, conflict(x.Ref, before, x.Prior)
+			return nil, conflict(x.Ref, before, x.Part, x.Prior)
 		}
 		after := x.Object.Clone()
 		object.CopyStatus(after, before)
@@ -147,14 +153,24 @@ func versionOf(o object.Object) uint64 {
 	return o.Head().Version
 }
 
-func conflict(r object.Ref, o object.Object, seen uint64) *object.Error {
+// conflict tells who wrote in between. Objects do not record who last reported
+// their status, so a conflict about a status names only its version.
+func conflict(r object.Ref, o object.Object, part object.Part, seen uint64) *object.Error {
 	e := &object.Error{Code: object.CodeConflict, Ref: r, Hint: "Look at it again and repeat the change."}
 	if o == nil {
 		e.Message = "was deleted in the meantime"
 		return e
 	}
 	m := o.Head()
+	if part == object.PartStatus {
+		e.Message = fmt.Sprintf("has another status by now (version %d of %d, expected %d)", m.StatusVersion, m.Created, seen)
+		return e
+	}
 	e.By, e.At = m.ChangedBy, m.ChangedAt
+	if seen == 0 {
+		e.Message = fmt.Sprintf("was created by %s at %s", m.ChangedBy, m.ChangedAt.UTC().Format(time.RFC3339))
+		return e
+	}
 	e.Message = fmt.Sprintf("was changed by %s at %s (version %d, expected %d)", m.ChangedBy, m.ChangedAt.UTC().Format(time.RFC3339), m.Version, seen)
 	return e
 }

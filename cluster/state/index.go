@@ -43,80 +43,113 @@ func newLinks() *btree.BTreeG[link] {
 	return btree.NewBTreeGOptions(link.less, btree.Options{NoLocks: true})
 }
 
-func newIndexes() *indexes {
-	return &indexes{
+func newIndexes() indexes {
+	return indexes{
 		byOwner: newLinks(), byNode: newLinks(), pending: newLinks(),
 		usage: btree.NewBTreeGOptions(func(a, b nodeUsage) bool { return a.node < b.node }, btree.Options{NoLocks: true}),
 	}
 }
 
-func (x *indexes) copy() *indexes {
-	return &indexes{byOwner: x.byOwner.Copy(), byNode: x.byNode.Copy(), pending: x.pending.Copy(), usage: x.usage.Copy()}
+func (x indexes) copy() indexes {
+	return indexes{byOwner: x.byOwner.Copy(), byNode: x.byNode.Copy(), pending: x.pending.Copy(), usage: x.usage.Copy()}
 }
 
-// put writes one object into its table and every index.
-func (v *Snapshot) put(r object.Ref, before, after object.Object) {
-	if before != nil {
-		v.unindex(r, before)
-	}
+// put writes one object into its table and every index. Before is what the
+// table holds now; either may be nil.
+func (s *Store) put(r object.Ref, before, after object.Object) {
+	i := kindOrder[r.Kind]
+	s.dirty.tables[i] = true
 	k := key{r.Namespace, r.Name}
 	if after == nil {
-		v.tables[r.Kind].Delete(entry{key: k})
+		s.live.tables[i].Delete(entry{key: k})
+	} else {
+		s.live.tables[i].Set(entry{key: k, obj: after})
+	}
+	s.relink(r, before, after)
+}
+
+// relink brings the indexes from before to after and touches only what differs:
+// most writes are status reports, which move no link at all.
+func (s *Store) relink(r object.Ref, before, after object.Object) {
+	idx := &s.live.idx
+	move(idx.byOwner, &s.dirty.byOwner, r, ownerOf(before), ownerOf(after))
+	if r.Kind != object.KindPod {
 		return
 	}
-	v.tables[r.Kind].Set(entry{key: k, obj: after})
-	v.index1(r, after)
+	old, _ := before.(*object.Pod)
+	now, _ := after.(*object.Pod)
+	move(idx.byNode, &s.dirty.byNode, r, boundTo(old), boundTo(now))
+	if was, is := waits(old), waits(now); was != is {
+		s.dirty.pending = true
+		if is {
+			idx.pending.Set(link{to: r})
+		} else {
+			idx.pending.Delete(link{to: r})
+		}
+	}
+	if from, to := askOf(old), askOf(now); from != to {
+		s.addUsage(from, -1)
+		s.addUsage(to, 1)
+	}
+}
+
+func move(t *btree.BTreeG[link], changed *bool, r, from, to object.Ref) {
+	if from == to {
+		return
+	}
+	*changed = true
+	if !from.IsZero() {
+		t.Delete(link{from, r})
+	}
+	if !to.IsZero() {
+		t.Set(link{to, r})
+	}
 }
 
 func nodeRef(name string) object.Ref { return object.Ref{Kind: object.KindNode, Name: name} }
 
-func (v *Snapshot) index1(r object.Ref, o object.Object) {
-	if owner := o.Head().Owner; !owner.IsZero() {
-		v.idx.byOwner.Set(link{owner, r})
+func ownerOf(o object.Object) object.Ref {
+	if o == nil {
+		return object.Ref{}
 	}
-	if p, ok := o.(*object.Pod); ok {
-		switch {
-		case p.Spec.Node != "":
-			v.idx.byNode.Set(link{nodeRef(p.Spec.Node), r})
-			v.addUsage(p, 1)
-		case waits(p):
-			v.idx.pending.Set(link{to: r})
-		}
-	}
+	return o.Head().Owner
 }
 
-func (v *Snapshot) unindex(r object.Ref, o object.Object) {
-	if owner := o.Head().Owner; !owner.IsZero() {
-		v.idx.byOwner.Delete(link{owner, r})
+func boundTo(p *object.Pod) object.Ref {
+	if p == nil || p.Spec.Node == "" {
+		return object.Ref{}
 	}
-	if p, ok := o.(*object.Pod); ok {
-		switch {
-		case p.Spec.Node != "":
-			v.idx.byNode.Delete(link{nodeRef(p.Spec.Node), r})
-			v.addUsage(p, -1)
-		case waits(p):
-			v.idx.pending.Delete(link{to: r})
-		}
-	}
+	return nodeRef(p.Spec.Node)
 }
 
-func waits(p *object.Pod) bool { return p.Spec.Node == "" && !p.Spec.Stop && !p.Terminal() }
+func waits(p *object.Pod) bool {
+	return p != nil && p.Spec.Node == "" && !p.Spec.Stop && !p.Terminal()
+}
+
+// askOf is what a pod adds to its node's usage; the zero value adds nothing.
+func askOf(p *object.Pod) nodeUsage {
+	if p == nil || p.Spec.Node == "" || p.Terminal() {
+		return nodeUsage{}
+	}
+	return nodeUsage{p.Spec.Node, Usage{CPU: p.Spec.CPU, Memory: p.Spec.Memory, Pods: 1}}
+}
 
 // addUsage counts a pod's ask at its node.
-func (v *Snapshot) addUsage(p *object.Pod, sign int) {
-	if p.Terminal() {
+func (s *Store) addUsage(ask nodeUsage, sign int) {
+	if ask.Pods == 0 {
 		return
 	}
-	u, _ := v.idx.usage.Get(nodeUsage{node: p.Spec.Node})
-	u.node = p.Spec.Node
-	u.CPU += p.Spec.CPU * object.CPU(sign)
-	u.Memory += p.Spec.Memory * object.Bytes(sign)
+	s.dirty.usage = true
+	u, _ := s.live.idx.usage.Get(nodeUsage{node: ask.node})
+	u.node = ask.node
+	u.CPU += ask.CPU * object.CPU(sign)
+	u.Memory += ask.Memory * object.Bytes(sign)
 	u.Pods += sign
 	if u.Pods == 0 {
-		v.idx.usage.Delete(u)
+		s.live.idx.usage.Delete(u)
 		return
 	}
-	v.idx.usage.Set(u)
+	s.live.idx.usage.Set(u)
 }
 
 // Template is what a pod runs; nil when its template is not in the state.

@@ -14,7 +14,7 @@ func Load(index uint64, objects []object.Object) *Store {
 			continue
 		}
 		if _, there := s.live.Get(r); !there {
-			s.live.put(r, nil, o)
+			s.put(r, nil, o)
 		}
 	}
 	s.publish()

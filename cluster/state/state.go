@@ -2,6 +2,8 @@ package state
 
 import (
 	"iter"
+	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tidwall/btree"
@@ -32,29 +34,64 @@ func newTable() *table {
 	return btree.NewBTreeGOptions(func(a, b entry) bool { return a.key.less(b.key) }, btree.Options{NoLocks: true})
 }
 
-// Snapshot is what is so at one index. It never changes and may be read by any
-// number of goroutines.
+// kindOrder is the place of each kind's table in a snapshot.
+var kindOrder = func() map[object.Kind]int {
+	m := map[object.Kind]int{}
+	for i, k := range object.Kinds() {
+		m[k.Kind] = i
+	}
+	return m
+}()
+
+// kindTypes are the Go types of the kinds, by kindOrder: an object that calls
+// itself by another kind's name must not get into that kind's table.
+var kindTypes = func() []reflect.Type {
+	var t []reflect.Type
+	for _, k := range object.Kinds() {
+		t = append(t, reflect.TypeOf(k.New()))
+	}
+	return t
+}()
+
+// Snapshot is what is so at one index. It never changes and may be read and
+// forked by any number of goroutines.
 type Snapshot struct {
 	index  uint64
-	tables map[object.Kind]*table
-	idx    *indexes
+	tables []*table // by kindOrder
+	idx    indexes
+	// copying guards Copy of the trees below: it marks its source, and a tree may
+	// be shared by several snapshots and forks of one family. Readers need no lock.
+	copying *sync.Mutex
 }
 
 // Store is the one place where a state changes. One goroutine at a time may
 // call Apply; Snapshot may be called by anyone at any time.
 type Store struct {
 	live      *Snapshot // mutable; its trees are copied on write after each publication
+	dirty     dirty     // what of live differs from published
 	published atomic.Pointer[Snapshot]
 }
 
+// dirty names the trees that changed since the last publication, so that a
+// publication copies a few trees and shares the rest.
+type dirty struct {
+	tables  []bool
+	byOwner bool
+	byNode  bool
+	pending bool
+	usage   bool
+}
+
 // New returns an empty store at index 0.
-func New() *Store {
-	live := &Snapshot{tables: map[object.Kind]*table{}, idx: newIndexes()}
-	for _, k := range object.Kinds() {
-		live.tables[k.Kind] = newTable()
+func New() *Store { return newStore(0) }
+
+func newStore(index uint64) *Store {
+	live := &Snapshot{index: index, idx: newIndexes(), copying: new(sync.Mutex)}
+	for range kindOrder {
+		live.tables = append(live.tables, newTable())
 	}
-	s := &Store{live: live}
-	s.publish()
+	s := &Store{live: live, dirty: dirty{tables: make([]bool, len(live.tables))}}
+	s.published.Store(live.copy())
 	return s
 }
 
@@ -63,22 +100,70 @@ func (s *Store) Snapshot() *Snapshot { return s.published.Load() }
 
 // publish makes what Apply did visible. Copying a tree is O(1): both sides copy
 // nodes on write from then on.
-func (s *Store) publish() { s.published.Store(s.live.copy()) }
+func (s *Store) publish() {
+	s.live.copying.Lock()
+	defer s.live.copying.Unlock()
+	last := s.published.Load()
+	v := &Snapshot{index: s.live.index, tables: last.tables, idx: last.idx, copying: s.live.copying}
+	shared := true
+	for i, changed := range s.dirty.tables {
+		if !changed {
+			continue
+		}
+		if shared {
+			v.tables, shared = append([]*table(nil), last.tables...), false
+		}
+		v.tables[i] = s.live.tables[i].Copy()
+		s.dirty.tables[i] = false
+	}
+	if s.dirty.byOwner {
+		v.idx.byOwner = s.live.idx.byOwner.Copy()
+	}
+	if s.dirty.byNode {
+		v.idx.byNode = s.live.idx.byNode.Copy()
+	}
+	if s.dirty.pending {
+		v.idx.pending = s.live.idx.pending.Copy()
+	}
+	if s.dirty.usage {
+		v.idx.usage = s.live.idx.usage.Copy()
+	}
+	s.dirty = dirty{tables: s.dirty.tables}
+	s.published.Store(v)
+}
 
 func (v *Snapshot) copy() *Snapshot {
-	c := &Snapshot{index: v.index, tables: make(map[object.Kind]*table, len(v.tables)), idx: v.idx.copy()}
-	for k, t := range v.tables {
-		c.tables[k] = t.Copy()
+	v.copying.Lock()
+	defer v.copying.Unlock()
+	c := &Snapshot{index: v.index, tables: make([]*table, len(v.tables)), idx: v.idx.copy(), copying: v.copying}
+	for i, t := range v.tables {
+		c.tables[i] = t.Copy()
 	}
 	return c
+}
+
+// Fork is a store of its own that begins with this state. What is applied to it
+// is seen by nobody else. O(1).
+func (v *Snapshot) Fork() *Store {
+	s := &Store{live: v.copy(), dirty: dirty{tables: make([]bool, len(v.tables))}}
+	s.published.Store(v)
+	return s
 }
 
 // Index is the Raft index of the last entry that this state contains.
 func (v *Snapshot) Index() uint64 { return v.index }
 
+func (v *Snapshot) table(k object.Kind) *table {
+	i, ok := kindOrder[k]
+	if !ok {
+		return nil
+	}
+	return v.tables[i]
+}
+
 // Get returns an object.
 func (v *Snapshot) Get(r object.Ref) (object.Object, bool) {
-	t := v.tables[r.Kind]
+	t := v.table(r.Kind)
 	if t == nil {
 		return nil, false
 	}
@@ -99,7 +184,7 @@ func Find[T object.Object](v *Snapshot, r object.Ref) (T, bool) {
 
 // Count is the number of objects of a kind.
 func (v *Snapshot) Count(k object.Kind) int {
-	if t := v.tables[k]; t != nil {
+	if t := v.table(k); t != nil {
 		return t.Len()
 	}
 	return 0
@@ -139,7 +224,7 @@ func (v *Snapshot) List(k object.Kind, where ...Where) iter.Seq[object.Object] {
 		w(&f)
 	}
 	return func(yield func(object.Object) bool) {
-		t := v.tables[k]
+		t := v.table(k)
 		if t == nil {
 			return
 		}
@@ -166,12 +251,4 @@ func All[T object.Object](v *Snapshot, k object.Kind, where ...Where) iter.Seq[T
 			}
 		}
 	}
-}
-
-// Fork is a store of its own that begins with this state. What is applied to it
-// is seen by nobody else. O(1).
-func (v *Snapshot) Fork() *Store {
-	s := &Store{live: v.copy()}
-	s.publish()
-	return s
 }
