@@ -1,1 +1,447 @@
 package planner
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// Diff compares what a configuration asks for with what is in force and orders
+// the changes in waves. v must hold the stack's objects, and those that Lookups
+// names as far as they exist; more does no harm. Secrets are compared by digest,
+// so their values need one. The plan has no forecast yet. With errors among the
+// diagnostics the plan must not be used; warnings stand in the plan, too.
+func Diff(v *state.Snapshot, r Request) (object.Plan, object.Diagnostics) {
+	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: map[object.Ref]*Desired{}, expect: map[object.Ref]uint64{}}
+	return d.plan()
+}
+
+// Lookups lists the objects outside the stack that Diff has to know of, as far
+// as they exist: what is desired (it may belong to somebody else), what it
+// depends on, and what its pods read. Sorted, each once.
+func Lookups(r Request) []object.Ref {
+	var out []object.Ref
+	for i := range r.Objects {
+		x := &r.Objects[i]
+		out = append(out, x.Object.Ref())
+		out = append(out, dependencies(x)...)
+	}
+	slices.SortFunc(out, object.Ref.Compare)
+	return slices.Compact(out)
+}
+
+type differ struct {
+	v       *state.Snapshot
+	r       Request
+	diags   object.Diagnostics
+	order   []*Desired // sorted by reference
+	desired map[object.Ref]*Desired
+	inForce []object.Object // declared objects of the stack, sorted by reference
+	scope   map[object.Ref]bool
+	changes map[object.Ref]*object.PlannedChange
+	expect  map[object.Ref]uint64
+}
+
+func (d *differ) plan() (object.Plan, object.Diagnostics) {
+	p := object.Plan{Format: object.PlanFormat, Version: d.r.Version, Stack: d.r.Stack, Cause: d.r.Cause, Target: d.r.Target, Index: d.v.Index(), Source: d.r.Source, OnFailure: d.r.OnFailure}
+	if p.Cause == "" {
+		p.Cause = "apply"
+		if d.r.Destroy {
+			p.Cause = "destroy"
+		}
+	}
+	stack, _ := state.Find[*object.Stack](d.v, object.Ref{Kind: object.KindStack, Name: d.r.Stack})
+	if stack != nil {
+		p.Base = stack.Spec.Revision
+	}
+	d.collect()
+	g := d.graph()
+	if cycle := g.cycle(); cycle != nil {
+		d.fail(d.desired[cycle[0]], "", "Cycle", "These objects wait for each other: "+strings.Join(addresses(cycle, d.desired), " -> ")+". Break the circle: an object cannot be rolled out after itself.")
+		return p, d.done()
+	}
+	d.scope = d.targets(g)
+	if d.diags.HasErrors() {
+		return p, d.done()
+	}
+	for _, x := range d.order {
+		if d.scope[x.Object.Ref()] {
+			d.change(x)
+		}
+	}
+	d.readers()
+	for _, o := range d.inForce {
+		if d.desired[o.Ref()] == nil && d.scope[o.Ref()] {
+			d.remove(o)
+		}
+	}
+	p.Waves = d.waves(g)
+	d.whys()
+	for _, c := range d.changes {
+		p.Changes = append(p.Changes, *c)
+	}
+	slices.SortFunc(p.Changes, func(a, b object.PlannedChange) int {
+		if a.Wave != b.Wave {
+			return a.Wave - b.Wave
+		}
+		return a.Ref.Compare(b.Ref)
+	})
+	if p.OnFailure == "" {
+		p.OnFailure = onFailure(p.Changes)
+	}
+	p.Expect = d.expectations()
+	p.Outputs, p.OutputChanges = d.outputs(stack)
+	diags := d.done()
+	for _, x := range diags {
+		if x.Severity == object.SeverityWarning {
+			p.Warnings = append(p.Warnings, x)
+		}
+	}
+	return p, diags
+}
+
+func (d *differ) done() object.Diagnostics { d.diags.Sort(); return d.diags }
+
+func (d *differ) fail(x *Desired, path, summary, detail string) {
+	diag := object.Diagnostic{Severity: object.SeverityError, Summary: summary, Detail: detail, Path: path}
+	if x != nil {
+		diag.Address, diag.Range = x.Address, x.Range
+	}
+	d.diags = append(d.diags, diag)
+}
+
+func (d *differ) warn(x *Desired, summary, detail string) {
+	d.fail(x, "", summary, detail)
+	d.diags[len(d.diags)-1].Severity = object.SeverityWarning
+}
+
+// collect sorts what is desired and what is in force, and finds double names.
+func (d *differ) collect() {
+	if !d.r.Destroy {
+		for i := range d.r.Objects {
+			x := d.r.Objects[i]
+			if x.Address == "" {
+				x.Address = x.Object.Ref().Address()
+			}
+			d.order = append(d.order, &x)
+		}
+	}
+	slices.SortStableFunc(d.order, func(a, b *Desired) int {
+		if c := a.Object.Ref().Compare(b.Object.Ref()); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Address, b.Address)
+	})
+	for _, x := range d.order {
+		r := x.Object.Ref()
+		if first := d.desired[r]; first != nil {
+			d.fail(x, "", "Duplicate object", fmt.Sprintf("%s and %s both are %s. Give one of them another name or namespace.", first.Address, x.Address, r))
+			continue
+		}
+		d.desired[r] = x
+	}
+	for _, k := range object.Kinds() {
+		if !k.Declared {
+			continue
+		}
+		for o := range d.v.List(k.Kind, state.OfStack(d.r.Stack)) {
+			if o.Head().Owner.IsZero() {
+				d.inForce = append(d.inForce, o)
+			}
+		}
+	}
+	slices.SortFunc(d.inForce, func(a, b object.Object) int { return a.Ref().Compare(b.Ref()) })
+}
+
+// change plans one desired object.
+func (d *differ) change(x *Desired) {
+	ref := x.Object.Ref()
+	for _, dep := range dependencies(x) {
+		d.refer(dep)
+		_, exists := d.v.Get(dep)
+		if !exists && d.desired[dep] == nil && (dep.Kind == object.KindConfigMap || dep.Kind == object.KindSecret) {
+			d.warn(x, "Reads what does not exist", fmt.Sprintf("%s reads %s, which is neither in this configuration nor on the masters. Its pods cannot start until somebody makes it.", x.Address, dep))
+		}
+	}
+	before, exists := d.v.Get(ref)
+	after := x.Object.Clone()
+	m := after.Head()
+	m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, dependencies(x)
+	c := &object.PlannedChange{Ref: ref, Address: x.Address}
+	if !exists {
+		d.expect[ref] = 0
+		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: plain(after)}
+		c.Fields = object.Compare(nil, c.After.Object).Fields()
+		d.changes[ref] = c
+		return
+	}
+	h := before.Head()
+	d.expect[ref] = h.Version
+	switch {
+	case !h.Owner.IsZero():
+		d.fail(x, "", "Name is taken", fmt.Sprintf("%s belongs to %s, whose controller made it. Choose another name for %s.", ref, h.Owner, x.Address))
+		return
+	case h.Stack != "" && h.Stack != d.r.Stack:
+		d.fail(x, "", "Claimed by two stacks", fmt.Sprintf("%s belongs to stack %q; stack %q wants it, too. Remove it from one of the two configurations (and apply that one first), or choose another name.", ref, h.Stack, d.r.Stack))
+		return
+	}
+	if p, ok := before.(*object.Pod); ok {
+		before = d.v.Expand(p)
+	}
+	for _, path := range x.Ignore {
+		if path == "all" {
+			m.Labels, m.Annotations = h.Labels, h.Annotations
+			n := before.Clone()
+			*n.Head() = *m
+			after = n
+			m = after.Head()
+			break
+		}
+		if err := object.CopyPath(after, before, path); err != nil {
+			d.fail(x, path, "No such attribute to ignore", "ignore_changes names an attribute that does not exist: "+err.Error()+".")
+		}
+	}
+	if ref.Kind == object.KindNode {
+		// Machines bring labels of their own, such as their zone: a configuration
+		// sets the labels that it names and leaves the others alone.
+		m.Labels = object.UnionLabels(m.Labels, h.Labels)
+	}
+	diff := object.Compare(before, after)
+	replace := diff != nil && slices.ContainsFunc(diff.Fields(), func(f object.FieldDiff) bool { return f.Effect == "replaces" })
+	if !replace {
+		object.KeepOperational(after, before)
+	}
+	adopt := h.Stack == ""
+	if diff == nil && !adopt {
+		return
+	}
+	c.Before, c.After = object.Any{Object: plain(before)}, object.Any{Object: plain(after)}
+	c.Actions, c.Fields, c.Hidden = []string{object.ActionUpdate}, diff.Fields(), diff.Unchanged()
+	switch {
+	case replace:
+		c.Actions, c.Reason = []string{object.ActionDelete, object.ActionCreate}, object.ReasonReplaceTemplate
+		d.protect(x, before, after)
+	case adopt:
+		c.Reason = object.ReasonAdopt
+	}
+	d.changes[ref] = c
+}
+
+// remove plans the end of an object that is not desired any more. Machines do
+// not end because a configuration forgets them: they are released.
+func (d *differ) remove(before object.Object) {
+	ref := before.Ref()
+	d.expect[ref] = before.Head().Version
+	if p, ok := before.(*object.Pod); ok {
+		before = d.v.Expand(p)
+	}
+	c := &object.PlannedChange{Ref: ref, Address: ref.Address(), Before: object.Any{Object: plain(before)}}
+	if n, ok := before.(*object.Node); ok {
+		after := n.Clone().(*object.Node)
+		after.Stack, after.After, after.PreventDestroy, after.Spec.Taints = "", nil, false, nil
+		c.Actions, c.Reason, c.After = []string{object.ActionUpdate}, object.ReasonRelease, object.Any{Object: plain(after)}
+		c.Fields = object.Compare(before, after).Fields()
+		d.changes[ref] = c
+		return
+	}
+	d.protect(&Desired{Address: ref.Address()}, before, nil)
+	c.Actions = []string{object.ActionDelete}
+	if !d.r.Destroy {
+		c.Reason = object.ReasonNoConfig
+	}
+	c.Fields = object.Compare(before, nil).Fields()
+	d.changes[ref] = c
+}
+
+// protect refuses to end what is protected, in force or from now on.
+func (d *differ) protect(x *Desired, before, after object.Object) {
+	if before.Head().PreventDestroy || (after != nil && after.Head().PreventDestroy) {
+		d.fail(x, "lifecycle.prevent_destroy", "Object cannot be destroyed", fmt.Sprintf("%s has lifecycle.prevent_destroy set, but the plan calls for it to be destroyed. Set prevent_destroy = false and apply that first, or leave the object out of this plan with --target.", x.Address))
+	}
+}
+
+// refer adds an object to the version vector, so that the plan is stale once
+// that object changes.
+func (d *differ) refer(r object.Ref) {
+	if _, ok := d.expect[r]; ok {
+		return
+	}
+	if o, ok := d.v.Get(r); ok {
+		d.expect[r] = o.Head().Version
+	}
+}
+
+func (d *differ) expectations() []object.Expectation {
+	out := make([]object.Expectation, 0, len(d.expect))
+	for r, v := range d.expect {
+		if d.changes[r] != nil || d.referredTo(r) {
+			out = append(out, object.Expectation{Ref: r, Version: v})
+		}
+	}
+	slices.SortFunc(out, func(a, b object.Expectation) int { return a.Ref.Compare(b.Ref) })
+	return out
+}
+
+// referredTo reports whether something that changes depends on the object.
+func (d *differ) referredTo(r object.Ref) bool {
+	for ref := range d.changes {
+		if x := d.desired[ref]; x != nil && slices.Contains(dependencies(x), r) {
+			return true
+		}
+	}
+	return false
+}
+
+// plain is an object as plans carry it: no status, no versions, no ciphertexts.
+func plain(o object.Object) object.Object {
+	c := object.WithoutSealed(o).Clone()
+	switch x := c.(type) {
+	case *object.Deployment:
+		x.Status = object.DeploymentStatus{}
+	case *object.ReplicaSet:
+		x.Status = object.ReplicaSetStatus{}
+	case *object.Pod:
+		x.Status = object.PodStatus{}
+	case *object.Node:
+		x.Status = object.NodeStatus{}
+	}
+	m := c.Head()
+	m.Version, m.StatusVersion, m.Created = 0, 0, 0
+	m.CreatedAt, m.ChangedAt = time.Time{}, time.Time{}
+	m.ChangedBy, m.ChangedWhy = "", ""
+	return c
+}
+
+// outputs are the configuration's outputs and those that differ from the stack's.
+func (d *differ) outputs(stack *object.Stack) (map[string]object.Output, map[string]object.OutputChange) {
+	now := d.r.Outputs
+	if d.r.Destroy {
+		now = nil
+	}
+	if d.r.Destroy && len(d.r.Targets) > 0 && stack != nil {
+		return stack.Spec.Outputs, nil
+	}
+	var was map[string]object.Output
+	if stack != nil {
+		was = stack.Spec.Outputs
+	}
+	changes := map[string]object.OutputChange{}
+	for name, o := range now {
+		old, there := was[name]
+		if there && old.Sensitive == o.Sensitive && (o.Sensitive || sameJSON(old.Value, o.Value)) {
+			continue
+		}
+		c := object.OutputChange{Actions: []string{object.ActionCreate}, Sensitive: o.Sensitive || old.Sensitive}
+		if there {
+			c.Actions = []string{object.ActionUpdate}
+		}
+		if !c.Sensitive {
+			c.Before, c.After = old.Value, o.Value
+		}
+		changes[name] = c
+	}
+	for name, old := range was {
+		if _, there := now[name]; !there {
+			c := object.OutputChange{Actions: []string{object.ActionDelete}, Sensitive: old.Sensitive}
+			if !old.Sensitive {
+				c.Before = old.Value
+			}
+			changes[name] = c
+		}
+	}
+	if len(changes) == 0 {
+		changes = nil
+	}
+	return now, changes
+}
+
+func sameJSON(a, b any) bool {
+	x, errA := json.Marshal(a)
+	y, errB := json.Marshal(b)
+	return errA == nil && errB == nil && bytes.Equal(x, y)
+}
+
+// onFailure is pause when every deployment that changes asks for it.
+func onFailure(changes []object.PlannedChange) string {
+	seen := false
+	for _, c := range changes {
+		if dep, ok := c.After.Object.(*object.Deployment); ok {
+			if dep.Spec.Update.OnFailure != "pause" {
+				return "revert"
+			}
+			seen = true
+		}
+	}
+	if seen {
+		return "pause"
+	}
+	return "revert"
+}
+
+func addresses(refs []object.Ref, desired map[object.Ref]*Desired) []string {
+	out := make([]string, len(refs))
+	for i, r := range refs {
+		out[i] = r.Address()
+		if x := desired[r]; x != nil {
+			out[i] = x.Address
+		}
+	}
+	return out
+}
+
+// targets is what the plan may touch: everything, or the targets with what they
+// depend on; of a destroy, the targets with what depends on them.
+func (d *differ) targets(g graph) map[object.Ref]bool {
+	all := map[object.Ref]string{}
+	for _, x := range d.order {
+		all[x.Object.Ref()] = x.Address
+	}
+	for _, o := range d.inForce {
+		if all[o.Ref()] == "" {
+			all[o.Ref()] = o.Ref().Address()
+		}
+	}
+	scope := make(map[object.Ref]bool, len(all))
+	if len(d.r.Targets) == 0 {
+		for r := range all {
+			scope[r] = true
+		}
+		return scope
+	}
+	d.warn(nil, "Resource targeting is in effect", "The plan does not cover all that the configuration asks for. Plan again without --target when this is done.")
+	for _, t := range d.r.Targets {
+		found := false
+		for r, address := range all {
+			if t == address || t == r.Address() || t == r.String() || strings.HasPrefix(address, t+"[") {
+				found, scope[r] = true, true
+			}
+		}
+		if !found {
+			known := slices.Sorted(maps.Values(all))
+			d.fail(nil, "", "No such target", strings.TrimSpace(fmt.Sprintf("--target %s names nothing in this stack. %s", t, object.DidYouMean(t, known))))
+		}
+	}
+	next := g.deps
+	if d.r.Destroy {
+		next = g.dependents()
+	}
+	todo := slices.Collect(maps.Keys(scope))
+	for len(todo) > 0 {
+		r := todo[0]
+		todo = todo[1:]
+		for _, n := range next[r] {
+			if _, known := all[n]; known && !scope[n] {
+				scope[n] = true
+				todo = append(todo, n)
+			}
+		}
+	}
+	return scope
+}

@@ -1,0 +1,68 @@
+package object
+
+import (
+	"maps"
+	"slices"
+)
+
+// ReadRefs lists the config maps and secrets whose content the pods read, as
+// volumes, whole environments or single variables, sorted, each once. Names in
+// a template mean the namespace of its pods.
+func (t *PodTemplate) ReadRefs(namespace string) []Ref {
+	var out []Ref
+	add := func(k Kind, name string) {
+		if name != "" {
+			out = append(out, Ref{Kind: k, Namespace: namespace, Name: name})
+		}
+	}
+	for _, v := range t.Volumes {
+		add(KindConfigMap, v.ConfigMap)
+		add(KindSecret, v.Secret)
+	}
+	for _, list := range [][]Container{t.Init, t.Containers} {
+		for i := range list {
+			for _, e := range list[i].EnvFrom {
+				add(KindConfigMap, e.ConfigMap)
+				add(KindSecret, e.Secret)
+			}
+			for _, text := range list[i].Env {
+				for _, k := range text.Secrets() {
+					add(KindSecret, k.Name)
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, Ref.Compare)
+	return slices.Compact(out)
+}
+
+// TemplateOf is what the object's pods run; nil for kinds without pods, and for
+// pods whose template is kept apart (see Template).
+func TemplateOf(o Object) *PodTemplate {
+	switch x := o.(type) {
+	case *Deployment:
+		return &x.Spec.Pod
+	case *ReplicaSet:
+		return &x.Spec.Pod
+	case *Pod:
+		return x.Spec.Pod
+	}
+	return nil
+}
+
+// ContentDigest is the digest of a config map's or secret's data, by which a
+// version of it is named; secrets count by the keyed digests of their values.
+// It is empty for other kinds.
+func ContentDigest(o Object) string {
+	switch x := o.(type) {
+	case *ConfigMap:
+		return Digest(x.Spec.Data)
+	case *Secret:
+		keys := make(map[string]string, len(x.Spec.Data))
+		for _, k := range slices.Sorted(maps.Keys(x.Spec.Data)) {
+			keys[k] = x.Spec.Data[k].Digest
+		}
+		return Digest(keys)
+	}
+	return ""
+}
