@@ -127,6 +127,21 @@ func (o *Stack) SpecPtr() any   { return &o.Spec }
 func (o *Stack) StatusPtr() any { return &o.Status }
 func (o *Stack) Clone() Object  { c := *o; return &c }
 
+// EventName is the name of the event that tells of an object this reason and
+// message.
+func EventName(about Ref, reason, message string) string {
+	return about.Name + "." + Digest([]string{about.String(), reason, message})
+}
+
+// EventNamespace is where events about an object stand: in its namespace, or in
+// the default one for kinds without.
+func EventNamespace(about Ref) string {
+	if about.Namespace != "" {
+		return about.Namespace
+	}
+	return DefaultNamespace
+}
+
 // EventSpec is something that happened. Repetitions raise Count.
 type EventSpec struct {
 	About   Ref       `json:"about"`

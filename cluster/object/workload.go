@@ -2,6 +2,12 @@ package object
 
 import "time"
 
+// Annotations that Berth keeps on the replica sets of a deployment.
+const (
+	AnnotationVersion    = "berth/version"    // digest of the template, of what it reads and of Restarted
+	AnnotationGeneration = "berth/generation" // raised each time that the set becomes the wanted one
+)
+
 // ReplicaSetSpec keeps a number of equal pods.
 type ReplicaSetSpec struct {
 	Replicas int         `json:"replicas" hcl:"replicas" default:"1" effect:"scales" doc:"How many pods."`
@@ -72,6 +78,8 @@ type DeploymentStatus struct {
 	Observed  uint64       `json:"observed,omitempty"`  // Meta.Version that this speaks of
 	Set       string       `json:"set,omitempty"`       // replica set of the wanted version
 	Previous  string       `json:"previous,omitempty"`  // of the last stable version before it
+	Sized     int          `json:"sized,omitempty"`     // replicas that the sets were last sized for
+	Best      int          `json:"best,omitempty"`      // most available pods of the wanted version seen in this rollout
 	Step      int          `json:"step,omitempty"`      // steps taken in this rollout
 	Since     time.Time    `json:"since,omitzero"`      // of the rollout
 	Progress  time.Time    `json:"progress,omitzero"`   // when it last came nearer to its end

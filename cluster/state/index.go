@@ -15,6 +15,7 @@ type indexes struct {
 	byNode  *btree.BTreeG[link] // node -> bound pods
 	pending *btree.BTreeG[link] // pods that wait for a node
 	usage   *btree.BTreeG[nodeUsage]
+	byMark  *btree.BTreeG[link] // labels, templates and selectors -> pods and services; see marks.go
 }
 
 type link struct{ from, to object.Ref }
@@ -45,13 +46,13 @@ func newLinks() *btree.BTreeG[link] {
 
 func newIndexes() indexes {
 	return indexes{
-		byOwner: newLinks(), byNode: newLinks(), pending: newLinks(),
+		byOwner: newLinks(), byNode: newLinks(), pending: newLinks(), byMark: newLinks(),
 		usage: btree.NewBTreeGOptions(func(a, b nodeUsage) bool { return a.node < b.node }, btree.Options{NoLocks: true}),
 	}
 }
 
 func (x indexes) copy() indexes {
-	return indexes{byOwner: x.byOwner.Copy(), byNode: x.byNode.Copy(), pending: x.pending.Copy(), usage: x.usage.Copy()}
+	return indexes{byOwner: x.byOwner.Copy(), byNode: x.byNode.Copy(), pending: x.pending.Copy(), usage: x.usage.Copy(), byMark: x.byMark.Copy()}
 }
 
 // put writes one object into its table and every index. Before is what the
@@ -73,6 +74,7 @@ func (s *Store) put(r object.Ref, before, after object.Object) {
 func (s *Store) relink(r object.Ref, before, after object.Object) {
 	idx := &s.live.idx
 	move(idx.byOwner, &s.dirty.byOwner, r, ownerOf(before), ownerOf(after))
+	s.remark(r, before, after)
 	if r.Kind != object.KindPod {
 		return
 	}

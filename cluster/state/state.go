@@ -80,6 +80,7 @@ type dirty struct {
 	byNode  bool
 	pending bool
 	usage   bool
+	byMark  bool
 }
 
 // New returns an empty store at index 0.
@@ -127,6 +128,9 @@ func (s *Store) publish() {
 	}
 	if s.dirty.usage {
 		v.idx.usage = s.live.idx.usage.Copy()
+	}
+	if s.dirty.byMark {
+		v.idx.byMark = s.live.idx.byMark.Copy()
 	}
 	s.dirty = dirty{tables: s.dirty.tables}
 	s.published.Store(v)

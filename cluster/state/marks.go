@@ -1,0 +1,109 @@
+package state
+
+import (
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// A mark is something by which pods and services are looked up beside their
+// name: each label of a pod, the template of a pod, and the first label, in the
+// order of the keys, of a service's selector. All stand in one tree of links from
+// mark to object; the kind of the mark tells them apart.
+func labelMark(k object.Kind, namespace, key, value string) object.Ref {
+	return object.Ref{Kind: k, Namespace: namespace, Name: key + "\x00" + value}
+}
+
+// remark brings the marks of an object from before to after. Status reports,
+// which are most writes, leave them alone.
+func (s *Store) remark(r object.Ref, before, after object.Object) {
+	idx := s.live.idx.byMark
+	switch r.Kind {
+	case object.KindPod:
+		old, _ := before.(*object.Pod)
+		now, _ := after.(*object.Pod)
+		if old != nil && now != nil && old.Spec.Template == now.Spec.Template && maps.Equal(old.Labels, now.Labels) {
+			return
+		}
+		s.dirty.byMark = true
+		if old != nil {
+			for k, v := range old.Labels {
+				idx.Delete(link{labelMark(object.KindPod, r.Namespace, k, v), r})
+			}
+			idx.Delete(link{object.Ref{Kind: object.KindTemplate, Namespace: r.Namespace, Name: old.Spec.Template}, r})
+		}
+		if now != nil {
+			for k, v := range now.Labels {
+				idx.Set(link{labelMark(object.KindPod, r.Namespace, k, v), r})
+			}
+			if now.Spec.Template != "" {
+				idx.Set(link{object.Ref{Kind: object.KindTemplate, Namespace: r.Namespace, Name: now.Spec.Template}, r})
+			}
+		}
+	case object.KindService:
+		move(idx, &s.dirty.byMark, r, selectorMark(before), selectorMark(after))
+	}
+}
+
+func selectorMark(o object.Object) object.Ref {
+	svc, ok := o.(*object.Service)
+	if !ok || len(svc.Spec.Selector) == 0 {
+		return object.Ref{}
+	}
+	k := slices.Min(slices.Collect(maps.Keys(svc.Spec.Selector)))
+	return labelMark(object.KindService, svc.Namespace, k, svc.Spec.Selector[k])
+}
+
+// PodsWith yields the pods of a namespace that carry all the labels, ordered by
+// name; no labels select no pod. It costs as much as the rarest of the labels
+// has pods.
+func (v *Snapshot) PodsWith(namespace string, labels map[string]string) iter.Seq[*object.Pod] {
+	var rarest object.Ref
+	fewest := -1
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		mark := labelMark(object.KindPod, namespace, k, labels[k])
+		n := 0
+		for range v.links(v.idx.byMark, mark) {
+			if n++; fewest >= 0 && n >= fewest {
+				break
+			}
+		}
+		if fewest < 0 || n < fewest {
+			rarest, fewest = mark, n
+		}
+	}
+	return func(yield func(*object.Pod) bool) {
+		if fewest <= 0 {
+			return
+		}
+		for r := range v.links(v.idx.byMark, rarest) {
+			if p, ok := Find[*object.Pod](v, r); ok && object.HasLabels(p.Labels, labels) && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// ServicesFor yields the services of a namespace whose selector picks pods with
+// these labels, in a fixed order. It looks at no service with another selector.
+func (v *Snapshot) ServicesFor(namespace string, labels map[string]string) iter.Seq[*object.Service] {
+	return func(yield func(*object.Service) bool) {
+		for _, k := range slices.Sorted(maps.Keys(labels)) {
+			for r := range v.links(v.idx.byMark, labelMark(object.KindService, namespace, k, labels[k])) {
+				if s, ok := Find[*object.Service](v, r); ok && object.HasLabels(labels, s.Spec.Selector) && !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Runs reports whether any pod refers to the template.
+func (v *Snapshot) Runs(template object.Ref) bool {
+	for range v.links(v.idx.byMark, template) {
+		return true
+	}
+	return false
+}
