@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -49,6 +50,9 @@ type Cluster struct {
 	File File
 }
 
+// nameSyntax leaves room for "-m1" in the kernel's 15 letters.
+var nameSyntax = regexp.MustCompile(`^[a-z][a-z0-9]{0,7}$`)
+
 // ErrNone says that there is no cluster in the directory.
 var ErrNone = errors.New("there is no development cluster here; make one with: berth dev up")
 
@@ -68,8 +72,13 @@ func Open(dir string) (*Cluster, error) {
 	return c, nil
 }
 
-// New describes a cluster that does not exist yet.
-func New(dir, subnet, pods string) (*Cluster, error) {
+// New describes a cluster that does not exist yet. The name is that of the
+// bridge and the beginning of the namespaces' names; subnet is the hosts' range,
+// pods the one from which each node gets 256 addresses.
+func New(dir, name, subnet, pods string) (*Cluster, error) {
+	if !nameSyntax.MatchString(name) {
+		return nil, fmt.Errorf("%q cannot be the name of a development cluster: 1 to 8 lower-case letters and digits, beginning with a letter", name)
+	}
 	for _, p := range []string{subnet, pods} {
 		if x, err := netip.ParsePrefix(p); err != nil || !x.Addr().Is4() || x.Bits() > 24 || x.Masked() != x {
 			return nil, fmt.Errorf("%q is not an IPv4 range of at least 256 addresses, such as 10.77.0.0/24", p)
@@ -78,7 +87,7 @@ func New(dir, subnet, pods string) (*Cluster, error) {
 	if netip.MustParsePrefix(subnet).Overlaps(netip.MustParsePrefix(pods)) {
 		return nil, fmt.Errorf("the range of the hosts %s and that of the pods %s overlap; choose others with --subnet and --pods", subnet, pods)
 	}
-	return &Cluster{Dir: dir, File: File{Name: "berth", Bridge: "berth", Subnet: subnet, Pods: pods}}, nil
+	return &Cluster{Dir: dir, File: File{Name: name, Bridge: name, Subnet: subnet, Pods: pods}}, nil
 }
 
 // Add describes hosts until there are as many of the role as asked for. Zones

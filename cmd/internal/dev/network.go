@@ -164,15 +164,8 @@ func (c *Cluster) plug(h *Host, ns netns.NsHandle) error {
 	return netlink.LinkSetUp(veth)
 }
 
-// cable is the name of the host's interface at the bridge; the kernel allows 15
-// letters.
-func (c *Cluster) cable(h *Host) string {
-	n := c.File.Bridge + "-" + h.Name
-	if len(n) > 15 {
-		n = n[:15]
-	}
-	return n
-}
+// cable is the name of the host's interface at the bridge.
+func (c *Cluster) cable(h *Host) string { return c.File.Bridge + "-" + h.Name }
 
 // newNamed makes a named network namespace without moving the caller into it.
 func newNamed(name string) error {

@@ -87,7 +87,8 @@ func startTime(pid int) (string, error) {
 	return f[19], nil
 }
 
-// end asks the process to end, and makes it end when ctx is over.
+// end asks the process to end, and makes it end when ctx is over. It returns
+// when the process is gone.
 func (p Process) end(ctx context.Context, sig syscall.Signal) error {
 	if !p.Alive() {
 		return nil
@@ -101,7 +102,10 @@ func (p Process) end(ctx context.Context, sig syscall.Signal) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return syscall.Kill(p.PID, syscall.SIGKILL)
+			if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+			ctx = context.Background() // nothing survives that signal: only wait
 		}
 	}
 	return nil
