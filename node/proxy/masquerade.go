@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// The chains that belong to Berth, and where they are jumped to from.
+const (
+	chainMasquerade = "BERTH-MASQ"    // nat, from POSTROUTING
+	chainForward    = "BERTH-FORWARD" // filter, from FORWARD
+)
+
+// Masquerade lets pods reach the world behind the node's address, and lets their
+// packets pass where the machine's own policy would drop them.
+type Masquerade struct {
+	Range netip.Prefix   // the pods' addresses on this node
+	Keep  []netip.Prefix // destinations that see the pods' own addresses: other nodes' pods
+
+	mu sync.Mutex
+}
+
+// rule is one line of one of our chains.
+type rule struct {
+	table, chain string
+	spec         []string
+}
+
+// rules is what the chains hold, in order.
+func (m *Masquerade) rules() []rule {
+	r := m.Range.Masked().String()
+	var out []rule
+	for _, k := range append([]netip.Prefix{m.Range}, m.Keep...) {
+		out = append(out, rule{"nat", chainMasquerade, []string{"-s", r, "-d", k.Masked().String(), "-j", "RETURN"}})
+	}
+	return append(out,
+		// Multicast is not routed; rewriting it breaks what stays on the bridge.
+		rule{"nat", chainMasquerade, []string{"-s", r, "-d", "224.0.0.0/4", "-j", "RETURN"}},
+		rule{"nat", chainMasquerade, []string{"-s", r, "-j", "MASQUERADE"}},
+		rule{"filter", chainForward, []string{"-s", r, "-j", "ACCEPT"}},
+		rule{"filter", chainForward, []string{"-d", r, "-j", "ACCEPT"}},
+	)
+}
+
+var jumps = []rule{
+	{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", "berth: pods", "-j", chainMasquerade}},
+	{"filter", "FORWARD", []string{"-m", "comment", "--comment", "berth: pods", "-j", chainForward}},
+}
+
+func open() (*iptables.IPTables, error) {
+	t, err := iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5))
+	if err != nil {
+		return nil, fmt.Errorf("iptables cannot be used (%w); install it: apt-get install iptables", err)
+	}
+	return t, nil
+}
+
+// Ensure makes the chains be as they should; what is right already is left
+// alone, so it may be repeated at any time.
+func (m *Masquerade) Ensure() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, err := open()
+	if err != nil {
+		return err
+	}
+	want := map[[2]string][]rule{}
+	var chains [][2]string
+	for _, r := range m.rules() {
+		k := [2]string{r.table, r.chain}
+		if want[k] == nil {
+			chains = append(chains, k)
+		}
+		want[k] = append(want[k], r)
+	}
+	for _, k := range chains {
+		if err := ensureChain(t, k[0], k[1], want[k]); err != nil {
+			return err
+		}
+	}
+	for _, j := range jumps {
+		if ok, err := t.Exists(j.table, j.chain, j.spec...); err != nil {
+			return err
+		} else if ok {
+			continue
+		}
+		// First in FORWARD: a policy of the machine's owner that drops comes later.
+		if err := t.Insert(j.table, j.chain, 1, j.spec...); err != nil {
+			return fmt.Errorf("iptables: %s %s: %w", j.table, j.chain, err)
+		}
+	}
+	return nil
+}
+
+func ensureChain(t *iptables.IPTables, table, chain string, want []rule) error {
+	exists, err := t.ChainExists(table, chain)
+	if err != nil {
+		return fmt.Errorf("iptables: %s %s: %w", table, chain, err)
+	}
+	if exists {
+		have, err := t.List(table, chain)
+		if err != nil {
+			return err
+		}
+		lines := []string{"-N " + chain}
+		for _, r := range want {
+			lines = append(lines, "-A "+chain+" "+strings.Join(r.spec, " "))
+		}
+		if slices.Equal(have, lines) {
+			return nil
+		}
+	}
+	if err := t.ClearChain(table, chain); err != nil { // makes it if need be
+		return fmt.Errorf("iptables: %s %s: %w", table, chain, err)
+	}
+	for _, r := range want {
+		if err := t.Append(table, chain, r.spec...); err != nil {
+			return fmt.Errorf("iptables: %s %s: %w", table, chain, err)
+		}
+	}
+	return nil
+}
+
+// Purge removes our chains and the jumps into them, and nothing else.
+func (m *Masquerade) Purge() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, err := open()
+	if err != nil {
+		return err
+	}
+	for _, j := range jumps {
+		for {
+			ok, err := t.Exists(j.table, j.chain, j.spec...)
+			if err != nil || !ok {
+				break // no such rule, or no chain to jump to: both are what we want
+			}
+			if err := t.Delete(j.table, j.chain, j.spec...); err != nil {
+				return fmt.Errorf("iptables: %s %s: %w", j.table, j.chain, err)
+			}
+		}
+		own := j.spec[len(j.spec)-1]
+		if ok, err := t.ChainExists(j.table, own); err != nil {
+			return fmt.Errorf("iptables: %s %s: %w", j.table, own, err)
+		} else if ok {
+			if err := t.ClearAndDeleteChain(j.table, own); err != nil {
+				return fmt.Errorf("iptables: %s %s: %w", j.table, own, err)
+			}
+		}
+	}
+	return nil
+}
