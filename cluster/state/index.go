@@ -38,6 +38,7 @@ type Usage struct {
 type nodeUsage struct {
 	node string
 	Usage
+	tenancy *Tenancy // another one after every change
 }
 
 func newLinks() *btree.BTreeG[link] {
@@ -89,7 +90,7 @@ func (s *Store) relink(r object.Ref, before, after object.Object) {
 			idx.pending.Delete(link{to: r})
 		}
 	}
-	if from, to := askOf(old), askOf(now); from != to {
+	if from, to := askOf(old), askOf(now); from != to || regrouped(old, now) {
 		s.addUsage(from, -1)
 		s.addUsage(to, 1)
 	}
@@ -133,7 +134,7 @@ func askOf(p *object.Pod) nodeUsage {
 	if p == nil || p.Spec.Node == "" || p.Terminal() {
 		return nodeUsage{}
 	}
-	return nodeUsage{p.Spec.Node, Usage{CPU: p.Spec.CPU, Memory: p.Spec.Memory, Pods: 1}}
+	return nodeUsage{node: p.Spec.Node, Usage: Usage{CPU: p.Spec.CPU, Memory: p.Spec.Memory, Pods: 1}}
 }
 
 // addUsage counts a pod's ask at its node.
@@ -143,7 +144,7 @@ func (s *Store) addUsage(ask nodeUsage, sign int) {
 	}
 	s.dirty.usage = true
 	u, _ := s.live.idx.usage.Get(nodeUsage{node: ask.node})
-	u.node = ask.node
+	u.node, u.tenancy = ask.node, new(Tenancy)
 	u.CPU += ask.CPU * object.CPU(sign)
 	u.Memory += ask.Memory * object.Bytes(sign)
 	u.Pods += sign
