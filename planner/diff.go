@@ -19,7 +19,8 @@ import (
 // so their values need one. The plan has no forecast yet. With errors among the
 // diagnostics the plan must not be used; warnings stand in the plan, too.
 func Diff(v *state.Snapshot, r Request) (object.Plan, object.Diagnostics) {
-	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: map[object.Ref]*Desired{}, expect: map[object.Ref]uint64{}}
+	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: map[object.Ref]*Desired{}, expect: map[object.Ref]uint64{},
+		deps: map[object.Ref][]object.Ref{}, readBy: map[object.Ref][]*Desired{}}
 	return d.plan()
 }
 
@@ -47,6 +48,8 @@ type differ struct {
 	scope   map[object.Ref]bool
 	changes map[object.Ref]*object.PlannedChange
 	expect  map[object.Ref]uint64
+	deps    map[object.Ref][]object.Ref // of desired objects, see dependencies
+	readBy  map[object.Ref][]*Desired   // deployments that read a config map or secret
 }
 
 func (d *differ) plan() (object.Plan, object.Diagnostics) {
@@ -146,6 +149,12 @@ func (d *differ) collect() {
 			continue
 		}
 		d.desired[r] = x
+		d.deps[r] = dependencies(x)
+		if dep, ok := x.Object.(*object.Deployment); ok {
+			for _, read := range dep.Spec.Pod.ReadRefs(r.Namespace) {
+				d.readBy[read] = append(d.readBy[read], x)
+			}
+		}
 	}
 	for _, k := range object.Kinds() {
 		if !k.Declared {
@@ -163,7 +172,7 @@ func (d *differ) collect() {
 // change plans one desired object.
 func (d *differ) change(x *Desired) {
 	ref := x.Object.Ref()
-	for _, dep := range dependencies(x) {
+	for _, dep := range d.deps[ref] {
 		d.refer(dep)
 		_, exists := d.v.Get(dep)
 		if !exists && d.desired[dep] == nil && (dep.Kind == object.KindConfigMap || dep.Kind == object.KindSecret) {
@@ -173,7 +182,7 @@ func (d *differ) change(x *Desired) {
 	before, exists := d.v.Get(ref)
 	after := x.Object.Clone()
 	m := after.Head()
-	m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, dependencies(x)
+	m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, d.deps[ref]
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}
 	if !exists {
 		d.expect[ref] = 0
@@ -279,24 +288,21 @@ func (d *differ) refer(r object.Ref) {
 }
 
 func (d *differ) expectations() []object.Expectation {
-	out := make([]object.Expectation, 0, len(d.expect))
+	matters := make(map[object.Ref]bool, len(d.changes))
+	for r := range d.changes {
+		matters[r] = true
+		for _, dep := range d.deps[r] {
+			matters[dep] = true
+		}
+	}
+	out := make([]object.Expectation, 0, len(matters))
 	for r, v := range d.expect {
-		if d.changes[r] != nil || d.referredTo(r) {
+		if matters[r] {
 			out = append(out, object.Expectation{Ref: r, Version: v})
 		}
 	}
 	slices.SortFunc(out, func(a, b object.Expectation) int { return a.Ref.Compare(b.Ref) })
 	return out
-}
-
-// referredTo reports whether something that changes depends on the object.
-func (d *differ) referredTo(r object.Ref) bool {
-	for ref := range d.changes {
-		if x := d.desired[ref]; x != nil && slices.Contains(dependencies(x), r) {
-			return true
-		}
-	}
-	return false
 }
 
 // plain is an object as plans carry it: no status, no versions, no ciphertexts.

@@ -1,26 +1,254 @@
 package planner
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
+	"github.com/berthdev/berth/cluster/controller"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/scheduler"
+	"github.com/berthdev/berth/cluster/state"
 )
 
-// NodeModel says how long things take on a modelled node. The zero value of a
-// field is replaced by that of DefaultNodes.
-type NodeModel struct {
-	Pull     time.Duration // to fetch an image that runs nowhere on the node yet
-	Start    time.Duration // from the bind until the containers run
-	Init     time.Duration // each init container
-	Warmup   time.Duration // from running until a readiness probe can succeed
-	Stop     time.Duration // from the stop signal to the end; at most the pod's grace
-	Deadline time.Duration // longest virtual time to look ahead
+// Outcomes of a forecast.
+const (
+	OutcomeHealthy    = "healthy"    // the revision ends well
+	OutcomeFailed     = "failed"     // it fails and is put back, or waits for a person
+	OutcomeUnfinished = "unfinished" // the look-ahead ends before the revision does
+)
+
+// maxSteps bounds the work of one rehearsal: reconciliations and rounds of
+// scheduling together. A thousand-pod rollout takes a few hundred.
+const maxSteps = 1_000_000
+
+// Forecast rehearses the plan on a fork of the masters' state, which it uses up:
+// the plan is committed as an apply would commit it, then the masters' own
+// controllers and scheduler run in virtual time from `from` on, against modelled
+// nodes, until the revision has ended, the model's deadline has passed or
+// nothing more would happen. Equal inputs give equal forecasts.
+func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel) object.Forecast {
+	m = m.withDefaults()
+	r := &rehearsal{
+		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from),
+		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline),
+		log: newLogbook(fork.Snapshot(), p, from),
+	}
+	r.run(p)
+	return r.log.forecast(r.outcome, r.reason, r.now)
 }
 
-// DefaultNodes are figures measured on real nodes, rounded up.
-var DefaultNodes = NodeModel{
-	Pull: 2 * time.Second, Start: 400 * time.Millisecond, Init: time.Second, Warmup: 500 * time.Millisecond,
-	Stop: 500 * time.Millisecond, Deadline: time.Hour,
+// rehearsal is a run of the control plane in virtual time.
+type rehearsal struct {
+	fork      *state.Store
+	queue     *controller.Queue
+	scheduler *scheduler.Scheduler
+	nodes     *fleet
+	stack     string
+	revision  object.Ref
+	from, now time.Time
+	deadline  time.Time
+	steps     int
+	log       *logbook
+	outcome   string
+	reason    string
 }
 
-var _ object.Forecast
+func (r *rehearsal) run(p *object.Plan) {
+	v := r.fork.Snapshot()
+	r.queue.Seed(v)
+	r.nodes.adopt(v)
+	stack, _ := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack})
+	number := 1
+	if stack != nil {
+		number = stack.Spec.Revision + 1
+	}
+	r.revision = object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
+	if err := r.apply(object.CommitPlan(p, stack, number, "forecast", r.now)); err != nil {
+		r.outcome, r.reason = OutcomeFailed, "the plan could not be committed: "+err.Error()
+		return
+	}
+	for {
+		if !r.settle() {
+			r.outcome, r.reason = OutcomeUnfinished, fmt.Sprintf("the controllers did not come to rest within %d steps", maxSteps)
+			return
+		}
+		if r.ended() {
+			return
+		}
+		next, ok := r.next()
+		if !ok {
+			r.outcome, r.reason = OutcomeUnfinished, "nothing more would happen; "+r.waiting()
+			return
+		}
+		if next.After(r.deadline) {
+			r.outcome, r.reason = OutcomeUnfinished, fmt.Sprintf("not done after %s; %s", object.Duration(r.deadline.Sub(r.from)), r.waiting())
+			return
+		}
+		r.now = next
+		r.report()
+	}
+}
+
+// settle lets controllers and scheduler work until neither has anything to do at
+// this moment; false when they do not come to rest.
+func (r *rehearsal) settle() bool {
+	for {
+		for {
+			c, key, ok := r.queue.Next(r.now)
+			if !ok {
+				break
+			}
+			if r.steps++; r.steps > maxSteps {
+				return false
+			}
+			r.reconcile(c, key)
+		}
+		v := r.fork.Snapshot()
+		if v.PendingCount() == 0 {
+			return true
+		}
+		if r.steps++; r.steps > maxSteps {
+			return false
+		}
+		res := r.scheduler.Place(v, r.now, 0)
+		r.log.unplaced(v, res.Unplaced)
+		if res.Changes.Empty() {
+			return true
+		}
+		if r.apply(stamped(res.Changes, "scheduler", r.now)) != nil {
+			return true // nobody else writes in between, so this would repeat itself
+		}
+	}
+}
+
+func (r *rehearsal) reconcile(c controller.Controller, key object.Ref) {
+	res, err := c.Reconcile(r.fork.Snapshot(), key, r.now)
+	if err != nil {
+		r.queue.WakeAt(c, key, r.now.Add(time.Second)) // as the masters' loop does: later again
+		return
+	}
+	if !res.Changes.Empty() {
+		if err := r.apply(stamped(res.Changes, "controller/"+c.Name(), r.now)); err != nil {
+			r.queue.WakeAt(c, key, r.now.Add(time.Second))
+			return
+		}
+	}
+	if !res.Wake.IsZero() {
+		wake := res.Wake
+		if !wake.After(r.now) {
+			wake = r.now.Add(time.Nanosecond) // virtual time has to move on
+		}
+		r.queue.WakeAt(c, key, wake)
+	}
+}
+
+func stamped(c object.Changeset, author string, now time.Time) object.Changeset {
+	if c.Author == "" {
+		c.Author = author
+	}
+	c.Time = now
+	return c
+}
+
+// apply writes to the fork and lets everybody see it.
+func (r *rehearsal) apply(c object.Changeset) error {
+	events, err := r.fork.Apply(r.fork.Snapshot().Index()+1, c)
+	if err == nil {
+		r.observe(events)
+	}
+	return err
+}
+
+func (r *rehearsal) observe(events []state.Event) {
+	v := r.fork.Snapshot()
+	for _, e := range events {
+		after, ok := e.After.(*object.Pod)
+		if !ok || after.Spec.Node == "" {
+			continue
+		}
+		before, _ := e.Before.(*object.Pod)
+		if before == nil || before.Spec.Node == "" {
+			r.nodes.start(v, after, r.now)
+		}
+		if after.Spec.Stop && !after.Terminal() && (before == nil || !before.Spec.Stop) {
+			r.nodes.stop(v, after, r.now)
+		}
+	}
+	r.log.record(v, events, r.now)
+	r.queue.Observe(v, events)
+}
+
+// report lets the nodes say what has happened by now.
+func (r *rehearsal) report() {
+	batch := r.nodes.report(r.fork.Snapshot(), r.now)
+	if len(batch) == 0 {
+		return
+	}
+	events, _ := r.fork.ApplyBatch(r.fork.Snapshot().Index()+1, batch)
+	r.observe(events)
+}
+
+// next is when something happens next.
+func (r *rehearsal) next() (time.Time, bool) {
+	a, okA := r.queue.NextWake()
+	b, okB := r.nodes.next()
+	switch {
+	case okA && (!okB || a.Before(b)):
+		return latest(a, r.now), true
+	case okB:
+		return latest(b, r.now), true
+	}
+	return time.Time{}, false
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// ended reports whether the revision has come to an end, and notes which.
+func (r *rehearsal) ended() bool {
+	rev, ok := state.Find[*object.Revision](r.fork.Snapshot(), r.revision)
+	if !ok {
+		r.outcome, r.reason = OutcomeFailed, "the revision is gone"
+		return true
+	}
+	switch rev.Status.Phase {
+	case object.RevisionHealthy:
+		r.outcome = OutcomeHealthy
+	case object.RevisionPaused, object.RevisionReverting, object.RevisionReverted, object.RevisionFailed, object.RevisionSuperseded:
+		r.outcome, r.reason = OutcomeFailed, rev.Status.Message
+		if r.reason == "" {
+			r.reason = rev.Status.Reason
+		}
+		if !rev.Status.Object.IsZero() {
+			r.reason = rev.Status.Object.Address() + ": " + r.reason
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// waiting says what the revision still waits for.
+func (r *rehearsal) waiting() string {
+	rev, ok := state.Find[*object.Revision](r.fork.Snapshot(), r.revision)
+	if !ok {
+		return "the revision is gone"
+	}
+	s := fmt.Sprintf("wave %d of %d is not healthy", rev.Status.Wave, rev.Spec.Waves)
+	var open []string
+	for _, c := range rev.Spec.Changes {
+		if dep, ok := state.Find[*object.Deployment](r.fork.Snapshot(), c.Ref); ok && c.Wave == rev.Status.Wave && dep.Status.Phase != object.RolloutStable {
+			open = append(open, fmt.Sprintf("%s is %s", c.Ref.Address(), dep.Status.Phase))
+		}
+	}
+	slices.Sort(open)
+	for _, o := range open {
+		s += ", " + o
+	}
+	return s
+}

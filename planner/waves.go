@@ -47,7 +47,7 @@ func (d *differ) graph() graph {
 	}
 	for _, x := range d.order {
 		if d.desired[x.Object.Ref()] == x {
-			add(x.Object, dependencies(x))
+			add(x.Object, slices.Clone(d.deps[x.Object.Ref()]))
 		}
 	}
 	for _, o := range d.inForce {

@@ -2,7 +2,6 @@ package planner
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -46,7 +45,7 @@ func (d *differ) readers() {
 		if c == nil {
 			after := dep.Clone()
 			m := after.Head()
-			m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, dependencies(x)
+			m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, d.deps[ref]
 			for _, path := range x.Ignore {
 				if path == "all" {
 					after = before.Clone()
@@ -134,12 +133,8 @@ func (d *differ) whoReads(c *object.PlannedChange) string {
 		return "only new pods see it"
 	}
 	var parts []string
-	for _, x := range d.order {
-		dep, ok := x.Object.(*object.Deployment)
-		if !ok || !slices.Contains(dep.Spec.Pod.ReadRefs(dep.Namespace), c.Ref) {
-			continue
-		}
-		if before, exists := state.Find[*object.Deployment](d.v, dep.Ref()); exists && before.Spec.Replicas > 0 {
+	for _, x := range d.readBy[c.Ref] {
+		if before, exists := state.Find[*object.Deployment](d.v, x.Object.Ref()); exists && before.Spec.Replicas > 0 {
 			parts = append(parts, fmt.Sprintf("%s of %s", pods(before.Spec.Replicas), x.Address))
 		}
 	}

@@ -3,6 +3,7 @@ package object
 import (
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Text is a string that may refer to secrets, each as ${secret.NAME.data.KEY};
@@ -20,6 +21,9 @@ var secretRef = regexp.MustCompile(`\$\{secret\.([A-Za-z0-9_-]+)\.data\.([A-Za-z
 
 // Secrets lists the secrets referred to, in order of appearance, each once.
 func (t Text) Secrets() []SecretKey {
+	if !strings.Contains(string(t), "${secret.") {
+		return nil
+	}
 	var out []SecretKey
 	for _, m := range secretRef.FindAllStringSubmatch(string(t), -1) {
 		if k := (SecretKey{m[1], m[2]}); !slices.Contains(out, k) {

@@ -1,0 +1,301 @@
+package planner
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// logbook watches a rehearsal and writes the forecast. It looks at events only,
+// so it counts what really happened on the fork and decides nothing.
+type logbook struct {
+	from      time.Time
+	index     uint64
+	stack     string
+	wave      map[object.Ref]int // of the plan's objects
+	steps     []object.ForecastStep
+	workloads map[object.Ref]*workload
+	top       map[object.Ref]object.Ref // owner of pods -> workload, kept after the owner is gone
+	unplaces  map[object.Ref]string
+	placed    map[object.Ref]object.Placement
+	running   map[object.Ref]bool // pods of the stack when it began, still unchanged
+	nodes     map[string]*nodeLoad
+	total     load // of the ready nodes
+	capacity  load
+	peak      load
+}
+
+type load struct {
+	cpu    object.CPU
+	memory object.Bytes
+}
+
+func (l *load) raise(x load) { l.cpu, l.memory = max(l.cpu, x.cpu), max(l.memory, x.memory) }
+
+func percent[T ~int64](part, whole T) int {
+	if whole <= 0 {
+		return 0
+	}
+	return int((part*100 + whole - 1) / whole) // rounded up: 100 means full
+}
+
+type nodeLoad struct {
+	now, peak, capacity load
+	pods                int
+	touched             bool
+}
+
+// workload is what a person thinks of as one thing: a deployment, or what
+// stands alone.
+type workload struct {
+	ready, want int
+	existed     bool // before the apply, with pods wanted
+	gone        bool
+	lowest      int
+	lowestWant  int
+	lowestAt    time.Duration
+	watched     bool // something of it changes
+}
+
+func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
+	b := &logbook{
+		from: from, index: v.Index(), stack: p.Stack, wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
+		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{},
+	}
+	for i := range p.Changes {
+		b.wave[p.Changes[i].Ref] = p.Changes[i].Wave
+	}
+	for n := range state.All[*object.Node](v, object.KindNode) {
+		u := v.UsageOf(n.Name)
+		x := &nodeLoad{now: load{u.CPU, u.Memory}, capacity: load{n.Status.CPU, n.Status.Memory}, pods: u.Pods}
+		x.peak = x.now
+		b.nodes[n.Name] = x
+		if n.Status.Condition == object.NodeReady {
+			b.capacity.cpu += x.capacity.cpu
+			b.capacity.memory += x.capacity.memory
+		}
+		b.total.cpu += x.now.cpu
+		b.total.memory += x.now.memory
+	}
+	b.peak = b.total
+	for pod := range state.All[*object.Pod](v, object.KindPod, state.OfStack(p.Stack)) {
+		if pod.Spec.Stop || pod.Terminal() {
+			continue
+		}
+		if pod.Spec.Node != "" {
+			b.running[pod.Ref()] = true
+		}
+		if w := b.workload(v, b.workloadOf(v, pod)); counts(pod) {
+			w.ready++
+		}
+	}
+	for _, w := range b.workloads {
+		w.existed = w.want > 0
+		w.lowest, w.lowestWant = w.ready, w.want
+	}
+	return b
+}
+
+// counts reports whether the pod is ready to serve.
+func counts(p *object.Pod) bool {
+	return p != nil && p.Status.Ready && !p.Spec.Stop && !p.Terminal()
+}
+
+func (b *logbook) workloadOf(v *state.Snapshot, p *object.Pod) object.Ref {
+	if p.Owner.IsZero() {
+		return p.Ref()
+	}
+	if top, ok := b.top[p.Owner]; ok {
+		return top
+	}
+	top := p.Owner
+	if o, ok := v.Get(top); ok && !o.Head().Owner.IsZero() {
+		top = o.Head().Owner
+	}
+	b.top[p.Owner] = top
+	return top
+}
+
+func (b *logbook) workload(v *state.Snapshot, r object.Ref) *workload {
+	w := b.workloads[r]
+	if w == nil {
+		w = &workload{}
+		b.workloads[r] = w
+		if o, ok := v.Get(r); ok {
+			w.want = wanted(o)
+		}
+	}
+	return w
+}
+
+func wanted(o object.Object) int {
+	switch x := o.(type) {
+	case *object.Deployment:
+		return x.Spec.Replicas
+	case *object.ReplicaSet:
+		return x.Spec.Replicas
+	case *object.Pod:
+		return 1
+	}
+	return 0
+}
+
+// record notes what one write did. All steps of one write show the readiness
+// after it, for it happens at once.
+func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time) {
+	at := now.Sub(b.from)
+	first := len(b.steps)
+	touched := map[object.Ref]bool{}
+	for i := range events {
+		e := &events[i]
+		if b.wave[e.Ref] > 0 && e.Part != object.PartStatus && e.Ref.Kind != object.KindPod {
+			b.steps = append(b.steps, object.ForecastStep{At: object.Duration(at), Wave: b.wave[e.Ref], Op: "change", Ref: e.Ref, Note: string(e.Op)})
+		}
+		if w := b.workloads[e.Ref]; w != nil && e.Ref.Kind != object.KindPod && e.Part != object.PartStatus {
+			w.want, w.gone = 0, e.After == nil
+			if e.After != nil {
+				w.want = wanted(e.After)
+			}
+			touched[e.Ref] = true
+		}
+		if e.Ref.Kind == object.KindPod {
+			if w := b.pod(v, e, at); !w.IsZero() {
+				touched[w] = true
+			}
+		}
+	}
+	for r := range touched {
+		w := b.workloads[r]
+		if w.ready < w.lowest && !w.gone {
+			w.lowest, w.lowestWant, w.lowestAt = w.ready, w.want, at
+		}
+	}
+	for i := first; i < len(b.steps); i++ {
+		if w := b.workloads[b.steps[i].Workload]; w != nil {
+			b.steps[i].Ready, b.steps[i].Want = w.ready, w.want
+		}
+	}
+}
+
+// pod notes one pod's event and returns its workload if that is the stack's.
+func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) object.Ref {
+	before, _ := e.Before.(*object.Pod)
+	after, _ := e.After.(*object.Pod)
+	p := after
+	if p == nil {
+		p = before
+	}
+	if p.Spec.Node != "" {
+		b.load(v, p.Spec.Node)
+	}
+	if p.Stack != b.stack {
+		return object.Ref{}
+	}
+	top := b.workloadOf(v, p)
+	w := b.workload(v, top)
+	if counts(before) {
+		w.ready--
+	}
+	if counts(after) {
+		w.ready++
+	}
+	step := object.ForecastStep{At: object.Duration(at), Wave: b.waveOf(top), Ref: e.Ref, Node: p.Spec.Node, Workload: top}
+	if after != nil && after.Spec.Node != "" && (before == nil || before.Spec.Node == "") {
+		w.watched = true
+		step.Op = "start"
+		b.steps = append(b.steps, step)
+		b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
+		delete(b.unplaces, e.Ref)
+	}
+	stops := after != nil && after.Spec.Stop && (before == nil || !before.Spec.Stop)
+	vanishes := after == nil && !before.Spec.Stop && !before.Terminal()
+	if stops || vanishes {
+		w.watched = true
+		delete(b.running, e.Ref)
+		delete(b.unplaces, e.Ref)
+		if step.Node != "" {
+			step.Op, step.Note = "stop", p.Spec.StopWhy
+			b.steps = append(b.steps, step)
+		}
+	}
+	return top
+}
+
+func (b *logbook) waveOf(workload object.Ref) int { return b.wave[workload] }
+
+// load brings a node's figures up to date.
+func (b *logbook) load(v *state.Snapshot, node string) {
+	n := b.nodes[node]
+	if n == nil {
+		return
+	}
+	u := v.UsageOf(node)
+	b.total.cpu += u.CPU - n.now.cpu
+	b.total.memory += u.Memory - n.now.memory
+	n.now, n.touched = load{u.CPU, u.Memory}, true
+	n.peak.raise(n.now)
+	n.pods = max(n.pods, u.Pods)
+	b.peak.raise(b.total)
+}
+
+// unplaced replaces what is known of the stack's pods that fit nowhere.
+func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
+	for _, u := range list {
+		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && p.Stack == b.stack {
+			b.unplaces[u.Pod] = u.Reason
+		}
+	}
+}
+
+func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecast {
+	f := object.Forecast{
+		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps,
+		Unchanged: len(b.running), PeakCPU: percent(b.peak.cpu, b.capacity.cpu), PeakMemory: percent(b.peak.memory, b.capacity.memory),
+	}
+	for _, s := range b.steps {
+		switch s.Op {
+		case "start":
+			f.Start++
+		case "stop":
+			f.Stop++
+		}
+	}
+	for _, p := range b.placed {
+		f.Placements = append(f.Placements, p)
+	}
+	slices.SortFunc(f.Placements, func(x, y object.Placement) int { return x.Pod.Compare(y.Pod) })
+	for r, why := range b.unplaces {
+		f.Unplaced = append(f.Unplaced, object.Unplaced{Pod: r, Reason: why})
+	}
+	slices.SortFunc(f.Unplaced, func(x, y object.Unplaced) int { return x.Pod.Compare(y.Pod) })
+	for r, w := range b.workloads {
+		if w.existed && w.watched && !w.gone && w.lowestWant > 0 {
+			f.Lowest = append(f.Lowest, object.Availability{Workload: r, Ready: w.lowest, Want: w.lowestWant, At: object.Duration(w.lowestAt)})
+		}
+	}
+	slices.SortFunc(f.Lowest, func(x, y object.Availability) int { return x.Workload.Compare(y.Workload) })
+	b.markLowest()
+	for name, n := range b.nodes {
+		if n.touched {
+			f.Nodes = append(f.Nodes, object.NodePeak{Node: name, CPU: percent(n.peak.cpu, n.capacity.cpu), Memory: percent(n.peak.memory, n.capacity.memory), Pods: n.pods})
+		}
+	}
+	slices.SortFunc(f.Nodes, func(x, y object.NodePeak) int { return strings.Compare(x.Node, y.Node) })
+	return f
+}
+
+// markLowest marks, for each workload, the first stop at which its readiness is
+// at its lowest.
+func (b *logbook) markLowest() {
+	done := map[object.Ref]bool{}
+	for i := range b.steps {
+		s := &b.steps[i]
+		w := b.workloads[s.Workload]
+		if s.Op == "stop" && w != nil && w.existed && !w.gone && s.Ready <= w.lowest && !done[s.Workload] {
+			s.Lowest, done[s.Workload] = true, true
+		}
+	}
+}
