@@ -91,6 +91,7 @@ type IssuedToken struct {
 // from Name and the token's role; the key never leaves who asks.
 type JoinRequest struct {
 	Token string `json:"token"`
+	Role  Role   `json:"role,omitempty"` // what it means to be; another role than the token's is refused. Empty: the token's.
 	Name  string `json:"name"`
 	CSR   string `json:"csr"` // PEM, PKCS #10; its addresses become the certificate's for nodes and masters
 }

@@ -1,0 +1,31 @@
+package client
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// Report delivers what a node (r.Node) says of itself and its pods; it is also
+// its heartbeat.
+func (c *Client) Report(ctx context.Context, r object.Report) (object.ReportAnswer, error) {
+	var out object.ReportAnswer
+	err := c.exchange(ctx, http.MethodPost, "/v1/nodes/"+r.Node+"/report", nil, r, &out)
+	return out, err
+}
+
+// Content is the plain data of a content that a pod of this node reads.
+func (c *Client) Content(ctx context.Context, namespace, name string) (map[string]string, error) {
+	var out object.Revealed
+	err := c.exchange(ctx, http.MethodGet, "/v1/contents/"+namespace+"/"+name+"/reveal", nil, nil, &out)
+	return out.Data, err
+}
+
+// WatchPods follows the pods bound to a node, whole. Unlike Watch it does not
+// reconnect: it returns with what ended it, so that the caller can tell how long
+// it has been without masters. With since 0 the pods that exist come first, then
+// WatchSynced. CodeGone: since is too old, begin again with 0.
+func (c *Client) WatchPods(ctx context.Context, node string, since uint64, each func(object.WatchEvent) error) error {
+	return c.watch(ctx, WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: node, Since: since}, each)
+}

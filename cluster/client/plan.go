@@ -1,0 +1,47 @@
+package client
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// Plan has the leader rehearse and seal a plan.
+func (c *Client) Plan(ctx context.Context, p *object.Plan) (*object.Plan, error) {
+	var out object.Plan
+	if err := c.exchange(ctx, http.MethodPost, "/v1/plan", nil, p, &out); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// Apply commits a sealed plan. CodeStale: an object that it touches or refers to
+// has changed; CodeUnplaceable: the forecast has pods that fit nowhere.
+func (c *Client) Apply(ctx context.Context, r object.ApplyRequest) (object.Applied, error) {
+	var out object.Applied
+	err := c.exchange(ctx, http.MethodPost, "/v1/apply", nil, r, &out)
+	return out, err
+}
+
+// Digests gives the keyed digest of each plain value.
+func (c *Client) Digests(ctx context.Context, values []string) ([]string, error) {
+	out, err := c.Compare(ctx, object.DigestRequest{Values: values})
+	return out.Digests, err
+}
+
+// Compare is Digests, and also tells which values a secret holds already: the way
+// for a planner, who may not read digests, to know whether a secret would change.
+func (c *Client) Compare(ctx context.Context, r object.DigestRequest) (object.Digests, error) {
+	var out object.Digests
+	if len(r.Values) == 0 {
+		return out, nil
+	}
+	if err := c.exchange(ctx, http.MethodPost, "/v1/digests", nil, r, &out); err != nil {
+		return out, err
+	}
+	if len(out.Digests) != len(r.Values) {
+		return out, object.Errorf(object.CodeInternal, object.Ref{}, "the master gave %d digests for %d values", len(out.Digests), len(r.Values))
+	}
+	return out, nil
+}
