@@ -34,6 +34,7 @@ const point = 1000
 // are integers. TestKernelEqualsNaive holds it against a plain loop.
 type kernel struct {
 	policy *Policy
+	opaque bool
 	nodes  []node // ordered by name
 
 	classes   map[classKey]*class
@@ -56,15 +57,18 @@ type kernel struct {
 // maxCells bounds the memory of all trees and tables, at 8 bytes each.
 const maxCells = 1 << 23
 
+// node begins with what score reads, in one cache line.
 type node struct {
-	obj     *object.Node
-	tenancy *state.Tenancy // that pods and used were read at
-	used    state.Usage
+	used state.Usage
+	has  state.Usage
 	// cpu and memory are shares per unit, in thousandths << 32, so that scoring
 	// does not divide; memory in KiB.
 	cpu, memory int64
-	ports       []hostPort
-	pods        []*class
+
+	obj     *object.Node
+	tenancy *state.Tenancy // that used, ports and pods were read at
+	ports   []hostPort
+	pods    []*class
 }
 
 type hostPort struct {
@@ -115,7 +119,7 @@ type domainWeight struct {
 
 func newKernel(p *Policy, nodes []*object.Node) *kernel {
 	k := &kernel{
-		policy: p, nodes: make([]node, len(nodes)),
+		policy: p, opaque: p.opaque(), nodes: make([]node, len(nodes)),
 		classes: map[classKey]*class{}, classesBy: map[pair][]*class{}, sets: map[object.Ref]*tally{},
 		shapes: map[string]*shape{}, demands: map[string]*demand{}, domains: map[string]*domain{}, parts: map[string]*partition{},
 		terms: map[termKey]*term{}, termsBy: map[pair][]*term{}, round: 1,
@@ -128,6 +132,7 @@ func newKernel(p *Policy, nodes []*object.Node) *kernel {
 
 func (n *node) put(o *object.Node) {
 	n.obj = o
+	n.has = state.Usage{CPU: o.Status.CPU, Memory: o.Status.Memory, Pods: o.Status.Pods}
 	n.cpu, n.memory = reciprocal(int64(o.Status.CPU)), reciprocal(int64(o.Status.Memory)>>10)
 }
 
@@ -230,7 +235,7 @@ func (k *kernel) shape(c *class, t *object.PodTemplate) *shape {
 	for _, x := range s.spread {
 		fmt.Fprintf(&key, " %q %d", x.d.key, x.weight)
 	}
-	if k.policy.opaque() {
+	if k.opaque {
 		fmt.Fprintf(&key, " %p %q", t, c.namespace)
 	}
 	if old := k.shapes[key.String()]; old != nil {
@@ -310,9 +315,8 @@ func (k *kernel) score(c *class, n int32) int64 {
 	if score == none {
 		return none
 	}
-	o := &x.obj.Status
 	cpu, memory := x.used.CPU+s.ask.CPU, x.used.Memory+s.ask.Memory
-	if (cpu > o.CPU && s.ask.CPU > 0) || (memory > o.Memory && s.ask.Memory > 0) || (o.Pods > 0 && x.used.Pods >= o.Pods) {
+	if (cpu > x.has.CPU && s.ask.CPU > 0) || (memory > x.has.Memory && s.ask.Memory > 0) || (x.has.Pods > 0 && x.used.Pods >= x.has.Pods) {
 		return none
 	}
 	for _, p := range s.ports {
@@ -341,7 +345,7 @@ func (k *kernel) score(c *class, n int32) int64 {
 			return none
 		}
 	}
-	if k.policy.opaque() {
+	if k.opaque {
 		v := View{Node: x.obj, Used: x.used}
 		for _, f := range k.policy.Filters {
 			if f.Reject(s.ask, v) != "" {
@@ -485,10 +489,7 @@ func (k *kernel) rebuild(c *class) {
 	s := c.shape
 	if s.trees == nil {
 		k.room(s.partition.cells, s)
-		s.trees = make(forest, s.partition.cells)
-		for i := range s.trees {
-			s.trees[i] = none
-		}
+		s.trees = s.partition.forest()
 	}
 	for i := range s.partition.parts {
 		p := &s.partition.parts[i]
@@ -524,6 +525,7 @@ func (k *kernel) room(cells int, keep *shape) {
 		for _, s := range k.shapes {
 			if s != keep && s.trees != nil && (all || s.round < k.round) {
 				k.cells -= len(s.trees)
+				s.partition.spare = append(s.partition.spare, s.trees)
 				s.trees = nil
 			}
 		}

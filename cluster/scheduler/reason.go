@@ -53,14 +53,13 @@ func (k *kernel) reject(c *class, n int32) rejection {
 			return rejection{what: "avoided by pods that avoid " + t.text()}
 		}
 	}
-	o := &x.obj.Status
-	if o.Pods > 0 && x.used.Pods >= o.Pods {
+	if x.has.Pods > 0 && x.used.Pods >= x.has.Pods {
 		return rejection{what: "pod count (full)"}
 	}
-	if free := max(0, o.CPU-x.used.CPU); s.ask.CPU > free {
+	if free := max(0, x.has.CPU-x.used.CPU); s.ask.CPU > free {
 		return rejection{what: "cpu", asks: s.ask.CPU.String(), free: free.String(), n: int64(free)}
 	}
-	if free := max(0, o.Memory-x.used.Memory); s.ask.Memory > free {
+	if free := max(0, x.has.Memory-x.used.Memory); s.ask.Memory > free {
 		return rejection{what: "memory", asks: s.ask.Memory.Human(), free: bytesBelow(free, s.ask.Memory), n: int64(free)}
 	}
 	v := View{Node: x.obj, Used: x.used}

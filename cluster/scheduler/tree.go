@@ -21,6 +21,7 @@ type partition struct {
 	part  []int32 // by node: index into parts
 	leaf  []int32 // by node: its place among the nodes of its part
 	cells int     // size of the trees of all parts
+	spare []forest
 }
 
 type part struct {
@@ -62,6 +63,21 @@ func newPartition(n int, domains []*domain) *partition {
 // forest holds a tournament tree for each part of a partition: the parent of two
 // cells is the greater one. Cell 1 of a tree is its root, cells size… its leaves.
 type forest []int64
+
+// forest returns trees for the partition, new or used. Leaves that stand for no
+// node are none and stay so; the others are for the caller to fill.
+func (p *partition) forest() forest {
+	if last := len(p.spare) - 1; last >= 0 {
+		f := p.spare[last]
+		p.spare = p.spare[:last]
+		return f
+	}
+	f := make(forest, p.cells)
+	for i := range f {
+		f[i] = none
+	}
+	return f
+}
 
 // build makes every inner cell from the leaves.
 func (f forest) build(p *partition) {
