@@ -125,8 +125,11 @@ func boundTo(p *object.Pod) object.Ref {
 	return nodeRef(p.Spec.Node)
 }
 
+// waits reports whether a node is to be found for the pod. One whose template is
+// still in its row has not been let in yet: the pod controller sees to its quota
+// and to what it reads first.
 func waits(p *object.Pod) bool {
-	return p != nil && p.Spec.Node == "" && !p.Spec.Stop && !p.Terminal()
+	return p != nil && p.Spec.Node == "" && p.Spec.Template != "" && !p.Spec.Stop && !p.Terminal()
 }
 
 // askOf is what a pod adds to its node's usage; the zero value adds nothing.

@@ -1,0 +1,124 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// work collects what one Reconcile wants done.
+type work struct {
+	v   *state.Snapshot
+	now time.Time
+	Result
+}
+
+func begin(name string, v *state.Snapshot, now time.Time) *work {
+	w := &work{v: v, now: now}
+	w.Changes.Author, w.Changes.Time = "controller/"+name, now
+	return w
+}
+
+// because gives the reason of the changeset; the first one stands.
+func (w *work) because(format string, args ...any) {
+	if w.Changes.Reason == "" {
+		w.Changes.Reason = fmt.Sprintf(format, args...)
+	}
+}
+
+// wake asks for another look at t, or earlier if that was asked for.
+func (w *work) wake(t time.Time) {
+	if !t.IsZero() && (w.Wake.IsZero() || t.Before(w.Wake)) {
+		w.Wake = t
+	}
+}
+
+// wakeIn asks for another look after d.
+func (w *work) wakeIn(d time.Duration) { w.wake(w.now.Add(d)) }
+
+// expect makes the changes conditional on an object staying as it was seen.
+func (w *work) expect(o object.Object) {
+	w.Changes.Expect = append(w.Changes.Expect, object.Expectation{Ref: o.Ref(), Version: o.Head().Version})
+}
+
+// done is the result. Without changes no condition is worth a write.
+func (w *work) done() (Result, error) {
+	if w.Changes.Empty() {
+		w.Changes = object.Changeset{}
+	}
+	return w.Result, nil
+}
+
+// setStatus writes after's status if it says something else than before's.
+func (w *work) setStatus(before, after object.Object) {
+	if !reflect.DeepEqual(before.StatusPtr(), after.StatusPtr()) {
+		w.Changes.UpdateStatus(before, after)
+	}
+}
+
+const (
+	levelInfo    = "info"
+	levelWarning = "warning"
+)
+
+// tell records an event. It belongs in the changeset of the transition that it
+// tells of, so that it is told as often as that happens.
+func (w *work) tell(about object.Ref, level, reason, format string, args ...any) {
+	message := fmt.Sprintf(format, args...)
+	e := &object.Event{
+		Meta: object.Meta{Kind: object.KindEvent, Namespace: object.EventNamespace(about), Name: object.EventName(about, reason, message)},
+		Spec: object.EventSpec{About: about, Level: level, Reason: reason, Message: message, Source: w.Changes.Author, Count: 1, First: w.now, Last: w.now},
+	}
+	for _, c := range w.Changes.Changes {
+		if c.Ref == e.Ref() {
+			return
+		}
+	}
+	if old, ok := state.Find[*object.Event](w.v, e.Ref()); ok {
+		e.Spec.Count, e.Spec.First = old.Spec.Count+1, old.Spec.First
+		w.Changes.Update(old, e)
+		return
+	}
+	w.Changes.Create(e)
+}
+
+// stop asks for the end of a pod; one that no node has seen simply goes.
+func (w *work) stop(p *object.Pod, why string) {
+	if p.Spec.Stop {
+		return
+	}
+	if p.Spec.Node == "" {
+		w.Changes.Delete(p)
+		return
+	}
+	c := p.Clone().(*object.Pod)
+	c.Spec.Stop, c.Spec.StopWhy = true, why
+	w.Changes.Update(p, c)
+}
+
+// self is the Keys of a controller that is woken by its own kind.
+func self(_ *state.Snapshot, e state.Event) []object.Ref { return []object.Ref{e.Ref} }
+
+// latest is the object of an event: after it, or before it if it was deleted.
+func latest(e state.Event) object.Object {
+	if e.After != nil {
+		return e.After
+	}
+	return e.Before
+}
+
+// sortedKeys are the keys of a map in order, for ranges whose order shows.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// plural is "1 pod", "2 pods".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

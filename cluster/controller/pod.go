@@ -1,0 +1,75 @@
+package controller
+
+import (
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// pods gives declared pods their row's form: the template stored once and
+// referred to, its asks copied, the versions of what it reads pinned. A declared
+// pod is not replaced when its node is lost; package-wide, node.go marks it.
+type pods struct{}
+
+func (pods) Name() string { return "pod" }
+
+func (pods) Inputs() []Input {
+	return []Input{{Kind: object.KindPod, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
+		if p, ok := e.After.(*object.Pod); ok && p.Spec.Pod != nil {
+			return []object.Ref{e.Ref}
+		}
+		return nil
+	}}}
+}
+
+func (pods) Outputs() []object.Kind {
+	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent}
+}
+
+func (pods) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
+	w := begin("pod", v, now)
+	p, ok := state.Find[*object.Pod](v, key)
+	if !ok || p.Spec.Pod == nil || p.Spec.Stop {
+		return w.done()
+	}
+	after, held := w.row(p)
+	if held != nil {
+		w.wakeIn(retryDelay)
+		if p.Status.Reason != held.reason || p.Status.Message != held.message {
+			after.Status = object.PodStatus{Phase: object.PodPending, Reason: held.reason, Message: held.message, Since: now}
+			w.Changes.UpdateStatus(p, after)
+		}
+		return w.done()
+	}
+	w.because("%s is made ready to be placed", p.Name)
+	w.Changes.Update(p, after)
+	if p.Status.Reason == object.ReasonConfig || p.Status.Reason == reasonQuota {
+		after.Status = object.PodStatus{Phase: object.PodPending, Since: now}
+		w.Changes.UpdateStatus(p, after)
+	}
+	return w.done()
+}
+
+// row is a declared pod as the state keeps it, its template interned; with a
+// failure it is unchanged.
+func (w *work) row(p *object.Pod) (*object.Pod, *failure) {
+	after := p.Clone().(*object.Pod)
+	t := *p.Spec.Pod
+	r, held := resolve(w.v, p.Namespace, &t)
+	if held != nil {
+		return after, held
+	}
+	t.Reads = r.pinned
+	cpu, memory := t.Asks()
+	if _, held := quotaRoom(w.v, p.Namespace, cpu, memory, 1); held != nil {
+		return after, held
+	}
+	w.pin(r)
+	after.Spec.Template, after.Spec.Pod = w.intern(p.Namespace, &t), nil
+	after.Spec.CPU, after.Spec.Memory = cpu, memory
+	if len(after.Labels) == 0 {
+		after.Labels = t.Labels
+	}
+	return after, nil
+}

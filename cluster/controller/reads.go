@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// reads are the config maps and secrets that a template reads, at their present
+// versions.
+type reads struct {
+	pinned   map[string]string // PodTemplate.Reads: all of them
+	rolling  map[string]string // those of which another content is another version of the pods
+	contents []object.Object   // versions that are not in the state yet
+	known    []object.Object   // versions that are; they must not go in the meantime
+}
+
+func readKey(r object.Ref) string { return string(r.Kind) + "/" + r.Name }
+
+// readRefs lists what pods of the template read, image credentials included.
+func readRefs(t *object.PodTemplate, namespace string) []object.Ref {
+	refs := t.ReadRefs(namespace)
+	if t.Credentials != "" {
+		if r := (object.Ref{Kind: object.KindSecret, Namespace: namespace, Name: t.Credentials}); !slices.Contains(refs, r) {
+			refs = append(refs, r)
+		}
+	}
+	return refs
+}
+
+// resolve finds the versions. The failure says what is missing.
+func resolve(v *state.Snapshot, namespace string, t *object.PodTemplate) (reads, *failure) {
+	var out reads
+	for _, r := range readRefs(t, namespace) {
+		o, ok := v.Get(r)
+		if !ok {
+			return reads{}, &failure{reason: object.ReasonConfig, message: fmt.Sprintf("%s does not exist in namespace %s; create it, or remove the reference", readKey(r), namespace)}
+		}
+		digest := object.ContentDigest(o)
+		content := &object.Content{
+			Meta: object.Meta{Kind: object.KindContent, Namespace: namespace, Name: object.ContentName(r, digest)},
+			Spec: object.ContentSpec{Of: r},
+		}
+		rolls := true
+		switch x := o.(type) {
+		case *object.ConfigMap:
+			content.Spec.Data, rolls = x.Spec.Data, x.Spec.Reload != "none"
+		case *object.Secret:
+			content.Spec.Keys, rolls = x.Spec.Data, x.Spec.Reload != "none"
+		}
+		if out.pinned == nil {
+			out.pinned, out.rolling = map[string]string{}, map[string]string{}
+		}
+		out.pinned[readKey(r)] = digest
+		if rolls {
+			out.rolling[readKey(r)] = digest
+		}
+		if have, ok := v.Get(content.Ref()); ok {
+			out.known = append(out.known, have)
+		} else {
+			out.contents = append(out.contents, content)
+		}
+	}
+	if f := missingKey(v, namespace, t); f != nil {
+		return reads{}, f
+	}
+	if len(out.rolling) == 0 {
+		out.rolling = nil
+	}
+	return out, nil
+}
+
+// missingKey finds a key that a container or mount asks for and that its config
+// map or secret does not have.
+func missingKey(v *state.Snapshot, namespace string, t *object.PodTemplate) *failure {
+	volumes := map[string]object.Volume{}
+	for _, x := range t.Volumes {
+		volumes[x.Name] = x
+	}
+	has := func(k object.Kind, name, key string) *failure {
+		r := object.Ref{Kind: k, Namespace: namespace, Name: name}
+		ok := false
+		switch o, _ := v.Get(r); x := o.(type) {
+		case *object.ConfigMap:
+			_, ok = x.Spec.Data[key]
+		case *object.Secret:
+			_, ok = x.Spec.Data[key]
+		}
+		if ok {
+			return nil
+		}
+		return &failure{reason: object.ReasonConfig, message: fmt.Sprintf("%s has no key %q", readKey(r), key)}
+	}
+	for _, list := range [][]object.Container{t.Init, t.Containers} {
+		for i := range list {
+			for _, name := range sortedKeys(list[i].Env) {
+				for _, k := range list[i].Env[name].Secrets() {
+					if f := has(object.KindSecret, k.Name, k.Key); f != nil {
+						f.message = fmt.Sprintf("container %s, env %s: %s", list[i].Name, name, f.message)
+						return f
+					}
+				}
+			}
+			for _, m := range list[i].Mounts {
+				x := volumes[m.Volume]
+				var f *failure
+				switch {
+				case m.File == "":
+				case x.ConfigMap != "":
+					f = has(object.KindConfigMap, x.ConfigMap, m.File)
+				case x.Secret != "":
+					f = has(object.KindSecret, x.Secret, m.File)
+				}
+				if f != nil {
+					f.message = fmt.Sprintf("container %s, mount %s: %s", list[i].Name, m.Volume, f.message)
+					return f
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// pin writes the contents that are missing and makes sure that the others stay.
+func (w *work) pin(r reads) {
+	for _, o := range r.contents {
+		if !slices.ContainsFunc(w.Changes.Changes, func(c object.Change) bool { return c.Ref == o.Ref() }) {
+			w.Changes.Create(o)
+		}
+	}
+	for _, o := range r.known {
+		w.expect(o)
+	}
+}
+
+// intern makes sure that the template is in the state and returns its name.
+func (w *work) intern(namespace string, t *object.PodTemplate) string {
+	o := &object.Template{Meta: object.Meta{Kind: object.KindTemplate, Namespace: namespace, Name: object.Digest(t)}, Spec: *t}
+	if have, ok := w.v.Get(o.Ref()); ok {
+		w.expect(have)
+	} else if !slices.ContainsFunc(w.Changes.Changes, func(c object.Change) bool { return c.Ref == o.Ref() }) {
+		w.Changes.Create(o)
+	}
+	return o.Name
+}
