@@ -25,6 +25,7 @@ const (
 	boltElement    = 16
 	boltMetaSize   = 64
 	boltIsBucket   = 1
+	boltFirstPages = 4 // of a file that was made and never written to
 )
 
 type boltFile struct {
@@ -35,32 +36,30 @@ type boltFile struct {
 	seen     map[uint64]bool
 }
 
-// checkFile returns nil for a file that does not exist or is empty: bbolt makes it.
-func checkFile(path string) error {
+// checkFile reports whether the file holds anything; one that does not exist, is
+// empty or has just been made does not.
+func checkFile(path string) (used bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() == 0 {
-		return nil
+	if err != nil || info.Size() == 0 {
+		return false, err
 	}
 	b := &boltFile{r: f, size: info.Size(), seen: map[uint64]bool{}}
 	root, err := b.meta()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if need := int64(b.high) * b.pageSize; need > b.size {
-		return fmt.Errorf("it is cut short: %d bytes of %d", b.size, need)
+		return false, fmt.Errorf("it is cut short: %d bytes of %d", b.size, need)
 	}
-	return b.page(root, 0)
+	return b.high > boltFirstPages, b.page(root, 0)
 }
 
 // meta reads the newer valid meta page and gives the root page.

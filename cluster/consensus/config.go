@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/berthdev/berth/cluster/object"
 )
 
 // Config says who this master is and where it keeps its log.
@@ -36,7 +38,7 @@ type Config struct {
 
 	// Bootstrap names the first members, this one among them. It is used once,
 	// when the storage is empty; a master that joins leaves it empty.
-	Bootstrap []Server
+	Bootstrap []object.Master
 
 	// ElectionTimeout is how long a leader may be silent before another is
 	// elected; 500 ms to 1 s is right for disks whose writes may take 100 ms.

@@ -1,8 +1,10 @@
 package consensus
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,18 +12,6 @@ import (
 
 	"github.com/berthdev/berth/cluster/object"
 )
-
-// Server is a master as the membership knows it.
-type Server struct {
-	ID          string    `json:"id"`
-	RaftAddress string    `json:"raft_address"`
-	APIAddress  string    `json:"api_address"`
-	Voter       bool      `json:"voter"`
-	Leader      bool      `json:"leader"`
-	Self        bool      `json:"self,omitempty"`
-	Healthy     bool      `json:"healthy"`               // as the leader sees it; only the leader knows
-	LastContact time.Time `json:"last_contact,omitzero"` // of an unhealthy one
-}
 
 // peerHealth is what the leader noticed of the others' heartbeats.
 type peerHealth struct {
@@ -63,8 +53,9 @@ func (p *peerHealth) observe(n *Node) {
 	})
 }
 
-// Servers lists the masters, in the order in which they joined.
-func (n *Node) Servers() ([]Server, error) {
+// Masters lists the members, ordered by name. Only the leader knows which of the
+// others are alive; elsewhere only the leader and this master count as such.
+func (n *Node) Masters() ([]object.Master, error) {
 	f := n.raft.GetConfiguration()
 	if err := f.Error(); err != nil {
 		return nil, n.translate(err)
@@ -73,17 +64,16 @@ func (n *Node) Servers() ([]Server, error) {
 	leads := n.raft.State() == raft.Leader
 	n.peers.mu.Lock()
 	defer n.peers.mu.Unlock()
-	var out []Server
+	var out []object.Master
 	for _, s := range f.Configuration().Servers {
 		raftAddr, apiAddr := splitAddress(s.Address)
-		x := Server{ID: string(s.ID), RaftAddress: raftAddr, APIAddress: apiAddr, Voter: s.Suffrage == raft.Voter, Leader: s.ID == leader, Self: string(s.ID) == n.config.ID}
-		last, silent := n.peers.silent[s.ID]
-		x.Healthy = x.Self || (leads && !silent) || (!leads && x.Leader)
-		if silent {
-			x.LastContact = last
-		}
-		out = append(out, x)
+		_, silent := n.peers.silent[s.ID]
+		out = append(out, object.Master{
+			Name: string(s.ID), Raft: raftAddr, API: apiAddr, Voter: s.Suffrage == raft.Voter, Leader: s.ID == leader,
+			Alive: string(s.ID) == n.config.ID || (leads && !silent) || (!leads && s.ID == leader),
+		})
 	}
+	slices.SortFunc(out, func(a, b object.Master) int { return cmp.Compare(a.Name, b.Name) })
 	return out, nil
 }
 
@@ -104,21 +94,21 @@ func (n *Node) voters() int {
 // AddVoter makes a running master a member, or gives a member new addresses. It
 // is asked of the leader. The new master is reached first, because one that does
 // not answer would count for the quorum all the same.
-func (n *Node) AddVoter(ctx context.Context, id, raftAddress, apiAddress string) error {
+func (n *Node) AddVoter(ctx context.Context, m object.Master) error {
 	if err := n.waitLeading(ctx); err != nil {
 		return err
 	}
-	address := joinAddress(raftAddress, apiAddress)
-	if n.streams != nil && id != n.config.ID {
+	address := joinAddress(m.Raft, m.API)
+	if n.streams != nil && m.Name != n.config.ID {
 		conn, err := n.streams.connect(ctx, address)
 		if err != nil {
-			e := object.Errorf(object.CodeUnavailable, object.Ref{}, "master %s does not answer at %s: %w", id, raftAddress, err)
+			e := object.Errorf(object.CodeUnavailable, object.Ref{}, "master %s does not answer at %s: %w", m.Name, m.Raft, err)
 			e.Hint = "Start it first, and check that this address can be reached from " + n.config.ID + " and is not its loopback address."
 			return e
 		}
 		conn.Close()
 	}
-	return n.change(ctx, n.raft.AddVoter(raft.ServerID(id), address, 0, n.config.ElectionTimeout*5))
+	return n.change(ctx, n.raft.AddVoter(raft.ServerID(m.Name), address, 0, n.config.ElectionTimeout*5))
 }
 
 // Remove takes a master out of the membership. It is asked of the leader; the
@@ -127,16 +117,16 @@ func (n *Node) Remove(ctx context.Context, id string) error {
 	if err := n.waitLeading(ctx); err != nil {
 		return err
 	}
-	servers, err := n.Servers()
+	masters, err := n.Masters()
 	if err != nil {
 		return err
 	}
 	known, voters, healthy := false, 0, 0
-	for _, s := range servers {
-		known = known || s.ID == id
-		if s.Voter && s.ID != id {
+	for _, s := range masters {
+		known = known || s.Name == id
+		if s.Voter && s.Name != id {
 			voters++
-			if s.Healthy {
+			if s.Alive {
 				healthy++
 			}
 		}
@@ -173,13 +163,13 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	if id == "" {
 		return n.change(ctx, n.raft.LeadershipTransfer())
 	}
-	servers, err := n.Servers()
+	masters, err := n.Masters()
 	if err != nil {
 		return err
 	}
-	for _, s := range servers {
-		if s.ID == id {
-			return n.change(ctx, n.raft.LeadershipTransferToServer(raft.ServerID(id), joinAddress(s.RaftAddress, s.APIAddress)))
+	for _, s := range masters {
+		if s.Name == id {
+			return n.change(ctx, n.raft.LeadershipTransferToServer(raft.ServerID(id), joinAddress(s.Raft, s.API)))
 		}
 	}
 	return &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("there is no master %q", id), Hint: "See berth master list."}

@@ -100,7 +100,7 @@ func (n *Node) start(snapshots raft.SnapshotStore) error {
 	if len(n.config.Bootstrap) > 0 {
 		var members raft.Configuration
 		for _, s := range n.config.Bootstrap {
-			members.Servers = append(members.Servers, raft.Server{ID: raft.ServerID(s.ID), Address: joinAddress(s.RaftAddress, s.APIAddress)})
+			members.Servers = append(members.Servers, raft.Server{ID: raft.ServerID(s.Name), Address: joinAddress(s.Raft, s.API)})
 		}
 		err := raft.BootstrapCluster(rc, n.log, n.guard, snapshots, n.transport, members)
 		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {

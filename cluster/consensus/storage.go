@@ -58,36 +58,50 @@ func openStorage(c *Config) (logStore, raft.SnapshotStore, func() error, error) 
 		return nil, nil, nil, fmt.Errorf("the master's data directory cannot be made: %w", err)
 	}
 	path := filepath.Join(dir, LogFile)
-	if err := checkFile(path); err != nil {
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, newLogger(c.Logger))
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("the directory for snapshots in %s cannot be used: %w", dir, err)
+	}
+	used, err := checkFile(path)
+	if err != nil {
 		return nil, nil, nil, damaged(path, err)
 	}
+	if used {
+		// Opening for writing writes; so what the entries hold is checked before.
+		bolt, err := openBolt(path, true)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		covered := uint64(0)
+		if list, err := snapshots.List(); err == nil && len(list) > 0 {
+			covered = list[0].Index
+		}
+		if err := errors.Join(checkLog(bolt, covered), bolt.Close()); err != nil {
+			return nil, nil, nil, damaged(path, err)
+		}
+	}
+	bolt, err := openBolt(path, false)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return bolt, snapshots, bolt.Close, nil
+}
+
+func openBolt(path string, readOnly bool) (*raftboltdb.BoltStore, error) {
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path: path,
 		// After a truncation of the log a write with the array freelist takes thirty
 		// times as long; and the freelist can be found again when the file is opened.
-		BoltOptions:             &bbolt.Options{Timeout: 5 * time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
+		BoltOptions:             &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly},
 		MsgpackUseNewTimeFormat: true,
 	})
 	if errors.Is(err, bbolt.ErrTimeout) {
-		return nil, nil, nil, object.Errorf(object.CodeUnavailable, object.Ref{}, "%s is in use: another master runs on this data directory; stop it first", path)
+		return nil, object.Errorf(object.CodeUnavailable, object.Ref{}, "%s is in use: another master runs on this data directory; stop it first", path)
 	}
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("the Raft log %s cannot be opened: %w", path, err)
+		return nil, fmt.Errorf("the Raft log %s cannot be opened: %w", path, err)
 	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, 2, newLogger(c.Logger))
-	if err != nil {
-		bolt.Close()
-		return nil, nil, nil, fmt.Errorf("the directory for snapshots in %s cannot be used: %w", dir, err)
-	}
-	covered := uint64(0)
-	if list, err := snapshots.List(); err == nil && len(list) > 0 {
-		covered = list[0].Index
-	}
-	if err := checkLog(bolt, covered); err != nil {
-		bolt.Close()
-		return nil, nil, nil, damaged(path, err)
-	}
-	return bolt, snapshots, bolt.Close, nil
+	return bolt, nil
 }
 
 // damaged names the file and the cure.

@@ -10,25 +10,10 @@ import (
 	"github.com/berthdev/berth/cluster/state"
 )
 
-// Event is one change of one object. Its encoded form is made at most once and
-// shared by all watchers.
-type Event struct {
-	state.Event
-	once    sync.Once
-	encoded []byte
-}
-
-// Encoded is what encode makes of the event, made by whoever asks first and
-// kept. All callers must pass the same function.
-func (e *Event) Encoded(encode func(state.Event) []byte) []byte {
-	e.once.Do(func() { e.encoded = encode(e.Event) })
-	return e.encoded
-}
-
-// Batch is what one Raft entry changed.
+// Batch is what one Raft entry changed. All watchers share it.
 type Batch struct {
 	Index  uint64
-	Events []*Event
+	Events []state.Event
 }
 
 // cell is one link of the event log. A watcher is a cursor on the list: nothing
@@ -71,14 +56,8 @@ func (l *eventLog) append(index uint64, events []state.Event) {
 	if len(events) == 0 {
 		return
 	}
-	b := &Batch{Index: index, Events: make([]*Event, len(events))}
-	block := make([]Event, len(events))
-	for i := range events {
-		block[i].Event = events[i]
-		b.Events[i] = &block[i]
-	}
 	c := newCell(index)
-	c.batch.Store(b)
+	c.batch.Store(&Batch{Index: index, Events: events})
 	l.tail.next = c
 	close(l.tail.ready)
 	l.tail = c
