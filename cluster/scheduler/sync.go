@@ -1,8 +1,6 @@
 package scheduler
 
 import (
-	"iter"
-
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 )
@@ -24,24 +22,28 @@ func (s *Scheduler) sync(v *state.Snapshot) {
 	for _, n := range s.stale {
 		k.nodes[n].tenancy = unknown
 	}
-	if len(s.stale) == 0 && v.SameNodes(s.last) {
-		s.last = v
-		return
-	}
-	s.stale, s.last = s.stale[:0], v
-	i := 0
-	for o := range state.All[*object.Node](v, object.KindNode) {
-		if i == len(k.nodes) || k.nodes[i].obj.Name != o.Name || (k.nodes[i].obj != o && !k.replace(int32(i), o)) {
-			s.reset(v)
-			return
-		}
-		i++
-	}
-	if i != len(k.nodes) {
+	last, whole := s.last, len(s.stale) == 0
+	s.last, s.stale = v, s.stale[:0]
+	if !v.SameObjects(last, object.KindNode) && !s.renode(v) {
 		s.reset(v)
 		return
 	}
-	s.reread(v)
+	if !whole || !v.SameTenancies(last) {
+		s.reread(v)
+	}
+}
+
+// renode takes over node objects that changed; false if the kernel has to be
+// made anew.
+func (s *Scheduler) renode(v *state.Snapshot) bool {
+	k, i := s.kernel, 0
+	for o := range state.All[*object.Node](v, object.KindNode) {
+		if i == len(k.nodes) || (k.nodes[i].obj != o && (k.nodes[i].obj.Name != o.Name || !k.replace(int32(i), o))) {
+			return false
+		}
+		i++
+	}
+	return i == len(k.nodes)
 }
 
 // unknown is the tenancy of a node that has to be read again.
@@ -57,41 +59,48 @@ func (s *Scheduler) reset(v *state.Snapshot) {
 }
 
 // reread walks nodes and tenancies side by side, both ordered by name, and reads
-// the pods of the nodes where they differ from what the kernel knows.
+// the pods of the nodes where they differ from what the kernel knows. Names are
+// looked at only there: a tenancy belongs to one node.
 func (s *Scheduler) reread(v *state.Snapshot) {
+	nodes, i := s.kernel.nodes, 0
+	for name, tenancy := range v.Tenancies() {
+		for i < len(nodes) && nodes[i].tenancy != tenancy && nodes[i].obj.Name < name {
+			s.read(v, int32(i), nil)
+			i++
+		}
+		if i < len(nodes) && (nodes[i].tenancy == tenancy || nodes[i].obj.Name == name) { // else the node is gone
+			s.read(v, int32(i), tenancy)
+			i++
+		}
+	}
+	for ; i < len(nodes); i++ {
+		s.read(v, int32(i), nil)
+	}
+}
+
+// read makes what the kernel knows of a node's pods what the snapshot says.
+func (s *Scheduler) read(v *state.Snapshot, i int32, tenancy *state.Tenancy) {
 	k := s.kernel
-	next, stop := iter.Pull2(v.Tenancies())
-	defer stop()
-	name, tenancy, more := next()
-	for i := range k.nodes {
-		n := &k.nodes[i]
-		for more && name < n.obj.Name { // pods on a node that is gone
-			name, tenancy, more = next()
-		}
-		var now *state.Tenancy
-		if more && name == n.obj.Name {
-			now = tenancy
-		}
-		if n.tenancy == now {
+	n := &k.nodes[i]
+	if n.tenancy == tenancy {
+		return
+	}
+	n.tenancy = tenancy
+	for len(n.pods) > 0 {
+		k.unbind(n.pods[len(n.pods)-1], i)
+	}
+	if tenancy == nil {
+		return
+	}
+	for p := range v.PodsOn(n.obj.Name) {
+		if p.Terminal() {
 			continue
 		}
-		n.tenancy = now
-		for len(n.pods) > 0 {
-			k.unbind(n.pods[len(n.pods)-1], int32(i))
+		t := v.Template(p)
+		if t == nil {
+			t = nothing
 		}
-		if now == nil {
-			continue
-		}
-		for p := range v.PodsOn(n.obj.Name) {
-			if p.Terminal() {
-				continue
-			}
-			t := v.Template(p)
-			if t == nil {
-				t = nothing
-			}
-			k.bind(k.class(p, t), int32(i))
-		}
+		k.bind(k.class(p, t), i)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // Tenancy stands for the pods that are bound to a node and have not ended: equal
-// pointers mean that none came, went, or changed its ask, owner, template or
-// labels, across snapshots and forks alike. The scheduler re-reads a node's pods
+// pointers mean the same node, and that none of them came, went, or changed its
+// ask, owner, template or labels, across snapshots and forks alike. The scheduler re-reads a node's pods
 // only when its tenancy is another.
 type Tenancy struct{ _ byte } // not empty: two of them must have two addresses
 
@@ -20,11 +20,13 @@ func (v *Snapshot) Tenancies() iter.Seq2[string, *Tenancy] {
 	}
 }
 
-// SameNodes reports whether two snapshots surely hold the same nodes with the
-// same pods bound to them. O(1); false means that one has to look.
-func (v *Snapshot) SameNodes(o *Snapshot) bool {
-	return v.idx.usage == o.idx.usage && v.table(object.KindNode) == o.table(object.KindNode)
-}
+// SameTenancies reports whether surely the same pods are bound to the same nodes
+// in both snapshots. O(1); false means that one has to look.
+func (v *Snapshot) SameTenancies(o *Snapshot) bool { return v.idx.usage == o.idx.usage }
+
+// SameObjects reports whether surely both snapshots hold the same objects of a
+// kind. O(1); false means that one has to look.
+func (v *Snapshot) SameObjects(o *Snapshot, k object.Kind) bool { return v.table(k) == o.table(k) }
 
 // regrouped reports whether a bound pod counts as another's replica or has other
 // labels, while its ask is what it was.
