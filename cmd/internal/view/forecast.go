@@ -1,0 +1,329 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// A workload's timeline shows this many steps in full; of longer ones the first
+// and the last, and the step of the lowest readiness.
+const (
+	stepsWhole = 14
+	stepsHead  = 7
+	stepsTail  = 4
+)
+
+// forecast prints what will happen, as the masters rehearsed it.
+func (p *printer) forecast(plan *object.Plan) {
+	f := &plan.Forecast
+	if f.Outcome == "" || len(plan.Changes) == 0 {
+		return
+	}
+	p.line()
+	head := fmt.Sprintf("Rollout of %s, revision %d", plan.Stack, plan.Base+1)
+	if plan.Base > 0 {
+		head += fmt.Sprintf(" (from %d)", plan.Base)
+	}
+	p.line(p.paint(bold, head), ", in ", plural(plan.Waves, "wave"), ":")
+	p.line()
+	name := 0
+	for i := range plan.Changes {
+		name = max(name, len(plan.Changes[i].Address))
+	}
+	label := len(fmt.Sprintf("wave %d", plan.Waves))
+	steps := map[object.Ref][]object.ForecastStep{}
+	for _, s := range f.Steps {
+		if s.Op != "change" {
+			steps[s.Workload] = append(steps[s.Workload], s)
+		}
+	}
+	wave := 0
+	for i := range plan.Changes {
+		c := &plan.Changes[i]
+		text := ""
+		if c.Wave != wave {
+			text, wave = fmt.Sprintf("wave %d", c.Wave), c.Wave
+		}
+		p.line(strings.TrimRight("  "+pad(text, label)+"  "+pad(c.Address, max(name, 18))+"  "+summary(c), " "))
+		p.timeline(steps[c.Ref], label+6)
+		delete(steps, c.Ref)
+	}
+	p.others(steps, label, max(name, 18))
+	p.verdict(f)
+}
+
+// others prints workloads that move though the plan does not change them.
+func (p *printer) others(steps map[object.Ref][]object.ForecastStep, label, name int) {
+	refs := make([]object.Ref, 0, len(steps))
+	for r := range steps {
+		refs = append(refs, r)
+	}
+	slices.SortFunc(refs, object.Ref.Compare)
+	for _, r := range refs {
+		p.line("  ", pad("also", label), "  ", pad(r.Address(), name), "  moves though nothing of it is changed")
+		p.timeline(steps[r], label+6)
+	}
+}
+
+// timeline prints a workload's steps in columns.
+func (p *printer) timeline(steps []object.ForecastStep, indent int) {
+	type row struct {
+		at, what, ready string
+		lowest          bool
+		op              string
+	}
+	shown := abridge(steps)
+	rows := make([]row, len(shown))
+	at, what, ready := 0, 0, 0
+	for i, x := range shown {
+		if x.left > 0 {
+			continue
+		}
+		s := x.step
+		r := row{at: "+" + short(s.At.D()), op: "+", ready: fmt.Sprintf("ready %d/%d", s.Ready, s.Want), lowest: s.Lowest}
+		r.what = s.Ref.Name + " -> " + s.Node
+		if s.Op == "stop" {
+			r.op, r.what = "-", s.Ref.Name+" on "+s.Node
+		}
+		at, what, ready = max(at, len(r.at)), max(what, len(r.what)), max(ready, len(r.ready))
+		rows[i] = r
+	}
+	for i, x := range shown {
+		lead := strings.Repeat(" ", indent)
+		if x.left > 0 {
+			p.line(lead, p.paint(dim, fmt.Sprintf("… %s (%d to start, %d to stop) …", plural(x.left, "more step"), x.starts, x.left-x.starts)))
+			continue
+		}
+		r := rows[i]
+		line := lead + pad(r.at, max(at, 5)) + " " + p.symbol(r.op) + " " + pad(r.what, max(what, 28)) + "  " + pad(r.ready, ready)
+		if r.lowest {
+			line += "   " + p.paint(yellow, "lowest")
+		}
+		p.line(strings.TrimRight(line, " "))
+	}
+}
+
+type shownStep struct {
+	step   object.ForecastStep
+	left   int // this many steps are left out here
+	starts int // of them starts
+}
+
+func abridge(steps []object.ForecastStep) []shownStep {
+	var out []shownStep
+	if len(steps) <= stepsWhole {
+		for _, s := range steps {
+			out = append(out, shownStep{step: s})
+		}
+		return out
+	}
+	skip := func(list []object.ForecastStep) {
+		if len(list) == 0 {
+			return
+		}
+		x := shownStep{left: len(list)}
+		for _, s := range list {
+			if s.Op == "start" {
+				x.starts++
+			}
+		}
+		out = append(out, x)
+	}
+	for _, s := range steps[:stepsHead] {
+		out = append(out, shownStep{step: s})
+	}
+	middle := steps[stepsHead : len(steps)-stepsTail]
+	if i := slices.IndexFunc(middle, func(s object.ForecastStep) bool { return s.Lowest }); i >= 0 {
+		skip(middle[:i])
+		out = append(out, shownStep{step: middle[i]})
+		skip(middle[i+1:])
+	} else {
+		skip(middle)
+	}
+	for _, s := range steps[len(steps)-stepsTail:] {
+		out = append(out, shownStep{step: s})
+	}
+	return out
+}
+
+// verdict prints the Pods and Capacity lines and whatever will not go well.
+func (p *printer) verdict(f *object.Forecast) {
+	p.line()
+	line := fmt.Sprintf("Pods: %d to start, %d to stop, %d unchanged, %d unplaceable.", f.Start, f.Stop, f.Unchanged, len(f.Unplaced))
+	if len(f.Lowest) > 0 {
+		var parts []string
+		for _, a := range f.Lowest {
+			parts = append(parts, fmt.Sprintf("%s %d/%d", a.Workload.Name, a.Ready, a.Want))
+		}
+		more := ""
+		if len(parts) > 5 {
+			more = fmt.Sprintf(", and %d more", len(parts)-5)
+			parts = parts[:5]
+		}
+		line += " Lowest ready: " + strings.Join(parts, ", ") + more + "."
+	}
+	if f.Outcome == "healthy" {
+		line += " About " + roundUp(f.Duration.D()) + "."
+	}
+	p.line(line)
+	p.line(fmt.Sprintf("Capacity: peak cpu %d%%%s, peak memory %d%%%s.", f.PeakCPU, highest(f.Nodes, func(n object.NodePeak) int { return n.CPU }), f.PeakMemory, highest(f.Nodes, func(n object.NodePeak) int { return n.Memory })))
+	for _, g := range unplacedByReason(f.Unplaced) {
+		p.line()
+		p.line(p.paint(red, plural(len(g.pods), "pod")+" will fit nowhere"), ": ", names(g.pods))
+		p.line("  ", g.reason)
+	}
+	switch f.Outcome {
+	case "failed":
+		p.line()
+		p.line(p.paint(red, "This rollout would fail"), " after ", short(f.Duration.D()), " and be put back: ", f.Reason)
+	case "unfinished":
+		p.line()
+		p.line(p.paint(yellow, "The forecast is unfinished"), ": ", f.Reason)
+	}
+}
+
+func roundUp(d time.Duration) string {
+	if r := d % time.Second; r > 0 {
+		d += time.Second - r
+	}
+	return short(d)
+}
+
+func highest(nodes []object.NodePeak, of func(object.NodePeak) int) string {
+	best := -1
+	for i := range nodes {
+		if best < 0 || of(nodes[i]) > of(nodes[best]) {
+			best = i
+		}
+	}
+	if best < 0 || of(nodes[best]) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s %d%%)", nodes[best].Node, of(nodes[best]))
+}
+
+type unplacedGroup struct {
+	reason string
+	pods   []string
+}
+
+func unplacedByReason(list []object.Unplaced) []unplacedGroup {
+	var out []unplacedGroup
+	for _, u := range list {
+		i := slices.IndexFunc(out, func(g unplacedGroup) bool { return g.reason == u.Reason })
+		if i < 0 {
+			out, i = append(out, unplacedGroup{reason: u.Reason}), len(out)
+		}
+		out[i].pods = append(out[i].pods, u.Pod.Name)
+	}
+	return out
+}
+
+func names(list []string) string {
+	if len(list) > 5 {
+		return strings.Join(list[:4], ", ") + fmt.Sprintf(" and %d more", len(list)-4)
+	}
+	return strings.Join(list, ", ")
+}
+
+// summary is a change in a few words.
+func summary(c *object.PlannedChange) string {
+	op := c.Op()
+	switch c.Ref.Kind {
+	case object.KindConfigMap, object.KindSecret:
+		version := func(o object.Object) string { return c.Ref.Name + "@" + cut(object.ContentDigest(o), 4) }
+		switch op {
+		case object.OpCreate:
+			return version(c.After.Object) + ", new"
+		case object.OpDelete:
+			return version(c.Before.Object) + ", destroyed"
+		}
+		if a, b := version(c.Before.Object), version(c.After.Object); a != b {
+			return a + " -> " + b
+		}
+		return "changes in place"
+	case object.KindDeployment:
+		before, _ := c.Before.Object.(*object.Deployment)
+		after, _ := c.After.Object.(*object.Deployment)
+		return deploymentSummary(c, before, after)
+	case object.KindReplicaSet:
+		before, _ := c.Before.Object.(*object.ReplicaSet)
+		after, _ := c.After.Object.(*object.ReplicaSet)
+		switch {
+		case before == nil:
+			return plural(after.Spec.Replicas, "pod") + " start"
+		case after == nil:
+			return plural(before.Spec.Replicas, "pod") + " stop"
+		case before.Spec.Replicas != after.Spec.Replicas:
+			return fmt.Sprintf("scales %d -> %d", before.Spec.Replicas, after.Spec.Replicas)
+		}
+	case object.KindPod:
+		switch {
+		case op == object.OpCreate:
+			return "starts"
+		case op == object.OpDelete:
+			return "stops"
+		case c.Replaces():
+			return "stops, then starts anew"
+		}
+	}
+	switch {
+	case c.Reason == object.ReasonAdopt:
+		return "adopted"
+	case c.Reason == object.ReasonRelease:
+		return "released"
+	case op == object.OpCreate:
+		return "created"
+	case op == object.OpDelete:
+		return "destroyed"
+	}
+	return "changes in place"
+}
+
+func deploymentSummary(c *object.PlannedChange, before, after *object.Deployment) string {
+	switch {
+	case before == nil:
+		return verb(after.Spec.Replicas, "pod", "starts", "start")
+	case after == nil:
+		return verb(before.Spec.Replicas, "pod", "stops", "stop")
+	}
+	var parts []string
+	if slices.ContainsFunc(c.Fields, func(f object.FieldDiff) bool { return f.Effect == "rolls" }) && before.Spec.Replicas > 0 {
+		n := before.Spec.Replicas
+		u := after.Spec.Update
+		if u.Strategy == "recreate" {
+			parts = append(parts, verb(n, "pod", "stops, then starts anew", "stop, then start anew"))
+		} else {
+			parts = append(parts, fmt.Sprintf("%s, surge %d, at most %d unavailable", verb(n, "pod", "rolls", "roll"),
+				u.Surge.Of(after.Spec.Replicas, true), u.Unavailable.Of(after.Spec.Replicas, false)))
+		}
+		if before.Spec.Paused {
+			parts = append(parts, "once it is resumed")
+		}
+	}
+	if before.Spec.Replicas != after.Spec.Replicas {
+		parts = append(parts, fmt.Sprintf("scales %d -> %d", before.Spec.Replicas, after.Spec.Replicas))
+	}
+	if len(parts) == 0 {
+		return "changes in place"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func verb(n int, noun, one, many string) string {
+	if n == 1 {
+		return "1 " + noun + " " + one
+	}
+	return plural(n, noun) + " " + many
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}

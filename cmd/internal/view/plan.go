@@ -1,0 +1,190 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+const (
+	nothingToDo = "No changes. Your infrastructure matches the configuration."
+	hidden      = "(sensitive value)"
+)
+
+// Plan prints a plan for people: the field diff, changes to outputs, the
+// forecast and the summary line.
+func Plan(w io.Writer, plan *object.Plan, o Options) error {
+	p := &printer{Options: o, w: w}
+	if len(plan.Changes) == 0 && len(plan.OutputChanges) == 0 {
+		p.line()
+		p.line(p.paint("1;32", "No changes."), p.paint(bold, strings.TrimPrefix(nothingToDo, "No changes.")))
+		p.line()
+		p.line(wrap("Berth has compared your real infrastructure against your configuration and found no differences, so no changes are needed.", o.Width))
+		return p.err
+	}
+	if len(plan.Changes) > 0 {
+		p.legend(plan)
+		p.line()
+		p.line("Berth will perform the following actions:")
+		for i := range plan.Changes {
+			p.line()
+			p.change(&plan.Changes[i])
+		}
+	}
+	if len(plan.OutputChanges) > 0 {
+		p.line()
+		p.outputs(plan.OutputChanges)
+		if len(plan.Changes) == 0 {
+			p.line()
+			p.line(wrap("You can apply this plan to save these new output values, without changing any real infrastructure.", o.Width))
+			return p.err
+		}
+	}
+	p.forecast(plan)
+	p.line()
+	p.line(Summary(plan, o))
+	return p.err
+}
+
+// Summary is "Plan: 1 to add, 2 to change, 0 to destroy.".
+func Summary(plan *object.Plan, o Options) string {
+	c := Count(plan)
+	return fmt.Sprintf("%s %d to add, %d to change, %d to destroy.", o.paint(bold, "Plan:"), c.Added, c.Changed, c.Destroyed)
+}
+
+// Counts are the numbers of a summary line; a replacement is an add and a destroy.
+type Counts struct{ Added, Changed, Destroyed int }
+
+// Count sums up a plan.
+func Count(plan *object.Plan) Counts {
+	var c Counts
+	for i := range plan.Changes {
+		switch symbol(&plan.Changes[i]) {
+		case "+":
+			c.Added++
+		case "~":
+			c.Changed++
+		case "-":
+			c.Destroyed++
+		case "-/+":
+			c.Added++
+			c.Destroyed++
+		}
+	}
+	return c
+}
+
+func symbol(c *object.PlannedChange) string {
+	switch {
+	case c.Replaces():
+		return "-/+"
+	case slices.Contains(c.Actions, object.ActionCreate):
+		return "+"
+	case slices.Contains(c.Actions, object.ActionDelete):
+		return "-"
+	}
+	return "~"
+}
+
+func (p *printer) symbol(s string) string {
+	switch s {
+	case "+":
+		return p.paint(green, s)
+	case "-":
+		return p.paint(red, s)
+	case "~":
+		return p.paint(yellow, s)
+	case "-/+":
+		return p.paint(red, "-") + "/" + p.paint(green, "+")
+	}
+	return s
+}
+
+func (p *printer) legend(plan *object.Plan) {
+	used := map[string]bool{}
+	for i := range plan.Changes {
+		used[symbol(&plan.Changes[i])] = true
+	}
+	p.line()
+	p.line(wrap("Berth used the masters' state to make the following plan. Actions are indicated with the following symbols:", p.Width))
+	for _, x := range []struct{ symbol, text string }{{"+", "create"}, {"~", "update in-place"}, {"-", "destroy"}, {"-/+", "destroy and then create replacement"}} {
+		if used[x.symbol] {
+			p.line(strings.Repeat(" ", 3-len(x.symbol)), p.symbol(x.symbol), " ", x.text)
+		}
+	}
+}
+
+// change prints one object's block.
+func (p *printer) change(c *object.PlannedChange) {
+	verb, style := "will be updated in-place", plain
+	switch s := symbol(c); {
+	case c.Reason == object.ReasonAdopt:
+		verb = "will be adopted into the stack"
+	case c.Reason == object.ReasonRelease:
+		verb = "will be released from the stack; it stays"
+	case s == "+":
+		verb = "will be created"
+	case s == "-":
+		verb, style = "will be destroyed", red
+	case s == "-/+":
+		verb, style = "must be replaced", red
+	}
+	p.line("  # ", p.paint(bold, c.Address), " ", p.paint(style, verb))
+	switch c.Reason {
+	case object.ReasonNoConfig:
+		p.line("  # (because ", c.Address, " is not in configuration)")
+	case object.ReasonReads:
+		p.line("  # (because something that its pods read changes)")
+	}
+	tree := object.Compare(c.Before.Object, c.After.Object)
+	if tree == nil {
+		tree = &object.Difference{Form: object.FormBlock, Op: object.OpUpdate, Name: string(c.Ref.Kind), Label: c.Ref.Name, Hidden: c.Hidden}
+	}
+	b := body{printer: p, why: map[string]object.FieldDiff{}, news: map[string]bool{}, whole: tree.Op != object.OpUpdate}
+	newPaths(tree, false, b.news)
+	known := map[string]bool{}
+	for _, f := range tree.Fields() {
+		known[f.Path] = true
+	}
+	for _, f := range c.Fields {
+		b.why[f.Path] = f
+		if !known[f.Path] { // found by the planner beside the configuration: what the pods read
+			tree.Parts = append(tree.Parts, &object.Difference{Name: f.Path, Form: object.FormAttribute, Path: f.Path, Op: f.Op, Before: f.Before, After: f.After, Sensitive: f.Sensitive, Effect: f.Effect})
+		}
+	}
+	s := symbol(c)
+	p.line(strings.Repeat(" ", 3-len(s)), p.symbol(s), " ", string(c.Ref.Kind), " ", quote(c.Ref.Name), " {")
+	b.block(tree, 6)
+	p.line("    }")
+}
+
+func (p *printer) outputs(changes map[string]object.OutputChange) {
+	p.line("Changes to Outputs:")
+	width := 0
+	for name := range changes {
+		width = max(width, len(name))
+	}
+	for _, name := range slices.Sorted(maps.Keys(changes)) {
+		c := changes[name]
+		before, after := value(c.Before), value(c.After)
+		if c.Sensitive {
+			before, after = hidden, hidden
+		}
+		switch {
+		case slices.Contains(c.Actions, object.ActionCreate):
+			p.line("  ", p.symbol("+"), " ", pad(name, width), " = ", after)
+		case slices.Contains(c.Actions, object.ActionDelete):
+			p.line("  ", p.symbol("-"), " ", pad(name, width), " = ", before, p.paint(dim, " -> null"))
+		case c.Sensitive:
+			p.line("  ", p.symbol("~"), " ", pad(name, width), " = ", hidden)
+		default:
+			p.line("  ", p.symbol("~"), " ", pad(name, width), " = ", before, p.paint(yellow, " -> "), after)
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,203 @@
+package view
+
+import (
+	_ "embed"
+	"io"
+	"strings"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+//go:embed plan.schema.json
+var planSchema []byte
+
+// PlanSchema is the JSON Schema of PlanJSON.
+func PlanSchema() []byte { return planSchema }
+
+type jsonPlan struct {
+	Format     string                `json:"format_version"`
+	Version    string                `json:"berth_version,omitempty"`
+	Stack      string                `json:"stack"`
+	Revision   int                   `json:"revision"`
+	Cause      string                `json:"cause"`
+	Index      uint64                `json:"index"`
+	Timestamp  string                `json:"timestamp,omitempty"`
+	Source     object.Source         `json:"source,omitzero"`
+	Applyable  bool                  `json:"applyable"`
+	Complete   bool                  `json:"complete"`
+	Errored    bool                  `json:"errored"`
+	Waves      int                   `json:"waves"`
+	Changes    []jsonChange          `json:"resource_changes"`
+	Outputs    map[string]jsonOutput `json:"output_changes,omitempty"`
+	Summary    jsonSummary           `json:"summary"`
+	Forecast   jsonForecast          `json:"forecast"`
+	Placement  []object.Placement    `json:"placement"`
+	Unplaced   []object.Unplaced     `json:"unplaced"`
+	Timeline   []object.ForecastStep `json:"timeline"`
+	Available  []object.Availability `json:"availability"`
+	Nodes      []object.NodePeak     `json:"nodes"`
+	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
+}
+
+type jsonSummary struct {
+	Add    int `json:"add"`
+	Change int `json:"change"`
+	Remove int `json:"remove"`
+}
+
+type jsonForecast struct {
+	Outcome    string          `json:"outcome"`
+	Reason     string          `json:"reason,omitempty"`
+	Duration   object.Duration `json:"duration"`
+	Start      int             `json:"pods_started"`
+	Stop       int             `json:"pods_stopped"`
+	Unchanged  int             `json:"pods_unchanged"`
+	PeakCPU    int             `json:"peak_cpu_percent"`
+	PeakMemory int             `json:"peak_memory_percent"`
+}
+
+type jsonChange struct {
+	Address   string             `json:"address"`
+	Mode      string             `json:"mode"`
+	Type      object.Kind        `json:"type"`
+	Namespace string             `json:"namespace,omitempty"`
+	Name      string             `json:"name"`
+	Wave      int                `json:"wave"`
+	Change    jsonBeforeAfter    `json:"change"`
+	Reason    string             `json:"action_reason,omitempty"`
+	Fields    []object.FieldDiff `json:"fields"`
+}
+
+type jsonBeforeAfter struct {
+	Actions         []string `json:"actions"`
+	Before          any      `json:"before"`
+	After           any      `json:"after"`
+	AfterUnknown    any      `json:"after_unknown"` // always {}: values are chosen when planning
+	BeforeSensitive any      `json:"before_sensitive"`
+	AfterSensitive  any      `json:"after_sensitive"`
+	ReplacePaths    []string `json:"replace_paths,omitempty"`
+}
+
+type jsonOutput struct {
+	Actions         []string `json:"actions"`
+	Before          any      `json:"before"`
+	After           any      `json:"after"`
+	AfterUnknown    bool     `json:"after_unknown"`
+	BeforeSensitive bool     `json:"before_sensitive"`
+	AfterSensitive  bool     `json:"after_sensitive"`
+}
+
+// PlanJSON prints a plan in the shape of `terraform show -json`, with placement,
+// timeline and availability beside it. PlanSchema describes it.
+func PlanJSON(w io.Writer, plan *object.Plan) error {
+	f := &plan.Forecast
+	n := Count(plan)
+	out := jsonPlan{
+		Format: plan.Format, Version: plan.Version, Stack: plan.Stack, Revision: plan.Base + 1, Cause: plan.Cause, Index: plan.Index, Source: plan.Source,
+		Applyable: !plan.Empty(), Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
+		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
+		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory},
+		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes),
+		Diagnostic: plan.Warnings,
+	}
+	if !plan.Time.IsZero() {
+		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
+	}
+	if out.Forecast.Outcome == "" {
+		out.Forecast.Outcome = "unfinished"
+		out.Complete = plan.Empty()
+	}
+	for i := range plan.Changes {
+		c := &plan.Changes[i]
+		x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields)}
+		x.Change = jsonBeforeAfter{Actions: c.Actions, AfterUnknown: map[string]any{}}
+		x.Change.Before, x.Change.BeforeSensitive = configuration(c.Before.Object)
+		x.Change.After, x.Change.AfterSensitive = configuration(c.After.Object)
+		for _, fd := range c.Fields {
+			if fd.Replaces {
+				x.Change.ReplacePaths = append(x.Change.ReplacePaths, fd.Path)
+			}
+		}
+		out.Changes = append(out.Changes, x)
+	}
+	for name, c := range plan.OutputChanges {
+		if out.Outputs == nil {
+			out.Outputs = map[string]jsonOutput{}
+		}
+		out.Outputs[name] = jsonOutput{Actions: c.Actions, Before: c.Before, After: c.After, BeforeSensitive: c.Sensitive, AfterSensitive: c.Sensitive}
+	}
+	return JSON(w, out)
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// configuration is an object as its block says it, by attribute names, and where
+// it is sensitive. Labelled blocks are objects by label, others lists.
+func configuration(o object.Object) (values, sensitive any) {
+	if o == nil {
+		return nil, false
+	}
+	v, s := fill(object.Compare(nil, o))
+	v["name"] = o.Head().Name
+	if ns := o.Head().Namespace; ns != "" {
+		v["namespace"] = ns
+	}
+	return v, s
+}
+
+func fill(d *object.Difference) (values, sensitive map[string]any) {
+	values, sensitive = map[string]any{}, map[string]any{}
+	for _, x := range d.Parts {
+		switch x.Form {
+		case object.FormBlock:
+			v, s := fill(x)
+			switch {
+			case x.Label != "":
+				put(values, x.Name, x.Label, v)
+				if len(s) > 0 {
+					put(sensitive, x.Name, x.Label, s)
+				}
+			case strings.HasSuffix(x.Path, "]"):
+				list, _ := values[x.Name].([]any)
+				values[x.Name] = append(list, v)
+			default:
+				values[x.Name] = v
+				if len(s) > 0 {
+					sensitive[x.Name] = s
+				}
+			}
+		case object.FormMap:
+			v, s := fill(x)
+			values[x.Name] = v
+			if len(s) > 0 {
+				sensitive[x.Name] = s
+			}
+		case object.FormList:
+			var list []any
+			for _, e := range x.Parts {
+				list = append(list, e.After)
+			}
+			values[x.Name] = list
+		default:
+			values[x.Name] = x.After
+			if x.Sensitive {
+				sensitive[x.Name] = true
+			}
+		}
+	}
+	return values, sensitive
+}
+
+func put(m map[string]any, name, label string, v any) {
+	inner, _ := m[name].(map[string]any)
+	if inner == nil {
+		inner = map[string]any{}
+		m[name] = inner
+	}
+	inner[label] = v
+}
