@@ -1,0 +1,450 @@
+package controller
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/rollout"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// deployments keep a replica set for each version and lead from one to the next.
+type deployments struct{}
+
+func (deployments) Name() string { return "deployment" }
+
+func (deployments) Inputs() []Input {
+	readers := func(v *state.Snapshot, e state.Event) []object.Ref {
+		if e.Op == object.OpUpdate && object.ContentDigest(e.Before) == object.ContentDigest(e.After) {
+			return nil
+		}
+		var keys []object.Ref
+		for d := range state.All[*object.Deployment](v, object.KindDeployment, state.InNamespace(e.Ref.Namespace)) {
+			if slices.Contains(readRefs(&d.Spec.Pod, d.Namespace), e.Ref) {
+				keys = append(keys, d.Ref())
+			}
+		}
+		return keys
+	}
+	return []Input{
+		{Kind: object.KindDeployment, Keys: self},
+		{Kind: object.KindReplicaSet, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
+			if owner := latest(e).Head().Owner; owner.Kind == object.KindDeployment {
+				return []object.Ref{owner}
+			}
+			return nil
+		}},
+		{Kind: object.KindPod, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
+			rs, ok := state.Find[*object.ReplicaSet](v, latest(e).Head().Owner)
+			if !ok || rs.Owner.Kind != object.KindDeployment {
+				return nil
+			}
+			return []object.Ref{rs.Owner}
+		}},
+		{Kind: object.KindConfigMap, Keys: readers},
+		{Kind: object.KindSecret, Keys: readers},
+	}
+}
+
+func (deployments) Outputs() []object.Kind {
+	return []object.Kind{object.KindDeployment, object.KindReplicaSet, object.KindContent, object.KindEvent}
+}
+
+// version is a replica set of a deployment with its pods counted.
+type version struct {
+	set    *object.ReplicaSet
+	counts rollout.Set
+	ready  int
+	rows   int // pods of any kind, ended ones included
+	grace  object.Duration
+	gen    int
+}
+
+// release is one look at a deployment.
+type release struct {
+	*work
+	d        *object.Deployment
+	versions []*version // newest generation first
+	wanted   *version   // nil if its set does not exist yet
+	digest   string     // of the wanted version
+	name     string     // of its set
+	reads    reads
+	status   object.DeploymentStatus
+}
+
+func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
+	w := begin("deployment", v, now)
+	d, ok := state.Find[*object.Deployment](v, key)
+	if !ok {
+		return w.done()
+	}
+	r := &release{work: w, d: d, status: d.Status}
+	for o := range v.Owned(key) {
+		if rs, ok := o.(*object.ReplicaSet); ok {
+			r.versions = append(r.versions, w.version(rs, d.Spec.Update.MinReadyTime))
+		}
+	}
+	slices.SortStableFunc(r.versions, func(a, b *version) int { return cmp.Compare(b.gen, a.gen) })
+	if held := r.choose(); held != nil {
+		r.hold(held)
+	} else {
+		r.advance()
+	}
+	after := d.Clone().(*object.Deployment)
+	after.Status = r.status
+	w.setStatus(d, after)
+	return w.done()
+}
+
+func (w *work) version(rs *object.ReplicaSet, minReady object.Duration) *version {
+	x := &version{set: rs, grace: rs.Spec.Pod.Grace}
+	x.gen, _ = strconv.Atoi(rs.Annotations[object.AnnotationGeneration])
+	x.counts.Size = rs.Spec.Replicas
+	for p := range w.v.PodsOf(rs.Ref()) {
+		x.rows++
+		if p.Spec.Stop && !p.Terminal() {
+			x.counts.Stopping++
+		}
+		if !live(p) {
+			continue
+		}
+		// A pod that leaves its node is served by one more of its set, which
+		// must not count as one too many.
+		if rs.Spec.Replicas == 0 || !leaving(w.v, p) {
+			x.counts.Pods++
+		}
+		if p.Status.Ready {
+			x.ready++
+		}
+		ok, from := available(p, minReady, w.now)
+		if ok {
+			x.counts.Available++
+		}
+		w.wake(from)
+	}
+	return x
+}
+
+// choose finds the version that is wanted: the template together with what it
+// reads and the last restart that was asked for.
+func (r *release) choose() *failure {
+	t := r.d.Spec.Pod
+	st := &r.d.Status
+	if st.Observed == r.d.Version && st.Phase != object.RolloutPaused && len(readRefs(&t, r.d.Namespace)) == 0 {
+		for _, x := range r.versions {
+			if x.set.Name == st.Set { // nothing can have changed since
+				r.wanted, r.name = x, st.Set
+				return nil
+			}
+		}
+	}
+	found, held := resolve(r.v, r.d.Namespace, &t)
+	if held != nil {
+		return held
+	}
+	r.reads = found
+	t.Reads = found.rolling
+	r.digest = object.Digest(struct {
+		Pod       object.PodTemplate
+		Restarted time.Time
+	}{t, r.d.Spec.Restarted.UTC()})
+	r.name = r.d.Name + "-" + r.digest[:6]
+	for _, x := range r.versions {
+		if x.set.Annotations[object.AnnotationVersion] == r.digest {
+			r.wanted, r.name = x, x.set.Name
+			return nil
+		}
+		if x.set.Name == r.name {
+			r.name = r.d.Name + "-" + r.digest
+		}
+	}
+	return nil
+}
+
+// hold is for a deployment whose version cannot even be told: nothing changes
+// but the status.
+func (r *release) hold(held *failure) {
+	st := &r.status
+	r.tally()
+	if st.Observed != r.d.Version {
+		st.Since, st.Progress = r.now, r.now
+	}
+	st.Observed = r.d.Version
+	if st.Reason != held.reason || st.Message != held.message {
+		r.fail(held)
+	}
+}
+
+// tally puts the counts into the status.
+func (r *release) tally() {
+	st := &r.status
+	st.Updated, st.Ready, st.Available = 0, 0, 0
+	for _, x := range r.versions {
+		st.Ready += x.ready
+		st.Available += x.counts.Available
+	}
+	if r.wanted != nil {
+		st.Updated = r.wanted.counts.Pods
+	}
+}
+
+// advance takes the next step, if there is one, and says how far it is.
+func (r *release) advance() {
+	st, d := &r.status, r.d
+	r.tally()
+	in := r.input()
+	fresh := st.Observed != d.Version || st.Set != r.name && !d.Spec.Paused ||
+		st.Reason == object.ReasonConfig && r.broken() == nil // what it reads is there now
+	if fresh {
+		r.start(in)
+	}
+	step := rollout.Next(in)
+	if st.Phase != object.RolloutStable {
+		st.Lowest = min(st.Lowest, st.Available)
+	}
+	if in.New.Available > st.Best {
+		st.Best, st.Progress = in.New.Available, r.now
+	}
+	switch {
+	case step.Done && r.wanted != nil:
+		r.finish()
+		return
+	case d.Spec.Paused:
+		st.Phase = object.RolloutPaused
+		r.resize(in, step)
+		return
+	case !fresh && st.Phase == object.RolloutStable:
+		r.resize(in, step) // somebody has been at the sets; the version is proven
+		return
+	}
+	if r.stuck() {
+		return
+	}
+	if f := r.broken(); f != nil {
+		r.fail(f)
+		return
+	}
+	st.Sized = d.Spec.Replicas
+	if step.Changed || r.wanted == nil {
+		st.Step++
+		st.Progress = r.now
+		r.resize(in, step)
+	}
+	r.deadline()
+}
+
+func (r *release) input() rollout.Input {
+	d := r.d
+	in := rollout.Input{
+		Want: d.Spec.Replicas, Surge: d.Spec.Update.Surge.Of(d.Spec.Replicas, true), Unavailable: d.Spec.Update.Unavailable.Of(d.Spec.Replicas, false),
+		Recreate: d.Spec.Update.Strategy == "recreate", Paused: d.Spec.Paused, Scaled: d.Status.Sized != d.Spec.Replicas && d.Status.Observed != 0,
+	}
+	for _, x := range r.versions {
+		if x == r.wanted {
+			in.New = x.counts
+		} else {
+			in.Old = append(in.Old, x.counts)
+		}
+	}
+	return in
+}
+
+// start begins a rollout, or begins to watch one anew after a change of the spec.
+func (r *release) start(in rollout.Input) {
+	st, d := &r.status, r.d
+	if st.Set != r.name || st.Phase == object.RolloutStable || st.Phase == "" {
+		if st.Set != "" && st.Set != r.name && !d.Spec.Paused {
+			if st.Phase == object.RolloutStable {
+				st.Previous = st.Set
+			}
+			r.tell(d.Ref(), levelInfo, "rolling", "rolls from %s to %s", st.Set, r.name)
+		}
+		st.Since, st.Step, st.Lowest = r.now, 0, st.Available
+	}
+	if in.Scaled && st.Sized != 0 {
+		r.tell(d.Ref(), levelInfo, "scaled", "scaled from %d to %d", st.Sized, d.Spec.Replicas)
+	}
+	st.Phase, st.Progress, st.Best = object.RolloutProgressing, r.now, in.New.Available
+	st.Reason, st.Message, st.LastLog = "", "", nil
+	st.Observed = d.Version
+	if !d.Spec.Paused {
+		st.Set = r.name
+	}
+}
+
+// finish notes that the wanted version is there, and forgets versions beyond the
+// history.
+func (r *release) finish() {
+	st, d := &r.status, r.d
+	if st.Phase != object.RolloutStable {
+		if st.Previous != "" && st.Step > 0 {
+			r.tell(d.Ref(), levelInfo, "rolled", "%s is complete: %s available", st.Set, plural(st.Available, "pod"))
+		}
+		st.Phase, st.Progress = object.RolloutStable, r.now
+		st.Reason, st.Message, st.LastLog = "", "", nil
+	}
+	st.Sized = d.Spec.Replicas
+	r.resize(r.input(), rollout.Step{New: r.wanted.counts.Size}) // it may have to become the newest generation
+	kept := 0
+	for _, x := range r.versions {
+		if x == r.wanted || x.counts.Size > 0 || x.rows > 0 {
+			continue
+		}
+		if kept++; kept > d.Spec.History {
+			r.because("%s keeps %s", d.Name, plural(d.Spec.History, "old version"))
+			r.Changes.Delete(x.set)
+		}
+	}
+}
+
+// stuck reports whether the rollout has failed and waits for somebody to decide.
+func (r *release) stuck() bool {
+	st := &r.status
+	if st.Reason == "" {
+		return false
+	}
+	if st.Reason == object.ReasonUnplaceable && r.broken() == nil {
+		// There is room now.
+		st.Phase, st.Progress = object.RolloutProgressing, r.now
+		st.Reason, st.Message, st.LastLog = "", "", nil
+		return false
+	}
+	return true
+}
+
+// broken is the first pod of the wanted version that shows that it will not come up.
+func (r *release) broken() *failure {
+	if r.wanted == nil {
+		return nil
+	}
+	stopping := 0
+	for _, x := range r.versions {
+		stopping += x.counts.Stopping
+	}
+	for p := range r.v.PodsOf(r.wanted.set.Ref()) {
+		f, failing, later := verdict(p, r.now)
+		r.wake(later)
+		if failing && !(f.reason == object.ReasonUnplaceable && stopping > 0) { // those that stop make room
+			return &f
+		}
+	}
+	return nil
+}
+
+// deadline fails the rollout if it has not come nearer to its end for too long.
+func (r *release) deadline() {
+	u := r.d.Spec.Update
+	if u.ProgressDeadline == 0 {
+		return
+	}
+	limit := u.ProgressDeadline.D() + u.MinReadyTime.D()
+	for _, x := range r.versions {
+		if x.counts.Stopping > 0 && u.Strategy == "recreate" {
+			limit = max(limit, u.ProgressDeadline.D()+x.grace.D())
+		}
+	}
+	end := r.status.Progress.Add(limit)
+	if r.now.Before(end) {
+		r.wake(end)
+		return
+	}
+	available := 0
+	var f failure
+	if r.wanted != nil {
+		available = r.wanted.counts.Available
+		for p := range r.v.PodsOf(r.wanted.set.Ref()) {
+			if live(p) && !p.Status.Ready {
+				f = story(p)
+				break
+			}
+		}
+		if f.message == "" {
+			f = lastFailure(r.wanted.set)
+		}
+	}
+	f.reason = ReasonDeadline
+	told := "no progress for " + object.Duration(limit).String() + ": " + strconv.Itoa(available) + " of " + plural(r.d.Spec.Replicas, "pod") + " available"
+	f.message = strings.TrimSuffix(told+"; "+f.message, "; ")
+	r.fail(&f)
+}
+
+// fail stops the rollout where it is; the revision controller, or a person,
+// decides what follows.
+func (r *release) fail(f *failure) {
+	st := &r.status
+	st.Phase = object.RolloutFailed
+	if r.d.Spec.Update.OnFailure == "pause" {
+		st.Phase = object.RolloutPaused
+	}
+	st.Reason, st.Message, st.LastLog = f.reason, f.message, f.log
+	r.because("%s failed: %s", r.d.Name, f.reason)
+	r.tell(r.d.Ref(), levelWarning, "rollout_failed", "%s: %s", f.reason, f.message)
+}
+
+// resize writes the sizes of a step; the wanted set is made if it is not there.
+func (r *release) resize(in rollout.Input, step rollout.Step) {
+	d := r.d
+	r.status.Sized = d.Spec.Replicas
+	newest := 0
+	if len(r.versions) > 0 {
+		newest = r.versions[0].gen
+	}
+	i := 0
+	for _, x := range r.versions {
+		size := step.New
+		if x != r.wanted {
+			if i >= len(step.Old) {
+				continue
+			}
+			size = step.Old[i]
+			i++
+		}
+		promote := x == r.wanted && x.gen < newest && !d.Spec.Paused
+		if size == x.counts.Size && !promote {
+			continue
+		}
+		rs := x.set.Clone().(*object.ReplicaSet)
+		rs.Spec.Replicas = size
+		if promote {
+			rs.Annotations = map[string]string{object.AnnotationVersion: x.set.Annotations[object.AnnotationVersion], object.AnnotationGeneration: strconv.Itoa(newest + 1)}
+		}
+		r.because("%s, step %d: %s from %d to %d", d.Name, r.status.Step, rs.Name, x.counts.Size, size)
+		r.Changes.Update(x.set, rs)
+	}
+	if r.wanted == nil && !d.Spec.Paused {
+		t := d.Spec.Pod
+		t.Reads = r.reads.pinned
+		r.pin(r.reads)
+		r.because("%s, step %d: %s begins with %d", d.Name, r.status.Step, r.name, step.New)
+		r.Changes.Create(&object.ReplicaSet{
+			Meta: object.Meta{
+				Kind: object.KindReplicaSet, Namespace: d.Namespace, Name: r.name, Labels: d.Labels, Stack: d.Stack, Owner: d.Ref(),
+				Annotations: map[string]string{object.AnnotationVersion: r.digest, object.AnnotationGeneration: strconv.Itoa(newest + 1)},
+			},
+			Spec: object.ReplicaSetSpec{Replicas: step.New, Pod: t},
+		})
+	}
+	if len(in.Old) > 0 && step.Changed {
+		r.tell(d.Ref(), levelInfo, "step", "step %d: %s", r.status.Step, r.sizes(step))
+	}
+}
+
+// sizes tells a step: "web-7f9c21 2, web-51aa03 3".
+func (r *release) sizes(step rollout.Step) string {
+	out := []string{r.name + " " + strconv.Itoa(step.New)}
+	i := 0
+	for _, x := range r.versions {
+		if x == r.wanted {
+			continue
+		}
+		if i < len(step.Old) && (step.Old[i] > 0 || x.counts.Size > 0) {
+			out = append(out, x.set.Name+" "+strconv.Itoa(step.Old[i]))
+		}
+		i++
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,123 @@
+package controller
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// endpoints keep, for each service, the list of the pods that it leads to.
+type endpoints struct{}
+
+func (endpoints) Name() string { return "endpoints" }
+
+func (endpoints) Inputs() []Input {
+	return []Input{
+		{Kind: object.KindService, Keys: self},
+		{Kind: object.KindPod, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
+			before, _ := e.Before.(*object.Pod)
+			after, _ := e.After.(*object.Pod)
+			if serving(before) == serving(after) && (before == nil || after == nil || maps.Equal(before.Labels, after.Labels)) {
+				return nil
+			}
+			var keys []object.Ref
+			for _, p := range []*object.Pod{before, after} {
+				if p == nil {
+					continue
+				}
+				for s := range v.ServicesFor(p.Namespace, p.Labels) {
+					if !slices.Contains(keys, s.Ref()) {
+						keys = append(keys, s.Ref())
+					}
+				}
+			}
+			return keys
+		}},
+	}
+}
+
+func (endpoints) Outputs() []object.Kind { return []object.Kind{object.KindEndpoints} }
+
+// place is all of a pod that a service's endpoints depend on, besides its labels.
+type place struct {
+	created                 uint64
+	node, address, template string
+	ready                   bool
+}
+
+// serving is where a pod can be reached; the zero place is nowhere.
+func serving(p *object.Pod) place {
+	if p == nil || !live(p) || p.Spec.Node == "" || p.Status.Address == "" {
+		return place{}
+	}
+	return place{p.Created, p.Spec.Node, p.Status.Address, p.Spec.Template, p.Status.Ready}
+}
+
+func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
+	w := begin("endpoints", v, now)
+	ref := object.Ref{Kind: object.KindEndpoints, Namespace: key.Namespace, Name: key.Name}
+	have, exists := state.Find[*object.Endpoints](v, ref)
+	svc, ok := state.Find[*object.Service](v, key)
+	if !ok {
+		if exists && have.Owner == key {
+			w.because("service %s is gone", key.Name)
+			w.Changes.Delete(have)
+		}
+		return w.done()
+	}
+	want := &object.Endpoints{Meta: object.Meta{Kind: object.KindEndpoints, Namespace: key.Namespace, Name: key.Name, Labels: svc.Labels, Stack: svc.Stack, Owner: key}}
+	for p := range v.PodsWith(key.Namespace, svc.Spec.Selector) {
+		at := serving(p)
+		if at == (place{}) {
+			continue
+		}
+		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Ports: targets(svc, v.Template(p))}
+		if at.ready {
+			want.Spec.Ready = append(want.Spec.Ready, e)
+		} else {
+			want.Spec.NotReady = append(want.Spec.NotReady, e)
+		}
+	}
+	w.because("pods of service %s", key.Name)
+	switch {
+	case !exists:
+		w.Changes.Create(want)
+	case !reflect.DeepEqual(have.Spec, want.Spec) || have.Stack != want.Stack || have.Owner != want.Owner || !maps.Equal(have.Labels, want.Labels):
+		w.Changes.Update(have, want)
+	}
+	return w.done()
+}
+
+// targets are the pod's ports by the names of the service's. A port that the
+// template does not name is left out: nothing listens there.
+func targets(svc *object.Service, t *object.PodTemplate) map[string]int {
+	if len(svc.Spec.Ports) == 0 {
+		return nil
+	}
+	ports := make(map[string]int, len(svc.Spec.Ports))
+	for _, sp := range svc.Spec.Ports {
+		if sp.Target == "" {
+			ports[sp.Name] = sp.Port
+			continue
+		}
+		if n, ok := sp.Target.Number(); ok {
+			ports[sp.Name] = n
+			continue
+		}
+		if t == nil {
+			continue
+		}
+		for i := range t.Containers {
+			for _, cp := range t.Containers[i].Ports {
+				if cp.Name == string(sp.Target) {
+					ports[sp.Name] = cp.Port
+				}
+			}
+		}
+	}
+	return ports
+}
