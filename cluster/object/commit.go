@@ -3,6 +3,7 @@ package object
 import (
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 )
@@ -157,4 +158,14 @@ func WithoutSealed(o Object) Object {
 		c.Spec.Data[k] = Sensitive{Digest: v.Digest}
 	}
 	return c
+}
+
+// Remade reports whether a revision's update means that the object has to be
+// made anew: a pod with another template cannot change in place. Who opens such
+// a change stops the old pod, and creates the new one when that is gone.
+func Remade(c RevisionChange) bool {
+	before, okB := c.Before.Object.(*Pod)
+	after, okA := c.After.Object.(*Pod)
+	return c.Op == OpUpdate && okB && okA && before.Spec.Pod != nil && after.Spec.Pod != nil &&
+		!equal(reflect.ValueOf(before.Spec.Pod), reflect.ValueOf(after.Spec.Pod))
 }

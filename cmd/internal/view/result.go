@@ -1,0 +1,181 @@
+package view
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// Result is how an apply ended.
+type Result struct {
+	Revision *object.Revision      // in a final phase, or paused
+	Lowest   []object.Availability // the lowest readiness that was really seen
+	Outputs  map[string]object.Output
+	Destroy  bool
+}
+
+// Applied prints how an apply ended: Terraform's sentence and the outputs, or
+// what failed, why, and its last lines; then how true the plan was.
+func Applied(w io.Writer, r Result, o Options) error {
+	p := &printer{Options: o, w: w}
+	rev := r.Revision
+	if rev.Status.Phase != object.RevisionHealthy {
+		p.failure(rev)
+		return p.err
+	}
+	p.line()
+	n := countRevision(rev)
+	what := fmt.Sprintf("Apply complete! Resources: %d added, %d changed, %d destroyed.", n.Added, n.Changed, n.Destroyed)
+	if r.Destroy {
+		what = fmt.Sprintf("Destroy complete! Resources: %d destroyed.", n.Destroyed)
+	}
+	p.line(p.paint("1;32", what))
+	p.truth(r)
+	if len(r.Outputs) > 0 {
+		p.line()
+		p.line(p.paint(bold, "Outputs:"))
+		p.line()
+		if p.err == nil {
+			return Outputs(w, r.Outputs, o)
+		}
+	}
+	return p.err
+}
+
+func countRevision(rev *object.Revision) Counts {
+	plan := object.Plan{}
+	for _, c := range rev.Spec.Changes {
+		x := object.PlannedChange{Ref: c.Ref, Before: c.Before, After: c.After}
+		switch c.Op {
+		case object.OpCreate:
+			x.Actions = []string{object.ActionCreate}
+		case object.OpDelete:
+			x.Actions = []string{object.ActionDelete}
+		default:
+			x.Actions = []string{object.ActionUpdate}
+			if object.Remade(c) {
+				x.Actions = []string{object.ActionDelete, object.ActionCreate}
+			}
+		}
+		plan.Changes = append(plan.Changes, x)
+	}
+	return Count(&plan)
+}
+
+// truth says how the forecast compares with what happened.
+func (p *printer) truth(r Result) {
+	rev := r.Revision
+	moved := len(rev.Status.Deviations)
+	total := rev.Status.Kept + moved
+	var parts []string
+	if total > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d placements", rev.Status.Kept, total))
+	}
+	held := moved == 0
+	seen := map[object.Ref]object.Availability{}
+	for _, a := range r.Lowest {
+		seen[a.Workload] = a
+	}
+	for _, promised := range rev.Spec.Promise {
+		a, ok := seen[promised.Workload]
+		if !ok {
+			continue
+		}
+		if a.Ready >= promised.Ready {
+			parts = append(parts, fmt.Sprintf("lowest ready %s %d/%d as planned", a.Workload.Name, a.Ready, a.Want))
+		} else {
+			held = false
+			parts = append(parts, fmt.Sprintf("lowest ready %s %d/%d where %d/%d was planned", a.Workload.Name, a.Ready, a.Want, promised.Ready, promised.Want))
+		}
+	}
+	if !rev.Status.Ended.IsZero() && rev.Spec.Duration > 0 {
+		parts = append(parts, fmt.Sprintf("%s (planned about %s)", short(rev.Status.Ended.Sub(rev.Spec.Time)), roundUp(rev.Spec.Duration.D())))
+	}
+	if len(parts) == 0 {
+		return
+	}
+	word := "The plan held: "
+	if !held {
+		word = "The plan did not quite hold: "
+	}
+	p.line()
+	p.line(word, strings.Join(parts, ", "), ".")
+	for i, d := range rev.Status.Deviations {
+		if i == 10 {
+			p.line("  … and ", plural(moved-10, "more pod"))
+			break
+		}
+		why := ""
+		if d.Why != "" {
+			why = ": " + d.Why
+		}
+		p.line("  ", d.Pod, " went to ", d.Actual, " instead of ", d.Planned, why)
+	}
+}
+
+// failure prints what failed a revision and what became of it.
+func (p *printer) failure(rev *object.Revision) {
+	st := rev.Status
+	d := object.Diagnostic{Severity: object.SeverityError, Summary: "Rollout failed"}
+	if !st.Object.IsZero() {
+		d.Address = st.Object.Address()
+	}
+	detail := st.Message
+	if detail == "" {
+		detail = st.Reason
+	}
+	if detail != "" && !strings.HasSuffix(detail, ".") {
+		detail += "."
+	}
+	took := ""
+	if !st.Ended.IsZero() {
+		took = " after " + short(st.Ended.Sub(rev.Spec.Time))
+	}
+	switch st.Phase {
+	case object.RevisionReverted:
+		d.Summary = fmt.Sprintf("Revision %d of %s failed and was reverted", rev.Spec.Number, rev.Spec.Stack)
+		detail += fmt.Sprintf("\nRevision %d put everything back%s. Nothing of this apply is in force.", st.RevertedBy, took)
+	case object.RevisionReverting:
+		d.Summary = fmt.Sprintf("Revision %d of %s failed and is being reverted", rev.Spec.Number, rev.Spec.Stack)
+	case object.RevisionPaused:
+		d.Summary = fmt.Sprintf("Revision %d of %s failed and is paused", rev.Spec.Number, rev.Spec.Stack)
+		detail += "\nIt waits for a person, as on_failure = \"pause\" asks. Apply a correction, or put it back with: berth rollback"
+	case object.RevisionSuperseded:
+		d.Summary = fmt.Sprintf("Revision %d of %s was superseded by a later apply", rev.Spec.Number, rev.Spec.Stack)
+		d.Severity = object.SeverityWarning
+	case object.RevisionFailed:
+		d.Summary = fmt.Sprintf("Revision %d of %s failed and could not be reverted", rev.Spec.Number, rev.Spec.Stack)
+	}
+	d.Detail = strings.TrimSpace(detail)
+	p.diagnostic(d)
+	if len(st.LastLog) > 0 {
+		p.line()
+		p.line("Its last lines:")
+		p.log(st.LastLog)
+	}
+}
+
+// Detached says that a rollout goes on without its watcher, and how to see it.
+func Detached(w io.Writer, stack string, number int, o Options) error {
+	p := &printer{Options: o, w: w}
+	p.line()
+	p.line(wrap(fmt.Sprintf("The rollout of %s, revision %d, goes on on the masters. Watch it with: berth rollout status --stack %s", stack, number, stack), o.Width))
+	return p.err
+}
+
+// RolloutStatus prints where deployments are, one line each.
+func RolloutStatus(w io.Writer, list []*object.Deployment, now time.Time, o Options) error {
+	p := &printer{Options: o, w: w}
+	for _, d := range list {
+		_, text := deploymentState(d, stateOpen)
+		since := ""
+		if !d.Status.Since.IsZero() && d.Status.Phase == object.RolloutProgressing {
+			since = ", for " + short(now.Sub(d.Status.Since))
+		}
+		p.line(d.Ref().Address(), ": ", p.paint(mood(string(d.Status.Phase)), string(d.Status.Phase)), since, ", ", text)
+	}
+	return p.err
+}
