@@ -1,0 +1,433 @@
+package hcl
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// declaration is one block of a kind: any number of objects.
+type declaration struct {
+	node
+	info      object.KindInfo
+	name      string
+	blk       *block
+	each      *attribute // for_each
+	count     *attribute
+	instances []*instance
+	made      cty.Value // as references see it; NilVal until somebody asks
+	after     []*declaration
+}
+
+// instance is one object of a declaration.
+type instance struct {
+	key     cty.Value // NilVal, a number or a text
+	value   cty.Value // each.value
+	address string
+	object  object.Object
+	ignore  []string
+	diags   hcl.Diagnostics
+}
+
+func (d *declaration) repeated() bool { return d.each != nil || d.count != nil }
+
+func (d *declaration) mode() string {
+	if d.each != nil {
+		return "for_each"
+	}
+	return "count"
+}
+
+func (d *declaration) exampleKey() string {
+	if d.each != nil {
+		return `"key"`
+	}
+	return "0"
+}
+
+func (d *declaration) allOf(attr string) string {
+	if d.each != nil {
+		return "values(" + d.address + ")[*]." + attr
+	}
+	return d.address + "[*]." + attr
+}
+
+// metaAttributes belong to every object block, whatever its kind.
+var metaAttributes = []string{"count", "for_each", "enabled", "depends_on", "namespace", "labels", "annotations", "lifecycle"}
+
+// metaFor says which attributes the kind's own struct does not see: a bare pod
+// keeps its labels and annotations, which are its template's too.
+func metaFor(p *plan) func(string) bool {
+	return func(name string) bool { return slices.Contains(metaAttributes, name) && p.byName[name] == nil }
+}
+
+// evaluate makes the objects of a declaration; all that it refers to is there.
+func (r *run) evaluate(d *declaration) {
+	ctx := r.context(&d.scope)
+	work := &decoder{address: d.address, broken: d.broken}
+	r.expand(d, ctx, work)
+	d.diags = append(d.diags, work.diags...)
+	if len(work.diags) > 0 || len(work.bad) > 0 {
+		d.failed = true
+	}
+	each := func(i int) { r.instantiate(d, d.instances[i], ctx) }
+	if len(d.instances) < 64 {
+		for i := range d.instances {
+			each(i)
+		}
+	} else {
+		parallel(len(d.instances), each)
+	}
+	for _, in := range d.instances {
+		d.diags = append(d.diags, in.diags...)
+		if in.diags.HasErrors() {
+			d.failed = true
+		}
+	}
+}
+
+// expand finds out which objects there are.
+func (r *run) expand(d *declaration, ctx *hcl.EvalContext, work *decoder) {
+	b, src := &d.blk.body, d.src
+	if a := b.attr("enabled"); a != nil {
+		if v, ok := work.decisive(src, a, ctx, cty.Bool, "enabled"); !ok || v.False() {
+			return
+		}
+	}
+	if d.each != nil && d.count != nil {
+		work.fail(src, d.count.nameAt, nil, "Both count and for_each", "A block has either count or for_each.")
+		return
+	}
+	switch {
+	case d.count != nil:
+		v, ok := work.decisive(src, d.count, ctx, cty.Number, "count")
+		if !ok {
+			return
+		}
+		n, acc := v.AsBigFloat().Int64()
+		if acc != 0 || n < 0 || n > 1_000_000 {
+			work.fail(src, d.count.exprAt, nil, "Wrong count", "count is a whole number from 0 to 1000000.")
+			return
+		}
+		for i := range n {
+			key := strconv.FormatInt(i, 10)
+			d.instances = append(d.instances, &instance{key: cty.NumberIntVal(i), address: d.address + "[" + key + "]", object: r.fresh(d, d.name+"-"+key)})
+		}
+	case d.each != nil:
+		r.expandEach(d, ctx, work)
+	default:
+		d.instances = []*instance{{address: d.address, object: r.fresh(d, d.name)}}
+	}
+}
+
+func (r *run) expandEach(d *declaration, ctx *hcl.EvalContext, work *decoder) {
+	at := d.each.exprAt
+	v, ok := work.decisive(d.src, d.each, ctx, cty.DynamicPseudoType, "for_each")
+	if !ok {
+		return
+	}
+	t := v.Type()
+	if !t.IsMapType() && !t.IsObjectType() && !t.IsSetType() {
+		extra := ""
+		if t.IsTupleType() || t.IsListType() {
+			extra = " Make a set of the list: toset(…)."
+		}
+		work.fail(d.src, at, nil, "Wrong for_each", "for_each is a map or a set of texts, not %s.%s", describe(v), extra)
+		return
+	}
+	d.instances = make([]*instance, 0, v.LengthInt())
+	for it := v.ElementIterator(); it.Next(); {
+		k, e := it.Element()
+		if t.IsSetType() {
+			k = e
+		}
+		if k.IsNull() || k.Type() != cty.String {
+			work.fail(d.src, at, nil, "Wrong for_each", "A set for for_each holds texts, not %s.", describe(k))
+			return
+		}
+		key := k.AsString()
+		d.instances = append(d.instances, &instance{key: k, value: e, address: d.address + "[" + strconv.Quote(key) + "]", object: r.fresh(d, d.name+"-"+key)})
+	}
+}
+
+// decisive evaluates an attribute that decides which objects there are.
+func (w *decoder) decisive(src *source, a *attribute, ctx *hcl.EvalContext, t cty.Type, what string) (cty.Value, bool) {
+	v, ok := w.eval(src, a, ctx, &path{step: what})
+	if !ok {
+		return v, false
+	}
+	at := src.rng(a.exprAt)
+	if what == "for_each" { // the values may be sensitive, the keys may not
+		m := v
+		if v.IsMarked() || v.Type().IsSetType() {
+			var diags hcl.Diagnostics
+			if m, diags = plainly(v, at, what); diags.HasErrors() {
+				w.report(diags, nil)
+				return v, false
+			}
+		}
+		v = m
+	} else {
+		var diags hcl.Diagnostics
+		if v, diags = plainly(v, at, what); diags.HasErrors() {
+			w.report(diags, nil)
+			return v, false
+		}
+	}
+	c, err := convert.Convert(v, t)
+	switch {
+	case err != nil:
+		w.fail(src, a.exprAt, nil, "Wrong "+what, "%s is %s, not %s.", what, map[cty.Type]string{cty.Bool: "true or false", cty.Number: "a number"}[t], describe(v))
+	case c.IsNull():
+		w.fail(src, a.exprAt, nil, "Wrong "+what, "%s may not be null.", what)
+	case !c.IsKnown():
+		w.bad = append(w.bad, what)
+	default:
+		return c, true
+	}
+	return v, false
+}
+
+func (r *run) fresh(d *declaration, name string) object.Object {
+	o := d.info.New()
+	m := o.Head()
+	m.Name, m.Stack = name, r.stack
+	if d.info.Namespaced {
+		m.Namespace = r.namespace
+	}
+	return o
+}
+
+// instantiate fills one object. It may run beside other calls.
+func (r *run) instantiate(d *declaration, in *instance, ctx *hcl.EvalContext) {
+	if in.key != cty.NilVal {
+		child := ctx.NewChild()
+		if d.each != nil {
+			child.Variables = map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{"key": in.key, "value": in.value})}
+		} else {
+			child.Variables = map[string]cty.Value{"count": cty.ObjectVal(map[string]cty.Value{"index": in.key})}
+		}
+		ctx = child
+	}
+	work := &decoder{address: in.address, broken: d.broken}
+	spec := reflect.ValueOf(in.object.SpecPtr()).Elem()
+	skip := metaFor(planOf(spec.Type()))
+	r.meta(d, in, ctx, work, skip)
+	work.ns = in.object.Head().Namespace
+	work.structure(&d.blk.body, spec, ctx, nil, d.blk.head, skip)
+	if p, ok := in.object.(*object.Pod); ok && p.Spec.Pod != nil {
+		p.Labels, p.Annotations = p.Spec.Pod.Labels, p.Spec.Pod.Annotations
+	}
+	in.diags = append(work.diags, judge(d, in, work.bad)...)
+}
+
+// meta fills what every object has.
+func (r *run) meta(d *declaration, in *instance, ctx *hcl.EvalContext, work *decoder, skip func(string) bool) {
+	m, b, src := in.object.Head(), &d.blk.body, d.src
+	for i := range b.attrs {
+		a := &b.attrs[i]
+		if !skip(a.name) {
+			continue
+		}
+		at := &path{step: a.name}
+		switch a.name {
+		case "lifecycle":
+			work.fail(src, a.nameAt, at, "A block is needed", "lifecycle is a block: write lifecycle { … } without an equals sign.")
+		case "namespace":
+			if !d.info.Namespaced {
+				work.fail(src, a.nameAt, at, "No namespace here", "A %s belongs to no namespace; take the attribute out.", d.info.Kind)
+				continue
+			}
+			if v, ok := work.eval(src, a, ctx, at); ok && !v.IsNull() {
+				work.value(reflect.ValueOf(&m.Namespace).Elem(), formString, v, nil, src, a.exprAt, at)
+			}
+		case "labels", "annotations":
+			dst := &m.Labels
+			if a.name == "annotations" {
+				dst = &m.Annotations
+			}
+			if v, ok := work.eval(src, a, ctx, at); ok && !v.IsNull() {
+				work.value(reflect.ValueOf(dst).Elem(), formMap, v, nil, src, a.exprAt, at)
+			}
+		}
+	}
+	seen := false
+	for i := range b.blocks {
+		k := &b.blocks[i]
+		if k.kind != "lifecycle" {
+			continue
+		}
+		if seen {
+			work.fail(src, k.head, &path{step: "lifecycle"}, "Duplicate block", "There may be only one lifecycle block here.")
+			continue
+		}
+		seen = true
+		r.lifecycle(d, in, k, ctx, work)
+	}
+}
+
+func (r *run) lifecycle(d *declaration, in *instance, k *block, ctx *hcl.EvalContext, work *decoder) {
+	src := d.src
+	for i := range k.body.attrs {
+		a := &k.body.attrs[i]
+		at := &path{&path{step: "lifecycle"}, a.name}
+		switch a.name {
+		case "prevent_destroy":
+			if v, ok := work.eval(src, a, ctx, at); ok && !v.IsNull() {
+				work.value(reflect.ValueOf(&in.object.Head().PreventDestroy).Elem(), formBool, v, nil, src, a.exprAt, at)
+			}
+		case "ignore_changes":
+			in.ignore = work.ignored(src, a, in.object, at)
+		default:
+			work.fail(src, a.nameAt, at, "Unknown attribute", "lifecycle has no attribute %q.%s", a.name, hint(a.name, []string{"prevent_destroy", "ignore_changes"}, "There are prevent_destroy and ignore_changes."))
+		}
+	}
+	for i := range k.body.blocks {
+		b := &k.body.blocks[i]
+		at := &path{&path{step: "lifecycle"}, b.kind}
+		if b.kind == "precondition" || b.kind == "postcondition" {
+			work.fail(src, b.head, at, "Not supported", "%s blocks are not supported in this version of berth. Check the value with the validation block of a variable.", capital(b.kind))
+			continue
+		}
+		work.fail(src, b.head, at, "Unknown block", "lifecycle has no block %q.", b.kind)
+	}
+}
+
+// ignored reads ignore_changes as field paths.
+func (w *decoder) ignored(src *source, a *attribute, o object.Object, at *path) []string {
+	e, diags := a.expression(src)
+	if diags.HasErrors() {
+		w.report(diags, at)
+		return nil
+	}
+	if hcl.ExprAsKeyword(e) == "all" {
+		return []string{"all"}
+	}
+	list, diags := hcl.ExprList(e)
+	if diags.HasErrors() {
+		w.fail(src, a.exprAt, at, "Wrong ignore_changes", "ignore_changes is a list of attributes, [replicas, pod.container[\"web\"].image], or the word all.")
+		return nil
+	}
+	var out []string
+	for _, item := range list {
+		t, diags := hcl.AbsTraversalForExpr(item)
+		if diags.HasErrors() {
+			w.fail(src, spanOf(item.Range()), at, "Wrong ignore_changes", "Write the attribute as it is nested in the block, without quotes: pod.container[\"web\"].image.")
+			continue
+		}
+		if text, ok := w.fieldPath(src, t, o, at); ok {
+			out = append(out, text)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// fieldPath writes a traversal as the diff writes paths and checks that its
+// fields exist.
+func (w *decoder) fieldPath(src *source, t hcl.Traversal, o object.Object, at *path) (string, bool) {
+	var out strings.Builder
+	typ := reflect.TypeOf(o.SpecPtr()).Elem()
+	for i, s := range t {
+		var name string
+		switch s := s.(type) {
+		case hcl.TraverseRoot:
+			name = s.Name
+		case hcl.TraverseAttr:
+			name = s.Name
+		case hcl.TraverseIndex:
+			if s.Key.Type() == cty.String {
+				out.WriteString("[" + strconv.Quote(s.Key.AsString()) + "]")
+			} else {
+				n, _ := s.Key.AsBigFloat().Int64()
+				out.WriteString("[" + strconv.FormatInt(n, 10) + "]")
+			}
+			continue
+		default:
+			w.fail(src, spanOf(t.SourceRange()), at, "Wrong ignore_changes", "Name single attributes.")
+			return "", false
+		}
+		if i == 0 && (name == "labels" || name == "annotations") {
+			typ = nil
+		} else if typ != nil {
+			p := planOf(typ)
+			f := p.byName[name]
+			if f == nil {
+				w.fail(src, spanOf(t.SourceRange()), at, "Unknown attribute", "There is no attribute %q to ignore.%s", name, p.suggest(name, false))
+				return "", false
+			}
+			typ = f.elem // nil below an attribute
+		} else {
+			out.WriteString("[" + strconv.Quote(name) + "]") // data.key is data["key"]
+			continue
+		}
+		if i > 0 {
+			out.WriteByte('.')
+		}
+		out.WriteString(name)
+	}
+	return out.String(), true
+}
+
+// dependsOn reads depends_on of any block into declarations.
+func (r *run) dependsOn(n *node, b *body) []*declaration {
+	a := b.attr("depends_on")
+	if a == nil {
+		return nil
+	}
+	e, diags := a.expression(n.src)
+	n.diags = append(n.diags, diags...)
+	if diags.HasErrors() {
+		return nil
+	}
+	list, diags := hcl.ExprList(e)
+	if diags.HasErrors() {
+		n.diags = append(n.diags, wrong(n.src.rng(a.exprAt), "Wrong depends_on", "depends_on is a list of objects: [deployment.db]."))
+		return nil
+	}
+	var out []*declaration
+	for _, item := range list {
+		t, diags := hcl.AbsTraversalForExpr(item)
+		if diags.HasErrors() {
+			n.diags = append(n.diags, wrong(item.Range(), "Wrong depends_on", "Name objects without quotes and calculation: [deployment.db]."))
+			continue
+		}
+		probe := &node{src: n.src}
+		if d := r.resolve(probe, t, rules{}); d != nil {
+			n.diags = append(n.diags, d)
+			continue
+		}
+		if len(probe.scope.decls) == 0 {
+			n.diags = append(n.diags, wrong(item.Range(), "Wrong depends_on", "%s is not an object; depends_on lists objects: [deployment.db].", hclsyntaxText(t)))
+			continue
+		}
+		out = append(out, probe.scope.decls...)
+		n.edges = append(n.edges, probe.edges...)
+	}
+	return out
+}
+
+// hclsyntaxText is a traversal as it is written, as far as names go.
+func hclsyntaxText(t hcl.Traversal) string {
+	s := t.RootName()
+	for i := 1; i < len(t); i++ {
+		name, _, ok := step(t, i)
+		if !ok {
+			break
+		}
+		if hclsyntax.ValidIdentifier(name) {
+			s += "." + name
+		} else {
+			s += "[" + strconv.Quote(name) + "]"
+		}
+	}
+	return s
+}
