@@ -1,0 +1,583 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/runtime/container"
+)
+
+// Config is what an Agent is made of. Node, Dir, Masters and the tools from
+// Runtime to Prober are required.
+type Config struct {
+	Node   string            // name of the node
+	Dir    string            // directory of the agent's own: the checkpoint, files of the pods
+	Labels map[string]string // for the node's first registration
+	// Status is what the node says of itself (see Machine); the agent fills in
+	// the condition.
+	Status object.NodeStatus
+
+	Masters   Masters
+	Runtime   Runtime
+	Sandboxes Sandboxes
+	Network   Network
+	Volumes   Volumes
+	Prober    Prober
+	Firewall  Firewall // may be nil
+
+	// Check adds a condition of the machine to those that the agent knows
+	// (containers can be started, the disk has room); an error makes the node
+	// not ready. May be nil.
+	Check func() error
+	// MinDisk is the free space in bytes below which the node takes no pods;
+	// 0 is 256 MiB.
+	MinDisk   int64
+	Resolvers []string // DNS servers for pods; none: those of the machine
+	Parallel  int      // pods set up and containers started at once; 0 is 4
+
+	// Listener and TLS are of the node's own API; a nil Listener means none.
+	Listener net.Listener
+	TLS      *tls.Config
+
+	Logger *slog.Logger // default: discard
+}
+
+const (
+	masterTimeout = 10 * time.Second
+	resyncPeriod  = 10 * time.Second
+	checkPeriod   = 5 * time.Second
+	rulesPeriod   = time.Minute
+)
+
+// Agent runs a node's pods. Run it once.
+type Agent struct {
+	cfg     Config
+	log     *slog.Logger
+	reports *reporter
+	slots   slots // pods and containers being started
+	pulls   slots // images being pulled
+	purging chan struct{}
+	purge   sync.Once
+
+	mu       sync.Mutex
+	workers  map[object.Ref]*worker
+	waiting  map[object.Ref]*object.Pod // wanted as soon as the worker before them has ended
+	found    map[container.Pod][]container.Status
+	contents map[string]map[string]string // by "namespace/name"
+	dirty    chan struct{}                // the checkpoint is to be written
+	synced   bool                         // the masters have told everything once
+	wg       sync.WaitGroup
+}
+
+// slots bounds what runs at once.
+type slots chan struct{}
+
+func (s slots) take(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s slots) give() { <-s }
+
+// New checks the configuration; nothing happens before Run.
+func New(c Config) (*Agent, error) {
+	for what, missing := range map[string]bool{
+		"Node": c.Node == "", "Dir": c.Dir == "", "Masters": c.Masters == nil, "Runtime": c.Runtime == nil, "Sandboxes": c.Sandboxes == nil,
+		"Network": c.Network == nil, "Volumes": c.Volumes == nil, "Prober": c.Prober == nil,
+	} {
+		if missing {
+			return nil, fmt.Errorf("agent: %s must be set", what)
+		}
+	}
+	if c.Listener != nil && c.TLS == nil {
+		return nil, errors.New("agent: the node's API is not served without TLS")
+	}
+	if c.Parallel <= 0 {
+		c.Parallel = 4
+	}
+	if c.MinDisk <= 0 {
+		c.MinDisk = 256 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	return &Agent{
+		cfg: c, log: c.Logger, reports: newReporter(c.Node, c.Labels, c.Masters, c.Logger),
+		slots: make(slots, c.Parallel), pulls: make(slots, c.Parallel), purging: make(chan struct{}),
+		workers: map[object.Ref]*worker{}, waiting: map[object.Ref]*object.Pod{},
+		found: map[container.Pod][]container.Status{}, contents: map[string]map[string]string{},
+		dirty: make(chan struct{}, 1),
+	}, nil
+}
+
+// Purge makes Run end by stopping every pod and removing everything that the
+// agent and its tools have made on this machine. Without it, when the context of
+// Run ends, all pods are left running for the next agent to adopt.
+func (a *Agent) Purge() { a.purge.Do(func() { close(a.purging) }) }
+
+func (a *Agent) checkpointPath() string { return filepath.Join(a.cfg.Dir, "checkpoint.json") }
+
+// Run adopts what runs, then does what the masters want until ctx ends (leaving
+// all pods as they are) or Purge is called (leaving nothing). It returns nil in
+// both cases; an error means that the agent cannot work on this machine.
+func (a *Agent) Run(ctx context.Context) error {
+	kept, err := loadCheckpoint(a.checkpointPath(), a.cfg.Node)
+	if err != nil {
+		var damaged interface{ Unwrap() error }
+		if !errors.As(err, &damaged) { // of another node or version: a mistake that only a person can mend
+			return err
+		}
+		a.log.Error("going on without the checkpoint; the masters will tell", "error", err)
+	}
+	maps.Copy(a.contents, kept.Configs)
+	if a.cfg.Firewall != nil {
+		if err := a.cfg.Firewall.Ensure(); err != nil {
+			return fmt.Errorf("packet rules: %w", err)
+		}
+	}
+	if err := a.find(ctx); err != nil {
+		return err
+	}
+
+	// Workers outlive the watch: they are ended one by one, by cause.
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	for _, p := range kept.Pods {
+		a.want(work, p)
+	}
+	outer, stop := context.WithCancel(ctx)
+	defer stop()
+	var side sync.WaitGroup
+	for _, f := range []func(context.Context){
+		func(c context.Context) { a.dispatch(c) },
+		func(c context.Context) { a.watch(c, work) },
+		func(c context.Context) { a.observe(c) },
+		func(c context.Context) { a.saveLoop(c) },
+		func(c context.Context) { a.reports.run(c) },
+	} {
+		side.Go(func() { f(outer) })
+	}
+	served := make(chan error, 1)
+	if a.cfg.Listener != nil {
+		side.Go(func() { served <- a.serve(outer) })
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		if err != nil {
+			err = fmt.Errorf("the node's API: %w", err)
+		}
+	case <-a.purging:
+		err = a.purgeAll(ctx, work)
+	}
+	cancel(errLeave)
+	a.wg.Wait()
+	stop()
+	side.Wait()
+	select {
+	case <-a.purging:
+		return errors.Join(err, a.removeOwn())
+	default:
+		return errors.Join(err, a.save())
+	}
+}
+
+// find lists what an earlier agent left in the runtime.
+func (a *Agent) find(ctx context.Context) error {
+	list, err := a.cfg.Runtime.List(ctx)
+	if err != nil {
+		return fmt.Errorf("the containers of an earlier agent cannot be listed: %w", err)
+	}
+	for _, s := range list {
+		a.found[s.Pod] = append(a.found[s.Pod], s)
+	}
+	return nil
+}
+
+// want makes a worker for a pod, or passes a change on to the one that it has.
+func (a *Agent) want(ctx context.Context, p *object.Pod) {
+	ref := p.Ref()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.workers[ref]; w != nil {
+		if w.pod.Created == p.Created {
+			if p.Spec.Stop {
+				w.askStop(p.Spec.StopWhy)
+			} else if w.differs(p.Status) && !a.reports.pending(ref) {
+				w.report() // a report was lost, or somebody else wrote
+			}
+			return
+		}
+		// Another pod under the same name: first the old one goes.
+		a.waiting[ref] = p
+		w.stop(errRemoved)
+		return
+	}
+	if p.Terminal() && len(a.found[container.Pod{Namespace: p.Namespace, Name: p.Name, Created: p.Created}]) == 0 {
+		return
+	}
+	a.begin(ctx, p)
+}
+
+// begin starts a worker; a.mu is held.
+func (a *Agent) begin(ctx context.Context, p *object.Pod) {
+	w := newWorker(a, p)
+	a.workers[p.Ref()] = w
+	found := a.found[w.key]
+	delete(a.found, w.key)
+	life, cancel := context.WithCancelCause(ctx)
+	w.cancel = cancel
+	a.wg.Go(func() {
+		w.run(ctx, life, found)
+		cancel(nil)
+		select {
+		case <-w.gone:
+		case <-ctx.Done(): // the status of one that has ended is kept until its row is gone
+			return
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.reports.forget(p.Ref(), p.Created)
+		delete(a.workers, p.Ref())
+		if next := a.waiting[p.Ref()]; next != nil {
+			delete(a.waiting, p.Ref())
+			a.begin(ctx, next)
+		}
+		a.touch()
+	})
+	a.touch()
+}
+
+// drop ends a pod whose row is gone.
+func (a *Agent) drop(ref object.Ref) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.waiting, ref)
+	if w := a.workers[ref]; w != nil {
+		w.stop(errRemoved)
+		a.touch()
+	}
+}
+
+// watch follows the masters until ctx ends; workers live in work.
+func (a *Agent) watch(ctx, work context.Context) {
+	var since uint64
+	var listed map[object.Ref]bool // what a fresh watch has delivered so far
+	retry := backoff{first: 250 * time.Millisecond, most: 5 * time.Second}
+	for ctx.Err() == nil {
+		if since == 0 {
+			listed = map[object.Ref]bool{}
+		}
+		err := a.cfg.Masters.WatchPods(ctx, a.cfg.Node, since, func(e object.WatchEvent) error {
+			retry.reset()
+			switch e.Op {
+			case object.WatchCreate, object.WatchUpdate:
+				if p, ok := e.Object.Object.(*object.Pod); ok {
+					if listed != nil {
+						listed[e.Ref] = true
+					}
+					a.want(work, p)
+				}
+			case object.WatchDelete:
+				a.drop(e.Ref)
+			case object.WatchSynced:
+				if listed != nil {
+					a.sync(work, listed)
+				}
+				listed = nil
+			}
+			since = max(since, e.Index)
+			a.reports.setSeen(since)
+			return nil
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		a.log.Debug("the watch ended", "error", err)
+		if listed != nil || object.IsCode(err, object.CodeGone) {
+			since = 0
+		}
+		if !sleep(ctx, retry.next()) {
+			return
+		}
+	}
+}
+
+// sync makes an end of everything that the masters, who have now told all, do
+// not want here.
+func (a *Agent) sync(ctx context.Context, listed map[object.Ref]bool) {
+	a.mu.Lock()
+	var strays []object.Ref
+	for ref := range a.workers {
+		if !listed[ref] {
+			strays = append(strays, ref)
+		}
+	}
+	orphans := slices.Collect(maps.Keys(a.found))
+	clear(a.found)
+	first := !a.synced
+	a.synced = true
+	ids := map[string]bool{}
+	for _, w := range a.workers {
+		ids[w.id] = true
+	}
+	a.mu.Unlock()
+	for _, ref := range strays {
+		a.drop(ref)
+	}
+	for _, p := range orphans {
+		a.log.Info("removing a pod that nobody wants", "pod", p.String(), "created", p.Created)
+		a.wg.Go(func() { a.removeOrphan(ctx, p) })
+	}
+	if first {
+		a.sweep(ids, orphans)
+	}
+}
+
+func (a *Agent) removeOrphan(ctx context.Context, p container.Pod) {
+	retry := backoff{first: time.Second, most: time.Minute}
+	for {
+		err := a.clean(ctx, p)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		a.log.Warn("cannot be removed yet", "pod", p.String(), "error", err)
+		if !sleep(ctx, retry.next()) {
+			return
+		}
+	}
+}
+
+// sweep removes what belongs to no pod: left by a crash between two steps.
+func (a *Agent) sweep(ids map[string]bool, orphans []container.Pod) {
+	busy := slices.Collect(maps.Keys(ids))
+	for _, p := range orphans {
+		busy = append(busy, podID(p)) // they are being removed, in their order
+	}
+	var errs []error
+	remove := func(list func() ([]string, error), del func(string) error) {
+		pods, err := list()
+		errs = append(errs, err)
+		for _, p := range pods {
+			if !slices.Contains(busy, p) {
+				errs = append(errs, del(p))
+			}
+		}
+	}
+	remove(a.cfg.Sandboxes.Pods, a.cfg.Sandboxes.Remove)
+	remove(a.cfg.Volumes.Pods, a.cfg.Volumes.Remove)
+	remove(a.etcPods, func(id string) error { return os.RemoveAll(a.etcDir(id)) })
+	errs = append(errs, a.cfg.Network.Retain(busy))
+	if err := errors.Join(errs...); err != nil {
+		a.log.Warn("left-overs cannot be removed", "error", err)
+	}
+}
+
+func (a *Agent) etcPods() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(a.cfg.Dir, "etc"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		out = append(out, e.Name())
+	}
+	return out, err
+}
+
+// clean removes everything that was made for a pod, in the order in which
+// nothing is in use any more. It may be repeated.
+func (a *Agent) clean(ctx context.Context, p container.Pod) error {
+	id := podID(p)
+	if err := a.cfg.Runtime.RemovePod(ctx, p); err != nil {
+		return err
+	}
+	return errors.Join(
+		a.cfg.Sandboxes.Remove(id),
+		a.cfg.Network.Detach(id),
+		a.cfg.Volumes.Remove(id),
+		os.RemoveAll(a.etcDir(id)),
+	)
+}
+
+// purgeAll stops every pod and waits for it; ctx cuts the wait short.
+func (a *Agent) purgeAll(ctx, work context.Context) error {
+	a.log.Info("removing everything from this machine")
+	a.mu.Lock()
+	clear(a.waiting)
+	workers := slices.Collect(maps.Values(a.workers))
+	orphans := slices.Collect(maps.Keys(a.found))
+	clear(a.found)
+	a.mu.Unlock()
+	for _, w := range workers {
+		w.stop(errPurge)
+	}
+	for _, w := range workers {
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return fmt.Errorf("interrupted while pod %s was being stopped", w.key)
+		}
+	}
+	var errs []error
+	for _, p := range orphans {
+		errs = append(errs, a.clean(work, p))
+	}
+	return errors.Join(errs...)
+}
+
+// removeOwn removes what belongs to no single pod.
+func (a *Agent) removeOwn() error {
+	a.sweep(map[string]bool{}, nil)
+	errs := []error{a.cfg.Network.Purge(), a.cfg.Volumes.Purge()}
+	if a.cfg.Firewall != nil {
+		errs = append(errs, a.cfg.Firewall.Purge())
+	}
+	return errors.Join(append(errs, os.RemoveAll(filepath.Join(a.cfg.Dir, "etc")), removeFile(a.checkpointPath()))...)
+}
+
+func removeFile(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// dispatch hands the ends of containers to their runners. Every few seconds it
+// also looks for itself, should containerd have been away.
+func (a *Agent) dispatch(ctx context.Context) {
+	t := time.NewTicker(resyncPeriod)
+	defer t.Stop()
+	events := a.cfg.Runtime.Events()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events:
+			if !ok {
+				events = nil
+				continue
+			}
+			a.deliver(e)
+		case <-t.C:
+			list, err := a.cfg.Runtime.List(ctx)
+			if err != nil {
+				continue // the node's condition tells
+			}
+			for _, s := range list {
+				if s.State == container.Exited {
+					a.deliver(container.Event{ID: s.ID, Pod: s.Pod, Name: s.Name, Attempt: s.Attempt, ExitCode: s.ExitCode, OOM: s.OOM, Time: s.Finished})
+				}
+			}
+		}
+	}
+}
+
+func (a *Agent) deliver(e container.Event) {
+	a.mu.Lock()
+	w := a.workers[object.Ref{Kind: object.KindPod, Namespace: e.Pod.Namespace, Name: e.Pod.Name}]
+	a.mu.Unlock()
+	if w == nil || w.key != e.Pod {
+		return
+	}
+	if r := w.runner(e.Name); r != nil {
+		r.deliver(e)
+	}
+}
+
+// touch asks for a new checkpoint.
+func (a *Agent) touch() {
+	select {
+	case a.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// saveLoop writes the checkpoint soon after a change, not at each. That a crash
+// may lose the last second is no harm: the masters tell the pods again, and what
+// runs is left alone until they have.
+func (a *Agent) saveLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.dirty:
+		}
+		if !sleep(ctx, 500*time.Millisecond) {
+			return
+		}
+		if err := a.save(); err != nil {
+			a.log.Error("checkpoint", "error", err)
+		}
+	}
+}
+
+// save writes the checkpoint.
+func (a *Agent) save() error {
+	c := checkpoint{Format: checkpointFormat, Node: a.cfg.Node, Configs: map[string]map[string]string{}}
+	a.mu.Lock()
+	for _, ref := range slices.SortedFunc(maps.Keys(a.workers), object.Ref.Compare) {
+		w := a.workers[ref]
+		select {
+		case <-w.gone:
+			continue
+		default:
+		}
+		p := *w.pod
+		p.Status = w.current()
+		p.Spec.Stop = p.Spec.Stop || w.isStopping()
+		c.Pods = append(c.Pods, &p)
+		if p.Spec.Pod == nil {
+			continue
+		}
+		for key, digest := range p.Spec.Pod.Reads {
+			kind, name, _ := strings.Cut(key, "/")
+			if object.Kind(kind) != object.KindConfigMap {
+				continue // secrets are never written
+			}
+			k := p.Namespace + "/" + object.ContentName(object.Ref{Kind: object.KindConfigMap, Name: name}, digest)
+			if data, ok := a.contents[k]; ok {
+				c.Configs[k] = data
+			}
+		}
+	}
+	a.forgetContents()
+	a.mu.Unlock()
+	return c.save(a.checkpointPath())
+}
+
+// forgetContents drops contents, secrets above all, that no pod here reads any
+// more; a.mu is held.
+func (a *Agent) forgetContents() {
+	used := map[string]bool{}
+	for _, w := range a.workers {
+		if w.pod.Spec.Pod == nil {
+			continue
+		}
+		for key, digest := range w.pod.Spec.Pod.Reads {
+			kind, name, _ := strings.Cut(key, "/")
+			used[w.pod.Namespace+"/"+object.ContentName(object.Ref{Kind: object.Kind(kind), Name: name}, digest)] = true
+		}
+	}
+	maps.DeleteFunc(a.contents, func(k string, _ map[string]string) bool { return !used[k] })
+}

@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"iter"
+	"net/netip"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/runtime/container"
+)
+
+// Runtime runs containers; package runtime implements it on containerd. All
+// methods may be called at once, honour their context and are idempotent:
+// starting what runs, stopping what has stopped and removing what is gone
+// succeed. Containers live on when the process ends.
+type Runtime interface {
+	// PullImage makes an image be there. Failures are *container.ImageError.
+	PullImage(ctx context.Context, ref string, auth *container.Auth, policy string) (container.Image, error)
+	// ImportImage reads an OCI or docker archive and answers the names in it.
+	ImportImage(ctx context.Context, archive io.Reader) ([]string, error)
+	ListImages(ctx context.Context) ([]container.Image, error)
+	// StartContainer makes and starts one attempt of a container.
+	StartContainer(ctx context.Context, s container.Spec) (container.Started, error)
+	// Stop sends the signal, waits, kills after the grace, and returns when the
+	// container has ended.
+	Stop(ctx context.Context, id, signal string, grace time.Duration) error
+	// Remove deletes an ended container; its log stays until RemovePod.
+	Remove(ctx context.Context, id string) error
+	// RemovePod kills and deletes the pod's containers and its logs.
+	RemovePod(ctx context.Context, p container.Pod) error
+	Exec(ctx context.Context, id string, argv []string, timeout time.Duration) (container.ExecResult, error)
+	// List is every container held, running or ended.
+	List(ctx context.Context) ([]container.Status, error)
+	Logs(ctx context.Context, q container.LogQuery) iter.Seq2[container.LogLine, error]
+	// Events delivers the end of every container once; the agent is its only reader.
+	Events() <-chan container.Event
+	// Health is nil while containers can be started.
+	Health() error
+}
+
+// Sandboxes keeps the namespaces that a pod's containers share. Methods may be
+// called at once for different pods.
+type Sandboxes interface {
+	// Create makes and pins the namespaces and sets the host name; those that are
+	// there already are kept.
+	Create(pod, hostname string) (container.Namespaces, error)
+	// Remove unpins them; the kernel ends them with their last process.
+	Remove(pod string) error
+	// Pods lists who has namespaces.
+	Pods() ([]string, error)
+}
+
+// Network gives pods their addresses. Methods may be called at once.
+type Network interface {
+	// Attach connects the network namespace at the path; a pod that is attached
+	// keeps its address.
+	Attach(pod, namespace string) (netip.Addr, error)
+	// Address is what Attach answered, also after a restart of the process.
+	Address(pod string) (netip.Addr, bool)
+	// Detach gives the address back; the interfaces go with the namespace.
+	Detach(pod string) error
+	// Retain gives back everything of pods that are not listed.
+	Retain(pods []string) error
+	// Purge removes everything that the network ever made on this machine.
+	Purge() error
+}
+
+// Volumes makes the directories that containers mount. Methods may be called at
+// once for different pods.
+type Volumes interface {
+	// Prepare makes the volumes and answers the path of each; files are the
+	// contents of config map and secret volumes by volume name. CodeInvalid means
+	// that trying again is of no use.
+	Prepare(pod string, volumes []object.Volume, files map[string]map[string]string) (map[string]string, error)
+	// Paths is what Prepare answered, if all of it is still there.
+	Paths(pod string, volumes []object.Volume) (map[string]string, bool)
+	Remove(pod string) error
+	// Pods lists who has volumes.
+	Pods() ([]string, error)
+	Purge() error
+}
+
+// Prober repeats a probe until ctx ends and calls verdict, from one goroutine,
+// when enough successes or failures in a row have changed it. The ports of the
+// probe are numbers. exec runs a command in the container.
+type Prober interface {
+	Watch(ctx context.Context, key, address string, p object.Probe,
+		exec func(ctx context.Context, command []string) error, verdict func(good bool, why string))
+}
+
+// Firewall keeps the machine's packet rules that pods need.
+type Firewall interface {
+	// Ensure puts right what is missing; it is called again and again.
+	Ensure() error
+	// Purge removes what Ensure made, and nothing else.
+	Purge() error
+}

@@ -1,0 +1,224 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// gather is how long a report waits for company after the first change, so that
+// fifty pods that start together are one entry of the masters' log.
+const gather = 15 * time.Millisecond
+
+// reporter sends statuses to the masters in batches, one request at a time, and
+// a heartbeat when there is nothing to tell. What cannot be delivered is kept
+// and only ever replaced by something newer.
+type reporter struct {
+	node    string
+	labels  map[string]string
+	masters Masters
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	pods    map[object.Ref]*reportEntry
+	status  *object.NodeStatus // to be sent
+	last    *object.NodeStatus // sent
+	seen    uint64
+	wake    chan struct{}
+	first   bool
+	silence error // of the last request
+}
+
+// reportEntry is a status on its way, and who waits for its arrival.
+type reportEntry struct {
+	report  object.PodReport
+	waiters []chan struct{}
+}
+
+func newReporter(node string, labels map[string]string, m Masters, log *slog.Logger) *reporter {
+	return &reporter{node: node, labels: labels, masters: m, log: log,
+		pods: map[object.Ref]*reportEntry{}, wake: make(chan struct{}, 1), first: true}
+}
+
+// put queues a pod's status. The channel is closed when the masters have it, or
+// a later one.
+func (r *reporter) put(p object.PodReport) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.pods[p.Ref]
+	if e == nil {
+		e = &reportEntry{}
+		r.pods[p.Ref] = e
+	}
+	done := make(chan struct{})
+	e.report = p
+	e.waiters = append(e.waiters, done)
+	r.kick()
+	return done
+}
+
+// forget drops what is queued for a pod that is gone.
+func (r *reporter) forget(ref object.Ref, created uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.pods[ref]; e != nil && e.report.Created == created {
+		e.release()
+		delete(r.pods, ref)
+	}
+}
+
+// pending reports whether something about the pod is on its way.
+func (r *reporter) pending(ref object.Ref) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pods[ref] != nil
+}
+
+// setStatus queues the node's own status if it differs from the last.
+func (r *reporter) setStatus(s object.NodeStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have := r.last
+	if r.status != nil {
+		have = r.status
+	}
+	if have != nil && have.Condition == s.Condition && have.Message == s.Message && have.Address == s.Address &&
+		have.CPU == s.CPU && have.Memory == s.Memory && have.Pods == s.Pods && maps.Equal(have.Attributes, s.Attributes) {
+		return
+	}
+	r.status = &s
+	r.kick()
+}
+
+func (r *reporter) setSeen(index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = max(r.seen, index)
+}
+
+func (r *reporter) kick() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (e *reportEntry) release() {
+	for _, w := range e.waiters {
+		close(w)
+	}
+	e.waiters = nil
+}
+
+// run sends until ctx ends, then once more what is left.
+func (r *reporter) run(ctx context.Context) {
+	heartbeat := 5 * time.Second
+	retry := backoff{first: 250 * time.Millisecond, most: 5 * time.Second}
+	for {
+		answer, err := r.send(ctx)
+		wait := heartbeat
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			wait = retry.next()
+		} else {
+			retry.reset()
+			if d := answer.Heartbeat.D(); d > 0 {
+				heartbeat, wait = d, d
+			}
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			if _, err := r.send(last); err != nil {
+				r.log.Debug("last report", "error", err)
+			}
+			cancel()
+			return
+		case <-t.C:
+		case <-r.wakeUnless(err):
+			t.Stop()
+			if !sleep(ctx, gather) {
+				continue
+			}
+		}
+	}
+}
+
+// wakeUnless is the wake-up channel, except after a failure, when only time helps.
+func (r *reporter) wakeUnless(err error) <-chan struct{} {
+	if err != nil {
+		return nil
+	}
+	return r.wake
+}
+
+func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
+	r.mu.Lock()
+	report := object.Report{Node: r.node, Status: r.status, Seen: r.seen}
+	if r.first {
+		report.Labels = r.labels
+		if report.Status == nil {
+			report.Status = r.last
+		}
+	}
+	sent := r.pods
+	r.pods = map[object.Ref]*reportEntry{}
+	status := r.status
+	r.status = nil
+	r.mu.Unlock()
+
+	for _, ref := range slices.SortedFunc(maps.Keys(sent), object.Ref.Compare) {
+		report.Pods = append(report.Pods, sent[ref].report)
+	}
+	answer, err := r.masters.Report(ctx, report)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		for _, e := range sent {
+			e.release()
+		}
+		r.first = false
+		if status != nil {
+			r.last = status
+		}
+		if r.silence != nil {
+			r.log.Info("the masters answer again")
+		}
+		r.silence = nil
+		return answer, nil
+	}
+	if r.silence == nil && ctx.Err() == nil {
+		r.log.Warn("the masters cannot be told; pods go on as they are", "error", err)
+	}
+	r.silence = err
+	if status != nil && r.status == nil {
+		r.status = status
+	}
+	for ref, e := range sent {
+		if newer := r.pods[ref]; newer != nil {
+			newer.waiters = append(newer.waiters, e.waiters...)
+		} else {
+			r.pods[ref] = e
+		}
+	}
+	return answer, err
+}
+
+// again makes the next report carry the node's labels and status, as the first
+// one did: the masters may have forgotten the node.
+func (r *reporter) again() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.first = true
+	r.kick()
+}

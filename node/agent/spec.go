@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/runtime/container"
+)
+
+// spec is everything about the next attempt of the container.
+func (r *runner) spec(attempt int) (container.Spec, error) {
+	c, w := r.c, r.w
+	env, err := w.env(c)
+	if err != nil {
+		return container.Spec{}, err
+	}
+	s := container.Spec{
+		Pod: w.key, Name: c.Name, Attempt: attempt, Image: c.Image, Namespaces: w.namespaces,
+		Command: c.Command, Args: c.Args, Env: env, WorkDir: c.WorkDir, User: c.User,
+		Resources: container.Resources{
+			CPU: int64(c.Resources.CPU), CPULimit: int64(c.Resources.Limits.CPU),
+			Memory: int64(c.Resources.Memory), MemoryLimit: int64(c.Resources.Limits.Memory),
+			PIDsLimit: int64(c.Resources.Limits.PIDs),
+		},
+		ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, CapAdd: c.Caps.Add, CapDrop: c.Caps.Drop,
+		Unconfined: c.Seccomp == "unconfined", StopSignal: c.StopSignal,
+	}
+	for _, m := range c.Mounts {
+		source := w.paths[m.Volume]
+		if m.File != "" {
+			source = filepath.Join(source, m.File)
+			if _, err := os.Stat(source); err != nil {
+				return container.Spec{}, object.Errorf(object.CodeInvalid, object.Ref{}, "container %s mounts file %q of volume %s, which is not there", c.Name, m.File, m.Volume)
+			}
+		}
+		s.Mounts = append(s.Mounts, container.Mount{Source: source, Target: m.Path, ReadOnly: m.ReadOnly})
+	}
+	for _, f := range etcFiles {
+		target := "/etc/" + f
+		if !slices.ContainsFunc(c.Mounts, func(m object.Mount) bool { return m.Path == target || m.Path == "/etc" }) {
+			s.Mounts = append(s.Mounts, container.Mount{Source: filepath.Join(w.etc, f), Target: target})
+		}
+	}
+	return s, nil
+}
+
+// env is the container's environment: what Berth tells every container, then
+// whole config maps and secrets in order, then the single variables; later ones win.
+func (w *worker) env(c *object.Container) ([]string, error) {
+	vars := map[string]string{
+		"BERTH_NODE": w.a.cfg.Node, "BERTH_NAMESPACE": w.pod.Namespace, "BERTH_POD": w.pod.Name, "BERTH_POD_ADDRESS": w.address,
+	}
+	for _, f := range c.EnvFrom {
+		key := "config_map/" + f.ConfigMap
+		if f.Secret != "" {
+			key = "secret/" + f.Secret
+		}
+		data, ok := w.contents[key]
+		if !ok {
+			return nil, notPinned(key, "container "+c.Name)
+		}
+		for k, v := range data {
+			if strings.ContainsAny(k, "=\x00") {
+				return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "container %s: key %q of %s cannot be the name of an environment variable", c.Name, k, key)
+			}
+			vars[f.Prefix+k] = v
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
+		v, missing, ok := c.Env[k].Expand(func(s object.SecretKey) (string, bool) {
+			v, ok := w.contents["secret/"+s.Name][s.Key]
+			return v, ok
+		})
+		if !ok {
+			return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "container %s: env %s refers to key %q of secret %q, which does not exist", c.Name, k, missing.Key, missing.Name)
+		}
+		vars[k] = v
+	}
+	out := make([]string, 0, len(vars))
+	for _, k := range slices.Sorted(maps.Keys(vars)) {
+		out = append(out, k+"="+vars[k])
+	}
+	return out, nil
+}
+
+func (w *worker) setContents(c map[string]map[string]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.contents == nil {
+		w.contents = c
+	}
+}
+
+// registryAuth are the credentials that the pod's images are pulled with.
+func (w *worker) registryAuth() (*container.Auth, error) {
+	name := w.pod.Spec.Pod.Credentials
+	if name == "" {
+		return nil, nil
+	}
+	w.mu.Lock()
+	data, ok := w.contents["secret/"+name]
+	w.mu.Unlock()
+	if !ok {
+		return nil, notPinned("secret/"+name, "registry_secret")
+	}
+	auth := &container.Auth{Username: data["username"], Password: data["password"]}
+	if auth.Username == "" || auth.Password == "" {
+		return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "secret %q holds no registry credentials: it needs the keys username and password", name)
+	}
+	return auth, nil
+}
+
+// contentsOf reads everything that the pod's template pins, from memory, the
+// checkpoint or the masters.
+func (a *Agent) contentsOf(ctx context.Context, p *object.Pod) (map[string]map[string]string, error) {
+	out := map[string]map[string]string{}
+	reads := p.Spec.Pod.Reads
+	for _, key := range slices.Sorted(maps.Keys(reads)) {
+		kind, name, ok := strings.Cut(key, "/")
+		if !ok {
+			return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "the template reads %q, which is neither a config_map nor a secret", key)
+		}
+		content := object.ContentName(object.Ref{Kind: object.Kind(kind), Namespace: p.Namespace, Name: name}, reads[key])
+		data, err := a.content(ctx, p.Namespace, content)
+		if err != nil {
+			if object.IsCode(err, object.CodeNotFound) {
+				return nil, object.Errorf(object.CodeNotFound, object.Ref{}, "%s %q: its version %s does not exist", strings.ReplaceAll(kind, "_", " "), name, reads[key])
+			}
+			return nil, fmt.Errorf("%s %q cannot be read from the masters: %w", strings.ReplaceAll(kind, "_", " "), name, asAway(err))
+		}
+		out[key] = data
+	}
+	return out, nil
+}
+
+// asAway marks errors without a code, which come from connections, as passing.
+func asAway(err error) error {
+	var e *object.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return object.Errorf(object.CodeUnavailable, object.Ref{}, "%w", err)
+}
+
+// content is one immutable content, cached.
+func (a *Agent) content(ctx context.Context, namespace, name string) (map[string]string, error) {
+	key := namespace + "/" + name
+	a.mu.Lock()
+	data, ok := a.contents[key]
+	a.mu.Unlock()
+	if ok {
+		return data, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, masterTimeout)
+	defer cancel()
+	data, err := a.cfg.Masters.Content(ctx, namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	a.contents[key] = data
+	a.mu.Unlock()
+	if strings.HasPrefix(name, string(object.KindConfigMap)+".") {
+		a.touch()
+	}
+	return data, nil
+}
+
+// etcFiles are the files of /etc that the agent writes for each pod.
+var etcFiles = []string{"hosts", "resolv.conf"}
+
+func (a *Agent) etcDir(id string) string { return filepath.Join(a.cfg.Dir, "etc", id) }
+
+// writeEtc makes the pod's /etc/hosts and /etc/resolv.conf.
+func (a *Agent) writeEtc(id, name string, addr netip.Addr) (string, error) {
+	dir := a.etcDir(id)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	hosts := "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + addr.String() + " " + name + "\n"
+	for f, text := range map[string]string{"hosts": hosts, "resolv.conf": a.resolvConf()} {
+		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o644); err != nil { //nolint:gosec // every user of the pod reads it
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+// resolvConf names the resolvers that pods ask: those that the node was given,
+// else the machine's, less those on its loopback, which a pod cannot reach.
+func (a *Agent) resolvConf() string {
+	if len(a.cfg.Resolvers) > 0 {
+		var b strings.Builder
+		for _, r := range a.cfg.Resolvers {
+			fmt.Fprintf(&b, "nameserver %s\n", r)
+		}
+		return b.String()
+	}
+	machine, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return ""
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(machine)) {
+		f := strings.Fields(line)
+		if len(f) >= 2 && f[0] == "nameserver" {
+			if ip := net.ParseIP(f[1]); ip == nil || ip.IsLoopback() {
+				continue
+			}
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || strings.Contains(err.Error(), "no space left on device")
+}

@@ -1,0 +1,630 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/runtime/container"
+)
+
+// Why a worker's life ends.
+var (
+	errStop    = errors.New("asked to stop")              // Spec.Stop: stop the containers, then report it
+	errRemoved = errors.New("no longer wanted here")      // the row is gone: stop the containers, leave nothing
+	errPurge   = errors.New("the node is being emptied")  // stop the containers, then report it
+	errLeave   = errors.New("the agent is being stopped") // leave the containers as they are
+)
+
+// worker is one incarnation of a pod on this node: one goroutine for its life
+// and one for each of its containers.
+type worker struct {
+	a   *Agent
+	pod *object.Pod // as it was when the worker began; only Spec.Stop may change later
+	key container.Pod
+	id  string // names the pod to network and volumes
+	log *slog.Logger
+
+	cancel context.CancelCauseFunc // ends the life, with one of the causes above
+	done   chan struct{}           // closed when nothing of the worker runs any more
+	gone   chan struct{}           // closed when the row is gone, after which nothing is reported
+	once   sync.Once               // of gone
+
+	// Set by prepare, read by the containers that start after it.
+	namespaces container.Namespaces
+	address    string
+	paths      map[string]string            // of volumes
+	contents   map[string]map[string]string // of what the pod reads, by "kind/name"; in memory only
+	etc        string                       // directory of the pod's own /etc files
+
+	mu       sync.Mutex
+	status   object.PodStatus
+	troubles map[string]trouble // by what is in trouble
+	runners  []*runner
+	stopping bool
+	why      string // StopWhy
+}
+
+// trouble is something that keeps a pod from being well.
+type trouble struct{ reason, message string }
+
+func podID(p container.Pod) string {
+	return fmt.Sprintf("%s.%s.%d", p.Namespace, p.Name, p.Created)
+}
+
+func newWorker(a *Agent, p *object.Pod) *worker {
+	key := container.Pod{Namespace: p.Namespace, Name: p.Name, Created: p.Created}
+	w := &worker{
+		a: a, pod: p, key: key, id: podID(key), log: a.log.With("pod", key.String()),
+		done: make(chan struct{}), gone: make(chan struct{}), troubles: map[string]trouble{},
+	}
+	w.status = object.PodStatus{Phase: object.PodStarting, Since: now()}
+	if t := p.Spec.Pod; t != nil {
+		for i := range t.Init {
+			w.runners = append(w.runners, newRunner(w, &t.Init[i], true))
+		}
+		for i := range t.Containers {
+			w.runners = append(w.runners, newRunner(w, &t.Containers[i], false))
+		}
+	}
+	// What the masters know of an earlier life of this process goes on.
+	if s := p.Status; s.Phase != "" && s.Phase != object.PodPending {
+		w.status.Started, w.status.ReadySince = s.Started, s.ReadySince
+	}
+	return w
+}
+
+// run is the worker's life: it lasts as long as life, and what has to be stopped
+// is stopped within ctx. found are the pod's containers that an earlier agent left.
+func (w *worker) run(ctx, life context.Context, found []container.Status) {
+	defer close(w.done)
+	w.live(life, found)
+	<-life.Done() // one that succeeded or failed stays until somebody wants it gone
+	cause := context.Cause(life)
+	if ctx.Err() != nil || errors.Is(cause, errLeave) {
+		return
+	}
+	w.shutdown(ctx, cause)
+}
+
+// stop ends the life for a reason; later ones are ignored.
+func (w *worker) stop(why error) {
+	if errors.Is(why, errRemoved) {
+		w.once.Do(func() { close(w.gone) })
+	}
+	w.cancel(why)
+}
+
+// askStop ends the life because the masters want it, and keeps their words.
+func (w *worker) askStop(why string) {
+	w.mu.Lock()
+	w.why = why
+	w.mu.Unlock()
+	w.stop(errStop)
+}
+
+// isStopping reports whether the pod is on its way out.
+func (w *worker) isStopping() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stopping
+}
+
+// live brings the pod up and keeps it so, until it has ended or ctx has.
+func (w *worker) live(ctx context.Context, found []container.Status) {
+	if w.pod.Spec.Stop {
+		w.askStop(w.pod.Spec.StopWhy)
+		return
+	}
+	t := w.pod.Spec.Pod
+	if t == nil || len(t.Containers) == 0 {
+		w.trouble("pod", object.ReasonConfig, "the pod came without a template; nothing can be started")
+		<-ctx.Done()
+		return
+	}
+	adopted, err := w.adopt(ctx, found)
+	if err != nil {
+		return
+	}
+	if !adopted {
+		if !w.prepare(ctx) {
+			return
+		}
+	}
+	for _, r := range w.runners {
+		if r.init && !r.passed && !r.run(ctx) {
+			if ctx.Err() == nil {
+				w.finish(object.PodFailed)
+			}
+			return
+		}
+	}
+	var wg sync.WaitGroup
+	for _, r := range w.runners {
+		if !r.init {
+			wg.Go(func() { r.run(ctx) })
+		}
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	phase := object.PodSucceeded
+	for _, r := range w.runners {
+		if r.failed {
+			phase = object.PodFailed
+		}
+	}
+	w.finish(phase)
+}
+
+// adopt takes over what an earlier agent left. True means that the pod's
+// sandbox is whole and in use, and must not be touched.
+func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, error) {
+	var running, mains int
+	for _, s := range found {
+		r := w.runner(s.Name)
+		if r == nil {
+			continue
+		}
+		if r.adopted == nil || s.Attempt > r.adopted.Attempt {
+			r.adopted = &s
+		}
+		if s.State == container.Running {
+			running++
+		}
+		if !r.init {
+			mains++
+		}
+	}
+	if running == 0 {
+		return false, ctx.Err() // after a reboot, perhaps: prepare anew, count the attempts on
+	}
+	addr, okAddr := w.a.cfg.Network.Address(w.id)
+	paths, okPaths := w.a.cfg.Volumes.Paths(w.id, w.pod.Spec.Pod.Volumes)
+	ns, err := w.a.cfg.Sandboxes.Create(w.id, w.pod.Name)
+	if !okAddr || !okPaths || err != nil {
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		w.log.Warn("what an earlier agent left cannot be used; starting the pod again", "address", okAddr, "volumes", okPaths, "error", err)
+		for _, r := range w.runners {
+			r.adopted = nil
+		}
+		return false, w.clean(ctx)
+	}
+	w.namespaces, w.address, w.paths, w.etc = ns, addr.String(), paths, w.a.etcDir(w.id)
+	for _, r := range w.runners {
+		r.passed = r.init && mains > 0
+	}
+	w.change(func(s *object.PodStatus) {
+		s.Address = w.address
+		old := w.pod.Status
+		for _, r := range w.runners {
+			for _, c := range old.Containers {
+				if c.Name == r.c.Name { // restarts, last lines: what the runtime does not remember
+					r.status.LastLog, r.status.Message, r.status.Reason = c.LastLog, c.Message, c.Reason
+				}
+			}
+		}
+	})
+	w.log.Info("adopted", "running", running)
+	return true, nil
+}
+
+// prepare makes everything that the containers stand on, trying until it is
+// there; false when ctx ended.
+func (w *worker) prepare(ctx context.Context) bool {
+	var wg sync.WaitGroup
+	images := map[string]bool{}
+	w.change(func(*object.PodStatus) {}) // starting
+	for _, r := range w.runners {
+		if k := r.c.Image + " " + r.c.Pull; !images[k] && w.pod.Spec.Pod.Credentials == "" {
+			images[k] = true
+			wg.Go(func() { r.pull(ctx, r.c.Pull) })
+		}
+	}
+	ok := w.persist(ctx, "setup", func() error { return w.setup(ctx) })
+	wg.Wait()
+	return ok && ctx.Err() == nil
+}
+
+// persist tries until try succeeds, with growing pauses, and shows the trouble
+// meanwhile; false when ctx ended.
+func (w *worker) persist(ctx context.Context, what string, try func() error) bool {
+	b := backoff{first: time.Second, most: 5 * time.Minute}
+	for {
+		err := try()
+		if err == nil {
+			w.fine(what)
+			return ctx.Err() == nil
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		reason, message, soon := explain(err)
+		w.log.Warn("not yet", "what", what, "reason", reason, "error", err)
+		w.trouble(what, reason, message)
+		if soon && b.last >= 2*time.Second {
+			b.reset() // masters or containerd are away: they will be back
+		}
+		if !sleep(ctx, b.next()) {
+			return false
+		}
+	}
+}
+
+// explain turns an error into what the masters and people are told; soon means
+// that it is not the pod's fault and will pass.
+func explain(err error) (reason, message string, soon bool) {
+	var image *container.ImageError
+	var away *container.UnavailableError
+	var own *object.Error
+	var start *startError
+	switch {
+	case errors.As(err, &image):
+		reason = object.ReasonImagePull
+		if image.Fault == container.ImageNotFound || image.Fault == container.ImageAbsent || image.Fault == container.ImageInvalid {
+			reason = object.ReasonImageNotFound
+		}
+		message = err.Error()
+		if image.Hint != "" {
+			message += ". " + image.Hint
+		}
+		return reason, message, false
+	case errors.As(err, &away):
+		return object.ReasonNodeResources, err.Error(), true
+	case errors.As(err, &own):
+		switch own.Code {
+		case object.CodeInvalid, object.CodeNotFound, object.CodeForbidden:
+			return object.ReasonConfig, err.Error(), false
+		}
+		return "masters_away", err.Error(), true
+	case isDiskFull(err):
+		return object.ReasonNodeResources, "the node's disk is full: " + err.Error(), false
+	}
+	if errors.As(err, &start) {
+		if start.times >= crashLoop {
+			return object.ReasonCrashLoop, err.Error(), false
+		}
+		return "cannot_start", err.Error(), false
+	}
+	return "setup", err.Error(), false
+}
+
+// startError is a container that cannot be started, for the so-manieth time.
+type startError struct {
+	container string
+	times     int
+	err       error
+}
+
+func (e *startError) Error() string {
+	return fmt.Sprintf("container %s cannot be started: %v", e.container, e.err)
+}
+
+func (e *startError) Unwrap() error { return e.err }
+
+// setup makes contents, volumes, namespaces and network, in the order in which
+// they need one another. It may be repeated.
+func (w *worker) setup(ctx context.Context) error {
+	contents, err := w.a.contentsOf(ctx, w.pod)
+	if err != nil {
+		return err
+	}
+	files, err := w.files(contents)
+	if err != nil {
+		return err
+	}
+	if err := w.a.slots.take(ctx); err != nil {
+		return err
+	}
+	defer w.a.slots.give()
+	paths, err := w.a.cfg.Volumes.Prepare(w.id, w.pod.Spec.Pod.Volumes, files)
+	if err != nil {
+		return err
+	}
+	if err := w.checkMounts(files); err != nil {
+		return err
+	}
+	ns, err := w.a.cfg.Sandboxes.Create(w.id, w.pod.Name)
+	if err != nil {
+		return fmt.Errorf("namespaces: %w", err)
+	}
+	addr, err := w.a.cfg.Network.Attach(w.id, ns.Net)
+	if err != nil {
+		return err
+	}
+	etc, err := w.a.writeEtc(w.id, w.pod.Name, addr)
+	if err != nil {
+		return err
+	}
+	w.namespaces, w.address, w.paths, w.contents, w.etc = ns, addr.String(), paths, contents, etc
+	w.change(func(s *object.PodStatus) { s.Address = w.address })
+	return nil
+}
+
+// shutdown ends the pod: not ready first, then the stop signal, the grace, the
+// kill; then everything that was made for it goes.
+func (w *worker) shutdown(ctx context.Context, why error) {
+	w.mu.Lock()
+	served := w.status.Ready
+	w.stopping = true
+	message := w.why
+	w.mu.Unlock()
+	w.a.touch()
+	told := w.change(func(s *object.PodStatus) {
+		s.Phase, s.Ready, s.ReadySince = object.PodStopping, false, time.Time{}
+		if message != "" {
+			s.Message = message
+		}
+	})
+	if served && !errors.Is(why, errRemoved) {
+		// Traffic leaves before the signal comes: wait until the masters know.
+		t := time.NewTimer(time.Second)
+		select {
+		case <-told:
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+	w.stopContainers(ctx)
+	b := backoff{first: time.Second, most: 30 * time.Second}
+	for {
+		err := w.clean(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		w.log.Warn("cannot be removed yet", "error", err)
+		if !sleep(ctx, b.next()) {
+			return
+		}
+	}
+	w.finish(object.PodStopped)
+	w.log.Info("stopped", "why", why)
+}
+
+func (w *worker) stopContainers(ctx context.Context) {
+	all, err := w.a.cfg.Runtime.List(ctx)
+	if err != nil {
+		w.log.Warn("containers cannot be listed; stopping those that were started", "error", err)
+	}
+	live := map[string]string{} // id -> signal
+	for _, r := range w.runners {
+		if id := r.runningID(); id != "" {
+			live[id] = r.c.StopSignal
+		}
+	}
+	for _, s := range all {
+		if r := w.runner(s.Name); s.Pod == w.key && s.State == container.Running && r != nil {
+			live[s.ID] = r.c.StopSignal
+		}
+	}
+	grace := 30 * time.Second
+	if t := w.pod.Spec.Pod; t != nil {
+		grace = t.Grace.D()
+	}
+	var wg sync.WaitGroup
+	for _, id := range slices.Sorted(maps.Keys(live)) {
+		wg.Go(func() {
+			if err := w.a.cfg.Runtime.Stop(ctx, id, live[id], grace); err != nil && ctx.Err() == nil {
+				w.log.Warn("container does not stop", "container", id, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+	all, err = w.a.cfg.Runtime.List(ctx)
+	if err != nil {
+		return // the exit codes stay unknown
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range all {
+		if r := w.runner(s.Name); s.Pod == w.key && s.State == container.Exited && r != nil && r.status.ID == s.ID {
+			r.status.State, r.status.ExitCode, r.status.Finished = "exited", s.ExitCode, s.Finished.UTC().Round(0)
+		}
+	}
+}
+
+// clean removes everything that was made for the pod but its status.
+func (w *worker) clean(ctx context.Context) error { return w.a.clean(ctx, w.key) }
+
+// finish says that the pod has ended.
+func (w *worker) finish(phase object.PodPhase) {
+	at := now()
+	w.mu.Lock()
+	for _, r := range w.runners {
+		if r.status.State == "running" || r.status.State == "waiting" {
+			if r.status.State == "running" {
+				r.status.Finished = at
+			}
+			r.status.State = "exited"
+		}
+		r.ready = false
+	}
+	w.mu.Unlock()
+	w.change(func(s *object.PodStatus) {
+		s.Phase, s.Ready, s.ReadySince = phase, false, time.Time{}
+	})
+}
+
+func (w *worker) runner(name string) *runner {
+	for _, r := range w.runners {
+		if r.c.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+func (w *worker) trouble(what, reason, message string) {
+	w.change(func(*object.PodStatus) { w.troubles[what] = trouble{reason, message} })
+}
+
+func (w *worker) fine(what string) {
+	w.mu.Lock()
+	_, was := w.troubles[what]
+	w.mu.Unlock()
+	if was {
+		w.change(func(*object.PodStatus) { delete(w.troubles, what) })
+	}
+}
+
+// change edits the status, under the lock, derives what follows from the parts,
+// and queues it for the masters if anything is different. The channel is closed
+// when they have it.
+func (w *worker) change(edit func(*object.PodStatus)) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.status
+	s := before
+	edit(&s)
+	s.Containers = make([]object.ContainerStatus, 0, len(w.runners))
+	running, ready := true, true
+	for _, r := range w.runners {
+		c := r.status
+		c.Ready = r.ready && c.State == "running"
+		s.Containers = append(s.Containers, c)
+		if !r.init {
+			running = running && r.started
+			ready = ready && c.Ready
+		}
+	}
+	if s.Phase == object.PodStarting && running && len(w.runners) > 0 {
+		s.Phase = object.PodRunning
+		if s.Started.IsZero() {
+			s.Started = now()
+		}
+	}
+	ready = ready && s.Phase == object.PodRunning && !w.stopping
+	if ready != s.Ready {
+		s.Ready = ready
+		switch {
+		case !ready:
+			s.ReadySince = time.Time{}
+		case s.ReadySince.IsZero():
+			s.ReadySince = now()
+		}
+	}
+	if s.Phase != object.PodStopping && s.Phase != object.PodStopped {
+		s.Reason, s.Message = worst(w.troubles)
+	}
+	if s.Phase != before.Phase || s.Reason != before.Reason {
+		s.Since = now()
+	}
+	w.status = s
+	select {
+	case <-w.gone:
+		done := make(chan struct{})
+		close(done)
+		return done
+	default:
+	}
+	w.a.touch()
+	return w.a.reports.put(object.PodReport{Ref: w.pod.Ref(), Created: w.pod.Created, Status: s})
+}
+
+// order of reasons: what a rollout gives up for comes first.
+var order = []string{object.ReasonConfig, object.ReasonImageNotFound, object.ReasonCrashLoop, object.ReasonOOM, object.ReasonImagePull, object.ReasonNodeResources}
+
+func worst(troubles map[string]trouble) (string, string) {
+	var out trouble
+	rank := func(r string) int {
+		if i := slices.Index(order, r); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	for _, what := range slices.Sorted(maps.Keys(troubles)) {
+		if t := troubles[what]; out.reason == "" || rank(t.reason) < rank(out.reason) {
+			out = t
+		}
+	}
+	return out.reason, out.message
+}
+
+// report queues the status as it is: the masters have another one.
+func (w *worker) report() {
+	w.mu.Lock()
+	s := w.status
+	w.mu.Unlock()
+	w.a.reports.put(object.PodReport{Ref: w.pod.Ref(), Created: w.pod.Created, Status: s})
+}
+
+// current is the status now.
+func (w *worker) current() object.PodStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// differs reports whether the masters' status is not what the node would say.
+func (w *worker) differs(s object.PodStatus) bool {
+	mine := w.current()
+	return object.Digest(mine) != object.Digest(s)
+}
+
+// files are the contents of config map and secret volumes, by volume.
+func (w *worker) files(contents map[string]map[string]string) (map[string]map[string]string, error) {
+	files := map[string]map[string]string{}
+	for _, v := range w.pod.Spec.Pod.Volumes {
+		key := ""
+		switch {
+		case v.ConfigMap != "":
+			key = "config_map/" + v.ConfigMap
+		case v.Secret != "":
+			key = "secret/" + v.Secret
+		default:
+			continue
+		}
+		data, ok := contents[key]
+		if !ok {
+			return nil, notPinned(key, "volume "+v.Name)
+		}
+		files[v.Name] = data
+	}
+	return files, nil
+}
+
+func notPinned(key, who string) error {
+	kind, name, _ := strings.Cut(key, "/")
+	return object.Errorf(object.CodeInvalid, object.Ref{}, "%s reads %s %q, of which the pod's template has no version; does it exist?", who, strings.ReplaceAll(kind, "_", " "), name)
+}
+
+// checkMounts finds mounts of volumes and files that are not there.
+func (w *worker) checkMounts(files map[string]map[string]string) error {
+	for _, r := range w.runners {
+		for _, m := range r.c.Mounts {
+			i := slices.IndexFunc(w.pod.Spec.Pod.Volumes, func(v object.Volume) bool { return v.Name == m.Volume })
+			if i < 0 {
+				return object.Errorf(object.CodeInvalid, object.Ref{}, "container %s mounts volume %q, which the pod does not have", r.c.Name, m.Volume)
+			}
+			data, isContent := files[m.Volume]
+			if _, ok := data[m.File]; m.File != "" && isContent && !ok {
+				keys := slices.Sorted(maps.Keys(data))
+				return object.Errorf(object.CodeInvalid, object.Ref{}, "container %s mounts file %q of volume %s, which has only: %s%s",
+					r.c.Name, m.File, m.Volume, strings.Join(keys, ", "), cmp.Or(prefixed(" ", object.DidYouMean(m.File, keys)), ""))
+			}
+		}
+	}
+	return nil
+}
+
+func prefixed(p, s string) string {
+	if s == "" {
+		return ""
+	}
+	return p + s
+}
