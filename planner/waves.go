@@ -24,9 +24,6 @@ func depsOf(o object.Object, said []object.Ref) []object.Ref {
 	out := slices.Clone(said)
 	if t := object.TemplateOf(o); t != nil {
 		out = append(out, t.ReadRefs(self.Namespace)...)
-		if t.Credentials != "" {
-			out = append(out, object.Ref{Kind: object.KindSecret, Namespace: self.Namespace, Name: t.Credentials})
-		}
 	}
 	if self.Namespace != "" {
 		out = append(out, object.Ref{Kind: object.KindNamespace, Name: self.Namespace})

@@ -6,8 +6,8 @@ import (
 )
 
 // ReadRefs lists the config maps and secrets whose content the pods read, as
-// volumes, whole environments or single variables, sorted, each once. Names in
-// a template mean the namespace of its pods.
+// volumes, whole environments, single variables or registry credentials, sorted,
+// each once. Names in a template mean the namespace of its pods.
 func (t *PodTemplate) ReadRefs(namespace string) []Ref {
 	var out []Ref
 	add := func(k Kind, name string) {
@@ -15,6 +15,7 @@ func (t *PodTemplate) ReadRefs(namespace string) []Ref {
 			out = append(out, Ref{Kind: k, Namespace: namespace, Name: name})
 		}
 	}
+	add(KindSecret, t.Credentials)
 	for _, v := range t.Volumes {
 		add(KindConfigMap, v.ConfigMap)
 		add(KindSecret, v.Secret)
