@@ -1,0 +1,171 @@
+package runtime
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Purge removes every container of this runtime by force, with its namespaces,
+// mounts, control groups and sockets, then closes the runtime and, if containerd
+// is private, ends it and removes State. Images and logs below Root stay; who
+// wants them gone too removes Root afterwards.
+func (r *Runtime) Purge(ctx context.Context) error {
+	var errs []error
+	list, err := r.List(ctx)
+	errs = append(errs, err)
+	for _, s := range list {
+		limit, cancel := context.WithTimeout(ctx, 20*time.Second)
+		errs = append(errs, r.Remove(limit, s.ID))
+		cancel()
+	}
+	errs = append(errs, r.Close())
+	if err := sweep(r.cfg, r.cgroups); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	if r.cfg.Socket == "" {
+		return nil // whatever went wrong above, nothing is left
+	}
+	return errors.Join(errs...)
+}
+
+// Purge does the same for a runtime that is not open, and works also when
+// containerd is missing or broken. With a foreign containerd it needs that one
+// to answer.
+func Purge(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(cfg.Root); err != nil {
+		return sweep(cfg, detectCgroups(cfg.cgroupParent()))
+	}
+	r, err := Open(ctx, cfg)
+	if err == nil {
+		return r.Purge(ctx)
+	}
+	if cfg.Socket != "" {
+		return err
+	}
+	lock, err := lockRoot(cfg.Root)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := endStale(ctx, cfg); err != nil {
+		return err
+	}
+	return sweep(cfg, detectCgroups(cfg.cgroupParent()))
+}
+
+// sweep removes by the kernel's means what containerd has not: processes in our
+// control groups, shims, mounts, groups, sockets.
+func sweep(cfg Config, c cgroups) error {
+	var errs []error
+	errs = append(errs, endProcesses(c.processes))
+	if cfg.Socket == "" {
+		sockets := shimSockets(cfg)
+		errs = append(errs, endProcesses(func() []int { return shims(cfg) }))
+		for _, s := range sockets {
+			_ = os.Remove(s)
+		}
+	}
+	errs = append(errs, unmountBelow(cfg.State), unmountBelow(cfg.Root), c.remove())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if cfg.Socket == "" {
+		return os.RemoveAll(cfg.State)
+	}
+	return nil
+}
+
+// endProcesses kills what find finds until it finds nothing.
+func endProcesses(find func() []int) error {
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		pids := find()
+		if len(pids) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("processes %v do not end", pids)
+		}
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// shims are the processes of our containerd's shims.
+func shims(cfg Config) []int {
+	var out []int
+	entries, _ := os.ReadDir("/proc")
+	want := []byte("\x00-address\x00" + cfg.address() + "\x00")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err == nil && bytes.Contains(b, []byte("containerd-shim")) && bytes.Contains(b, want) {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// shimSockets are those named in the bundles that are there.
+func shimSockets(cfg Config) []string {
+	files, _ := filepath.Glob(filepath.Join(cfg.daemonState(), "io.containerd.runtime.v2.task", "*", "*", "address"))
+	var out []string
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil {
+			if path, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "unix://"); ok {
+				out = append(out, path)
+			}
+		}
+	}
+	return out
+}
+
+// unmountBelow unmounts everything below a directory, the last mounted first.
+func unmountBelow(dir string) error {
+	var errs []error
+	for _, m := range slices.Backward(mountsBelow(dir)) {
+		if err := unix.Unmount(m, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", m, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mountsBelow lists the mount points below a directory in the order in which
+// they were mounted.
+func mountsBelow(dir string) []string {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var out []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if fields := strings.Fields(s.Text()); len(fields) > 4 {
+			if m := unescape.Replace(fields[4]); strings.HasPrefix(m, dir+"/") {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
+}
