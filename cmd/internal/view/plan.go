@@ -153,13 +153,32 @@ func (p *printer) change(c *object.PlannedChange) {
 	for _, f := range c.Fields {
 		b.why[f.Path] = f
 		if !known[f.Path] { // found by the planner beside the configuration: what the pods read
-			tree.Parts = append(tree.Parts, &object.Difference{Name: f.Path, Form: object.FormAttribute, Path: f.Path, Op: f.Op, Before: f.Before, After: f.After, Sensitive: f.Sensitive, Effect: f.Effect})
+			graft(tree, f)
 		}
 	}
 	s := symbol(c)
 	p.line(strings.Repeat(" ", 3-len(s)), p.symbol(s), " ", string(c.Ref.Kind), " ", quote(c.Ref.Name), " {")
 	b.block(tree, 6)
 	p.line("    }")
+}
+
+// graft adds a field to the tree, inside the block that its path begins with.
+func graft(tree *object.Difference, f object.FieldDiff) {
+	leaf := &object.Difference{Name: f.Path, Form: object.FormAttribute, Path: f.Path, Op: f.Op, Before: f.Before, After: f.After, Sensitive: f.Sensitive, Effect: f.Effect}
+	name, rest, nested := strings.Cut(f.Path, ".")
+	if !nested || strings.ContainsAny(name, "[\"") {
+		tree.Parts = append(tree.Parts, leaf)
+		return
+	}
+	leaf.Name = rest
+	for _, x := range tree.Parts {
+		if x.Form == object.FormBlock && x.Name == name {
+			x.Parts = append(x.Parts, leaf)
+			return
+		}
+	}
+	tree.Blocks = max(0, tree.Blocks-1) // it was counted as unchanged
+	tree.Parts = append(tree.Parts, &object.Difference{Name: name, Form: object.FormBlock, Path: name, Op: object.OpUpdate, Parts: []*object.Difference{leaf}})
 }
 
 func (p *printer) outputs(changes map[string]object.OutputChange) {
