@@ -301,7 +301,7 @@ func (k *kernel) tally(c *class, n, delta int32) {
 
 // touch tells every shape that a node's scores may have changed.
 func (k *kernel) touch(n int32) {
-	if len(k.log) > 4*len(k.nodes)+1024 {
+	if len(k.log) > 4*len(k.nodes)+16 {
 		k.base += len(k.log)
 		k.log = k.log[:0]
 	}

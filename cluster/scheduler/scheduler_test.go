@@ -156,6 +156,22 @@ func bound(p *object.Pod, node string) *object.Pod {
 	return p
 }
 
+func TestAlikeAsksWithUnlikeReasons(t *testing.T) {
+	w := newWorld(t, testNode("n1", "a", 1000, gib(1)), template("any", object.PodTemplate{}),
+		template("shy", object.PodTemplate{Avoid: []object.Avoid{{Labels: map[string]string{"app": "web"}, Over: "node"}}}),
+		bound(testPod("shy", "shy-0", nil, 0, 0), "n1"),
+		testPod("any", "a-0", map[string]string{"app": "api"}, 0, gib(2)),
+		testPod("any", "w-0", map[string]string{"app": "web"}, 0, gib(2)))
+	r := New(SpreadPolicy()).Place(w.v(), t0, 0)
+	want := []object.Unplaced{
+		{Pod: podRef("a-0"), Reason: "0 of 1 nodes fit: 1 memory (asks 2Gi, 1Gi free at most)"},
+		{Pod: podRef("w-0"), Reason: "0 of 1 nodes fit: 1 avoided by pods that avoid app=web"},
+	}
+	if !reflect.DeepEqual(r.Unplaced, want) {
+		t.Errorf("%q", r.Unplaced)
+	}
+}
+
 func TestUnplaceableIsClearedByBinding(t *testing.T) {
 	w := newWorld(t, template("web", object.PodTemplate{}), testPod("web", "web-0", nil, 100, gib(1)))
 	s := New(SpreadPolicy())
@@ -478,6 +494,32 @@ func TestCachesNeverShow(t *testing.T) {
 	})
 }
 
+// TestTidy sees that classes which nobody uses are forgotten.
+func TestTidy(t *testing.T) {
+	w := newWorld(t, testNode("n1", "a", 1000, gib(1)), template("any", object.PodTemplate{}))
+	s := New(SpreadPolicy())
+	for range 3 {
+		c := object.Changeset{Author: "test", Time: t0}
+		for i := range 2_000 {
+			p := testPod("any", fmt.Sprintf("p-%d-%d", w.index, i), nil, 2000, 0)
+			p.Owner.Name = p.Name
+			c.Create(p)
+		}
+		w.apply(c)
+		s.Place(w.v(), t0, 0)
+		gone := object.Changeset{Author: "test", Time: t0}
+		for p := range w.v().Pending() {
+			gone.Delete(p)
+		}
+		w.apply(gone)
+	}
+	w.create(testPod("any", "last", nil, 2000, 0))
+	s.Place(w.v(), t0, 0)
+	if s.kernel.count != 1 {
+		t.Errorf("%d classes are remembered for one pod", s.kernel.count)
+	}
+}
+
 func benchWorld(b *testing.B, nodes, sets, pods int) *world {
 	w := newWorld(b)
 	for _, n := range benchNodes(nodes) {
@@ -507,6 +549,19 @@ func BenchmarkPlace(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkFirst is the first round of a new leader: 100,000 pods of 1,000 sets
+// are bound already, one waits.
+func BenchmarkFirst(b *testing.B) {
+	w := benchWorld(b, 5_000, 1_000, 100_000)
+	w.apply(New(SpreadPolicy()).Place(w.v(), t0, 0).Changes)
+	w.create(testPod("set00007", "one-more", map[string]string{"app": "set00007"}, 100, 64<<20))
+	for b.Loop() {
+		if r := New(SpreadPolicy()).Place(w.v(), t0, 0); len(r.Placed) != 1 {
+			b.Fatal(len(r.Placed))
+		}
 	}
 }
 
