@@ -131,15 +131,23 @@ func (w *work) pin(r reads) {
 		}
 	}
 	for _, o := range r.known {
-		w.expect(o)
+		if len(o.Head().Annotations) == 0 {
+			w.expect(o)
+			continue
+		}
+		read := o.Clone() // it was about to be swept away
+		read.Head().Annotations = nil
+		w.Changes.Update(o, read)
 	}
 }
 
 // intern makes sure that the template is in the state and returns its name.
 func (w *work) intern(namespace string, t *object.PodTemplate) string {
 	o := &object.Template{Meta: object.Meta{Kind: object.KindTemplate, Namespace: namespace, Name: object.Digest(t)}, Spec: *t}
-	if have, ok := w.v.Get(o.Ref()); ok {
+	if have, ok := w.v.Get(o.Ref()); ok && w.v.Runs(o.Ref()) {
 		w.expect(have)
+	} else if ok {
+		w.Changes.Update(have, o) // a new version of it, lest it be swept away at this moment
 	} else if !slices.ContainsFunc(w.Changes.Changes, func(c object.Change) bool { return c.Ref == o.Ref() }) {
 		w.Changes.Create(o)
 	}

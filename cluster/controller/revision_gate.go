@@ -1,0 +1,179 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// podDeadline is how long declared pods and replica sets may take to become
+// ready; deployments bring their own.
+const podDeadline = 2 * time.Minute
+
+// gateKind is what a wave allows.
+type gateKind int
+
+const (
+	gateOpen   gateKind = iota // the next wave may begin
+	gateWaits                  // not yet
+	gatePaused                 // an object failed and asks for a person
+	gateFailed                 // an object failed
+)
+
+// gate is the health of a wave; object and failure say who holds it and why.
+type gate struct {
+	kind   gateKind
+	object object.Ref
+	failure
+}
+
+// gate is the worst that any object of the wave says.
+func (a *apply) gate(changes []*object.RevisionChange) gate {
+	worst := gate{}
+	opened := make(map[object.Ref]bool, len(a.status.Opened))
+	for _, r := range a.status.Opened {
+		opened[r] = true
+	}
+	for _, c := range changes {
+		g := gate{kind: gateWaits}
+		if opened[c.Ref] {
+			g = a.health(c)
+		}
+		if g.kind > worst.kind {
+			worst, worst.object = g, c.Ref
+		}
+	}
+	return worst
+}
+
+func (a *apply) health(c *object.RevisionChange) gate {
+	o, exists := a.v.Get(c.Ref)
+	if c.Op == object.OpDelete {
+		return a.gone(c.Ref, o)
+	}
+	if !exists {
+		switch c.Ref.Kind {
+		case object.KindDeployment, object.KindReplicaSet, object.KindPod:
+			if wrote(&a.Changes, c.Ref) || created(&a.Changes, c.Ref) {
+				return gate{kind: gateWaits}
+			}
+			return gate{kind: gateFailed, failure: failure{reason: "deleted", message: "somebody deleted it while the revision was carried out"}}
+		}
+		return gate{}
+	}
+	switch x := o.(type) {
+	case *object.Deployment:
+		return deploymentHealth(x)
+	case *object.ReplicaSet:
+		return a.setHealth(x)
+	case *object.Pod:
+		return a.podHealth(x)
+	}
+	return gate{}
+}
+
+func created(c *object.Changeset, r object.Ref) bool {
+	for i := range c.Changes {
+		if c.Changes[i].Ref == r {
+			return true
+		}
+	}
+	return false
+}
+
+// gone waits until an object has ended together with its pods.
+func (a *apply) gone(r object.Ref, o object.Object) gate {
+	switch r.Kind {
+	case object.KindPod:
+		if p, ok := o.(*object.Pod); ok && p.Stack == a.rev.Spec.Stack && p.Spec.Stop {
+			return gate{kind: gateWaits}
+		}
+	case object.KindDeployment, object.KindReplicaSet:
+		if o == nil {
+			for range a.v.Owned(r) {
+				return gate{kind: gateWaits}
+			}
+		}
+	}
+	return gate{}
+}
+
+func deploymentHealth(d *object.Deployment) gate {
+	st := d.Status
+	if st.Observed != d.Version {
+		return gate{kind: gateWaits}
+	}
+	f := failure{st.Reason, st.Message, st.LastLog}
+	switch st.Phase {
+	case object.RolloutStable:
+		return gate{}
+	case object.RolloutFailed:
+		return gate{kind: gateFailed, failure: f}
+	case object.RolloutPaused:
+		if st.Reason != "" {
+			return gate{kind: gatePaused, failure: f}
+		}
+	}
+	return gate{kind: gateWaits}
+}
+
+func (a *apply) setHealth(rs *object.ReplicaSet) gate {
+	if rs.Status.Observed != rs.Version {
+		return gate{kind: gateWaits}
+	}
+	if rs.Status.Ready >= rs.Spec.Replicas {
+		return gate{}
+	}
+	for p := range a.v.PodsOf(rs.Ref()) {
+		f, failing, later := verdict(p, a.now)
+		if failing {
+			return gate{kind: gateFailed, failure: f}
+		}
+		a.wake(later)
+	}
+	f := lastFailure(rs)
+	if rs.Status.Failing > 0 && f.reason == object.ReasonConfig {
+		return gate{kind: gateFailed, failure: f}
+	}
+	return a.inTime(fmt.Sprintf("%d of %s ready", rs.Status.Ready, plural(rs.Spec.Replicas, "pod")), f)
+}
+
+func (a *apply) podHealth(p *object.Pod) gate {
+	if p.Spec.Pod == nil && (p.Status.Ready || p.Status.Phase == object.PodSucceeded) {
+		return gate{}
+	}
+	f, failing, later := verdict(p, a.now)
+	if failing {
+		return gate{kind: gateFailed, failure: f}
+	}
+	a.wake(later)
+	return a.inTime("not ready", story(p))
+}
+
+// inTime waits until the wave has been open for too long.
+func (a *apply) inTime(how string, f failure) gate {
+	end := a.status.Since.Add(podDeadline)
+	if a.now.Before(end) {
+		a.wake(end)
+		return gate{kind: gateWaits}
+	}
+	message := fmt.Sprintf("%s after %s", how, object.Duration(podDeadline))
+	if f.message != "" {
+		message += "; " + f.message
+	}
+	return gate{kind: gateFailed, failure: failure{ReasonDeadline, message, f.log}}
+}
+
+// revisionsSince yields the stack's revisions after the one that was healthy last, up to
+// and including n, oldest first.
+func (a *apply) revisionsSince(healthy, n int) []*object.Revision {
+	var out []*object.Revision
+	for i := healthy + 1; i <= n; i++ {
+		if r, ok := state.Find[*object.Revision](a.v, revisionRef(a.rev.Spec.Stack, i)); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
