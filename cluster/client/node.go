@@ -26,6 +26,16 @@ func (c *Client) Content(ctx context.Context, namespace, name string) (map[strin
 // reconnect: it returns with what ended it, so that the caller can tell how long
 // it has been without masters. With since 0 the pods that exist come first, then
 // WatchSynced. CodeGone: since is too old, begin again with 0.
+//
+// The Index of each event is one that it is safe to resume from: it lags behind
+// until all of an entry has been delivered, and is 0 until WatchSynced.
 func (c *Client) WatchPods(ctx context.Context, node string, since uint64, each func(object.WatchEvent) error) error {
-	return c.watch(ctx, WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: node, Since: since}, each)
+	synced := since != 0
+	return c.watch(ctx, WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: node, Since: since}, func(e object.WatchEvent) error {
+		synced = synced || e.Op == object.WatchSynced
+		if e.Index = whole(e); !synced {
+			e.Index = 0
+		}
+		return each(e)
+	})
 }

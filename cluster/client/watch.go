@@ -55,8 +55,8 @@ func (c *Client) Watch(ctx context.Context, o WatchOptions, each func(object.Wat
 			if own = each(e); own != nil {
 				return own
 			}
-			if synced && e.Index > o.Since {
-				o.Since = e.Index
+			if synced {
+				o.Since = max(o.Since, whole(e))
 			}
 			return nil
 		})
@@ -79,6 +79,15 @@ func (c *Client) Watch(ctx context.Context, o WatchOptions, each func(object.Wat
 		}
 		pause = min(pause*2, 5*time.Second)
 	}
+}
+
+// whole is the index up to which nothing is missing after a line: one entry of
+// the log may be many lines, and only a synced or bookmark line ends it.
+func whole(e object.WatchEvent) uint64 {
+	if e.Op == object.WatchSynced || e.Op == object.WatchBookmark || e.Index == 0 {
+		return e.Index
+	}
+	return e.Index - 1
 }
 
 // silence is how long a watch may say nothing; the masters send bookmarks more often.

@@ -1,0 +1,162 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// bodyTime is how long a body may take to arrive and an answer to leave, except
+// for streams.
+const bodyTime = 5 * time.Minute
+
+// ServeHTTP answers one request: who is it, may they, is it for the leader, then
+// the route's own handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := s.Now()
+	rec := &recorder{ResponseWriter: w}
+	q := &Request{Method: r.Method, Path: r.URL.Path}
+	pattern := ""
+	defer func() {
+		if v := recover(); v != nil {
+			if v == http.ErrAbortHandler {
+				panic(v)
+			}
+			s.Log.Error("a request failed by a defect of Berth", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			if rec.status == 0 {
+				writeError(rec, object.Errorf(object.CodeInternal, object.Ref{}, "the master failed on this request; its log has the details"))
+			}
+		}
+		q.Status, q.Bytes, q.Took = rec.status, rec.bytes, s.Now().Sub(began)
+		s.metrics.observe(r.Method, pattern, *q)
+		if s.OnRequest != nil {
+			s.OnRequest(*q)
+		}
+	}()
+	_, pattern = s.mux.Handler(r)
+	a, ok := s.routes[pattern]
+	if !ok {
+		writeError(rec, s.noRoute(r))
+		return
+	}
+	if err := s.serve(rec, r, pattern, a, q); err != nil {
+		writeError(rec, err)
+	}
+}
+
+func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q *Request) error {
+	leader := s.Cluster.Leader()
+	who, err := s.identify(r)
+	if errors.Is(err, errUnknownToken) && !leader.Self && leader.API != "" && !forwarded(r) {
+		q.Forwarded = true
+		return s.forward(w, r, leader, Identity{}) // it may be newer than what this master knows
+	}
+	q.Who = who
+	if err != nil && !a.public {
+		return err
+	}
+	if !a.public {
+		if who.Role == "" {
+			return &object.Error{Code: object.CodeUnauthorized, Message: "this needs a client certificate or a token", Hint: "Present a certificate of this cluster, or set BERTH_TOKEN (Authorization: Bearer …)."}
+		}
+		if !slices.Contains(a.roles, who.Role) {
+			return forbidden(who, pattern, a)
+		}
+	}
+	if a.leader == needLeader || (a.leader == needReads && r.URL.Query().Get("stale") != "true") {
+		if !leader.Self {
+			if forwarded(r) {
+				return noLeader(leader)
+			}
+			q.Forwarded = true
+			return s.forward(w, r, leader, who)
+		}
+		if a.leader == needReads {
+			if err := s.Cluster.Barrier(r.Context()); err != nil {
+				return err
+			}
+		}
+	}
+	c := http.NewResponseController(w)
+	if !a.stream {
+		// Test recorders have no deadlines; a real connection has.
+		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+		_ = c.SetWriteDeadline(time.Now().Add(bodyTime))
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, a.limit)
+	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
+	return nil
+}
+
+func forbidden(who Identity, pattern string, a access) error {
+	roles := make([]string, len(a.roles))
+	for i, x := range a.roles {
+		roles[i] = string(x)
+	}
+	return &object.Error{
+		Code:    object.CodeForbidden,
+		Message: fmt.Sprintf("%s has role %s, but %s needs %s", who.Name, who.Role, pattern, strings.Join(roles, " or ")),
+		Hint:    "Use a certificate or token of such a role.",
+	}
+}
+
+// noRoute explains a path or method that does not exist.
+func (s *Server) noRoute(r *http.Request) error {
+	for _, m := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		if m == r.Method {
+			continue
+		}
+		other := r.Clone(r.Context())
+		other.Method = m
+		if _, p := s.mux.Handler(other); p != "" {
+			return &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path), Hint: "There is " + p + "."}
+		}
+	}
+	var plurals []string
+	for _, k := range object.Kinds() {
+		plurals = append(plurals, k.Plural)
+	}
+	e := &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("there is no %s %s", r.Method, r.URL.Path)}
+	for part := range strings.SplitSeq(strings.TrimPrefix(r.URL.Path, "/v1/"), "/") {
+		if !slices.Contains(plurals, part) && e.Hint == "" {
+			e.Hint = object.DidYouMean(part, plurals)
+		}
+	}
+	if e.Hint == "" {
+		e.Hint = "GET /openapi.json lists what there is."
+	}
+	return e
+}
+
+// recorder notes what was answered. Unwrap lets http.ResponseController flush
+// and set deadlines on the writer below.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}

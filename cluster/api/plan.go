@@ -1,0 +1,285 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+type planInput struct {
+	Body body[object.Plan]
+}
+
+// postPlan rehearses a plan on what is so now and seals it.
+func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Plan], error) {
+	p, err := in.Body.get()
+	if err != nil {
+		return nil, err
+	}
+	if p.Format == "" {
+		p.Format = object.PlanFormat
+	}
+	if err := s.checkPlan(&p); err != nil {
+		return nil, err
+	}
+	if err := s.Cluster.Barrier(ctx); err != nil {
+		return nil, err
+	}
+	v, now := s.Cluster.Snapshot(), s.Now().UTC()
+	for _, x := range p.Expect {
+		if err := stale(v, x, "the configuration was compared"); err != nil {
+			return nil, err
+		}
+	}
+	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
+	if p.Forecast, err = s.Plan(ctx, v, &p, now); err != nil {
+		return nil, err
+	}
+	b, err := p.SealingBytes()
+	if err != nil {
+		return nil, err
+	}
+	p.Seal = s.Keys.Sign(b)
+	return &answer[object.Plan]{Body: p}, nil
+}
+
+// checkPlan refuses what no plan of Berth's own would say.
+func (s *Server) checkPlan(p *object.Plan) error {
+	if p.Format != object.PlanFormat {
+		e := object.Errorf(object.CodeInvalid, object.Ref{}, "the plan has format %q, but these masters know %q", p.Format, object.PlanFormat)
+		e.Hint = "Plan again with a berth of the masters' version."
+		return e
+	}
+	if p.Stack == "" {
+		return &object.Error{Code: object.CodeInvalid, Message: "the plan names no stack"}
+	}
+	seen := make(map[object.Ref]bool, len(p.Changes))
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		if seen[c.Ref] {
+			return object.Errorf(object.CodeInvalid, c.Ref, "the plan changes it twice")
+		}
+		seen[c.Ref] = true
+		for _, side := range []object.Any{c.Before, c.After} {
+			if !side.IsZero() && side.Ref() != c.Ref {
+				return object.Errorf(object.CodeInvalid, c.Ref, "the plan has another object for it: %s", side.Ref())
+			}
+		}
+		if c.After.IsZero() {
+			continue
+		}
+		if info, ok := object.Info(c.Ref.Kind); !ok || !info.Declared {
+			return object.Errorf(object.CodeInvalid, c.Ref, "a %s cannot be declared", c.Ref.Kind)
+		}
+		if err := check(c.After.Object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stale is the error when an object is not as a plan saw it.
+func stale(v *state.Snapshot, x object.Expectation, since string) error {
+	o, ok := v.Get(x.Ref)
+	e := object.Errorf(object.CodeStale, x.Ref, "")
+	e.Hint = "Plan again."
+	switch {
+	case !ok && x.Version == 0, ok && o.Head().Version == x.Version:
+		return nil
+	case !ok:
+		e.Message = "was deleted since " + since
+	default:
+		m := o.Head()
+		e.By, e.At = m.ChangedBy, m.ChangedAt
+		what := "was changed"
+		if x.Version == 0 {
+			what = "was created"
+		}
+		e.Message = fmt.Sprintf("%s by %s at %s, since %s", what, m.ChangedBy, m.ChangedAt.UTC().Format(time.RFC3339), since)
+		if m.ChangedWhy != "" {
+			e.Message += " (" + m.ChangedWhy + ")"
+		}
+	}
+	return e
+}
+
+type applyInput struct {
+	Body body[object.ApplyRequest]
+}
+
+// postApply commits a sealed plan: one changeset, the stack's next revision.
+func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.Applied], error) {
+	req, err := in.Body.get()
+	if err != nil {
+		return nil, err
+	}
+	p := &req.Plan
+	if err := s.checkSeal(p); err != nil {
+		return nil, err
+	}
+	if err := s.checkPlan(p); err != nil {
+		return nil, err
+	}
+	if !req.AllowUnplaced && len(p.Forecast.Unplaced) > 0 {
+		return nil, unplaceable(p)
+	}
+	who := identityOf(ctx)
+	stackRef := object.Ref{Kind: object.KindStack, Name: p.Stack}
+	filled := map[object.SecretAt]object.Sensitive{} // seal once, however often the number is taken
+	for try := 1; ; try++ {
+		v := s.Cluster.Snapshot()
+		for _, x := range p.Expect {
+			if err := stale(v, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
+				return nil, err
+			}
+		}
+		full, err := s.fill(v, p, req.Secrets, filled)
+		if err != nil {
+			return nil, err
+		}
+		stack, _ := state.Find[*object.Stack](v, stackRef)
+		number := 1
+		if stack != nil {
+			number = stack.Spec.Revision + 1
+		}
+		for { // revisions of a stack that was destroyed may still be there
+			if _, taken := v.Get(object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}); !taken {
+				break
+			}
+			number++
+		}
+		c := object.CommitPlan(full, stack, number, who.author(), s.Now().UTC())
+		index, err := s.Cluster.Propose(ctx, c)
+		if err == nil {
+			r := object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
+			return &answer[object.Applied]{Body: object.Applied{Index: index, Stack: p.Stack, Number: number, Revision: r}}, nil
+		}
+		switch object.CodeOf(err) {
+		case object.CodeConflict, object.CodeExists, object.CodeNotFound:
+			// Another apply took the number, or the next round finds the plan stale.
+			if try < attempts && ctx.Err() == nil {
+				continue
+			}
+		}
+		return nil, err
+	}
+}
+
+// checkSeal refuses a plan that these masters have not made exactly so.
+func (s *Server) checkSeal(p *object.Plan) error {
+	if p.Seal == "" {
+		return &object.Error{Code: object.CodeInvalid, Message: "the plan has not been sealed by the masters", Hint: "Plan first (POST /v1/plan), then apply what that answers."}
+	}
+	if own := s.Keys.Cluster(); p.Cluster != own {
+		e := object.Errorf(object.CodeInvalid, object.Ref{}, "the plan was made for cluster %s, but this is cluster %s", p.Cluster, own)
+		e.Hint = "Check the context, or plan again here."
+		return e
+	}
+	b, err := p.SealingBytes()
+	if err != nil {
+		return err
+	}
+	if !s.Keys.Verify(b, p.Seal) {
+		return &object.Error{Code: object.CodeInvalid, Message: "the plan is not as the masters sealed it: it has been edited or damaged", Hint: "Plan again; to change what a plan does, change the configuration."}
+	}
+	return nil
+}
+
+// unplaceable is the error for a plan whose forecast has pods that fit nowhere.
+func unplaceable(p *object.Plan) error {
+	u := p.Forecast.Unplaced
+	e := &object.Error{
+		Code: object.CodeUnplaceable, Ref: u[0].Pod,
+		Message: fmt.Sprintf("fits on no node: %s", u[0].Reason),
+		Hint:    "Ask for less, add nodes, or apply with --allow-unplaced.",
+	}
+	if len(u) > 1 {
+		e.Message = fmt.Sprintf("%d pods fit on no node; the first: %s", len(u), u[0].Reason)
+	}
+	for _, x := range u {
+		e.Diagnostics = append(e.Diagnostics, object.Diagnostic{Severity: object.SeverityError, Address: x.Pod.String(), Summary: "Fits on no node", Detail: x.Reason})
+	}
+	return e
+}
+
+// fill puts what the masters hold into a plan: the objects in force as what it
+// was before (a planner's plan has no digests there), and ciphertexts.
+func (s *Server) fill(v *state.Snapshot, p *object.Plan, plain map[string]string, filled map[object.SecretAt]object.Sensitive) (*object.Plan, error) {
+	full := *p
+	full.Changes = append([]object.PlannedChange(nil), p.Changes...)
+	for i := range full.Changes {
+		c := &full.Changes[i]
+		c.Before = object.Any{}
+		if o, ok := v.Get(c.Ref); ok {
+			if pod, isPod := o.(*object.Pod); isPod {
+				o = v.Expand(pod) // its template may be gone when it has to be put back
+			}
+			c.Before.Object = o
+		}
+	}
+	return full.FillSensitive(v.Get, func(r object.Ref, key string, want object.Sensitive) (object.Sensitive, error) {
+		at := object.SecretAt{Ref: r, Key: key}
+		if have, ok := filled[at]; ok {
+			return have, nil
+		}
+		text, ok := plain[want.Digest]
+		if !ok || want.Digest == "" {
+			e := object.Errorf(object.CodeInvalid, r, "the plan writes key %q, but its value did not come with the plan", key)
+			e.Hint = "A plan holds no secrets: apply it in its configuration's directory, with the same variables."
+			return object.Sensitive{}, e
+		}
+		if s.Keys.Digest(text) != want.Digest {
+			e := object.Errorf(object.CodeStale, r, "the value of key %q is not the one that was planned", key)
+			e.Hint = "Plan again with the present variables."
+			return object.Sensitive{}, e
+		}
+		sealed, err := s.Keys.Seal(r, key, text)
+		if err == nil {
+			filled[at] = sealed
+		}
+		return sealed, err
+	})
+}
+
+type digestInput struct {
+	Body body[object.DigestRequest]
+}
+
+// postDigests lets a planner compare values with what the masters hold, without
+// either side showing them.
+func (s *Server) postDigests(ctx context.Context, in *digestInput) (*answer[object.Digests], error) {
+	req, err := in.Body.get()
+	if err != nil {
+		return nil, err
+	}
+	if len(req.At) != 0 && len(req.At) != len(req.Values) {
+		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("at has %d entries for %d values", len(req.At), len(req.Values)), Hint: "Give one for each value, or none."}
+	}
+	v := s.Cluster.Snapshot()
+	out := object.Digests{Digests: make([]string, len(req.Values))}
+	for i, value := range req.Values {
+		out.Digests[i] = s.Keys.Digest(value)
+		if len(req.At) == 0 {
+			continue
+		}
+		x, ok := state.Find[*object.Secret](v, req.At[i].Ref)
+		same := false
+		if ok {
+			have, there := x.Spec.Data[req.At[i].Key]
+			same = there && have.Digest == out.Digests[i]
+		}
+		out.Same = append(out.Same, same)
+	}
+	if len(req.At) > 0 {
+		var about []string
+		for _, a := range req.At {
+			about = append(about, a.Ref.String()+"#"+a.Key)
+		}
+		s.Log.Debug("values were compared with secrets", "who", identityOf(ctx).Name, "secrets", strings.Join(about, " "))
+	}
+	return &answer[object.Digests]{Body: out}, nil
+}
