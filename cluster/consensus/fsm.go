@@ -291,7 +291,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	}
 	f.store.Store(store)
 	f.stages = stages
-	f.events.cut()
+	f.events.cut(store.Snapshot().Index())
 	f.applied.advance(store.Snapshot().Index())
 	return nil
 }

@@ -36,6 +36,7 @@ type eventLog struct {
 	cells  []*cell // held, oldest first
 	first  uint64  // resuming from an index below this is impossible
 	open   bool    // false after a restore, until an entry tells where we are
+	exact  uint64  // while not open, the one index to watch from: the restored state's
 	tail   *cell   // the last cell; its batch may be of the past
 	broken chan struct{}
 }
@@ -73,28 +74,29 @@ func (l *eventLog) append(index uint64, events []state.Event) {
 	}
 }
 
-// cut forgets everything: the state was replaced. Every watcher has to list again.
-func (l *eventLog) cut() {
+// cut forgets everything: the state was replaced by one of an index, which may be
+// of another history. Every watcher has to list again.
+func (l *eventLog) cut(index uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.cells {
 		c.batch.Store(nil)
 	}
-	l.cells, l.events, l.open = nil, 0, false
+	l.cells, l.events, l.open, l.exact = nil, 0, false, index
 	l.tail = newCell(0)
 	close(l.broken)
 	l.broken = make(chan struct{})
 }
 
-func errGone(since uint64) error {
+func errGone() error {
 	return &object.Error{Code: object.CodeGone, Message: "the events since that index are no longer kept", Hint: "List the objects again and watch from the index of that list."}
 }
 
 func (l *eventLog) watch(since uint64) (*Watcher, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.open || since < l.first {
-		return nil, errGone(since)
+	if (l.open && since < l.first) || (!l.open && since != l.exact) {
+		return nil, errGone()
 	}
 	w := &Watcher{since: since, broken: l.broken, at: l.tail}
 	if i := sort.Search(len(l.cells), func(i int) bool { return l.cells[i].index > since }); i < len(l.cells) {
@@ -123,7 +125,7 @@ func (w *Watcher) Next(ctx context.Context) (*Batch, error) {
 			select {
 			case <-w.at.ready:
 			case <-w.broken:
-				return nil, errGone(w.since)
+				return nil, errGone()
 			case <-ctx.Done():
 				return nil, context.Cause(ctx)
 			}
@@ -140,7 +142,7 @@ func (w *Watcher) Poll() (*Batch, error) {
 		select {
 		case <-w.at.ready:
 		case <-w.broken:
-			return nil, errGone(w.since)
+			return nil, errGone()
 		default:
 			return nil, nil
 		}
@@ -161,7 +163,7 @@ func (w *Watcher) step() (*Batch, error) {
 	next := w.at.next
 	b := next.batch.Load()
 	if b == nil {
-		return nil, errGone(w.since)
+		return nil, errGone()
 	}
 	w.at = next
 	if b.Index <= w.since {

@@ -1,0 +1,399 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/berthdev/berth/cluster/consensus"
+	"github.com/berthdev/berth/cluster/controller"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/scheduler"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+const (
+	maxUnderWay  = 1024 // changesets of controllers that wait for their commit
+	turn         = 256  // keys reconciled before newer events are looked at
+	bindingBatch = 512  // changes of one changeset of the scheduler
+	firstDelay   = 10 * time.Millisecond
+	lastDelay    = 5 * time.Second
+	lookAgain    = 20 * time.Millisecond // while the events cannot be followed
+	tokenEvery   = 30 * time.Second
+)
+
+// leader is the one loop of a leadership: events in, decisions of the pure parts
+// out as proposals. It is used by one goroutine; commits come back through a
+// channel. Nothing in it has to survive.
+type leader struct {
+	m       *Master
+	node    *consensus.Node
+	queue   *controller.Queue
+	watcher *consensus.Watcher
+	since   time.Time // of this leadership
+	byName  map[string]controller.Controller
+
+	underWay map[task]bool // one changeset at most for each key; true: look again after it
+	failures map[task]int
+	results  mailbox
+
+	scheduler *scheduler.Scheduler
+	pods      bool // something changed that the scheduler should look at
+	binding   int  // its changesets under way
+	retry     time.Time
+
+	judged time.Time // when the heartbeats were last looked at
+	tokens time.Time // when expired tokens were last looked for
+}
+
+// task is a key of a controller, or of one of the leader's own duties.
+type task struct {
+	owner string
+	key   object.Ref
+}
+
+type result struct {
+	task task
+	err  error
+}
+
+// mailbox takes results from consensus without ever making it wait.
+type mailbox struct {
+	mu    sync.Mutex
+	items []result
+	wake  chan struct{} // has an element when items may have
+}
+
+func (b *mailbox) put(r result) {
+	b.mu.Lock()
+	b.items = append(b.items, r)
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *mailbox) take() []result {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	items := b.items
+	b.items = nil
+	return items
+}
+
+const (
+	dutyNodes  = "nodes"
+	dutyTokens = "tokens"
+	dutyBind   = "scheduler"
+)
+
+func newLeader(m *Master) *leader {
+	l := &leader{
+		m: m, node: m.node, since: m.config.Now(), byName: map[string]controller.Controller{},
+		underWay: map[task]bool{}, failures: map[task]int{}, results: mailbox{wake: make(chan struct{}, 1)},
+		scheduler: scheduler.New(m.config.Policy),
+	}
+	for _, c := range m.config.Controllers {
+		l.byName[c.Name()] = c
+	}
+	m.beats.begin()
+	return l
+}
+
+// run leads until ctx ends. Changesets that are under way then end by themselves.
+func (l *leader) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		now := l.m.config.Now()
+		v, err := l.observe()
+		if err != nil {
+			l.m.log.Error("the event log cannot be followed", "error", err) // only while a restore is under way
+			l.watcher = nil
+		} else {
+			l.reconcile(ctx, v, now)
+			l.schedule(ctx, v, now)
+			l.judge(ctx, v, now)
+			l.expireTokens(ctx, v, now)
+		}
+		if l.busy() {
+			continue
+		}
+		timer.Reset(l.pause(now))
+		var ready, broken <-chan struct{}
+		if l.watcher != nil {
+			ready, broken = l.watcher.Ready(), l.watcher.Broken()
+		}
+		select {
+		case <-ctx.Done():
+		case <-ready:
+		case <-broken:
+			l.watcher = nil
+		case <-l.results.wake: // observe takes them
+		case <-timer.C:
+		}
+	}
+}
+
+// observe takes in what has happened. The snapshot it returns has at least all
+// the events that the queue has been told of, so that no wake-up is for nothing
+// and none is lost.
+func (l *leader) observe() (*state.Snapshot, error) {
+	if l.watcher == nil {
+		v := l.node.Snapshot()
+		w, err := l.node.Watch(v.Index())
+		if err != nil {
+			return nil, err
+		}
+		l.watcher, l.queue, l.pods = w, controller.NewQueue(l.m.config.Controllers), true
+		l.queue.Seed(v)
+	}
+	var events []state.Event
+	for {
+		b, err := l.watcher.Poll()
+		if object.IsCode(err, object.CodeGone) {
+			l.watcher = nil // a restore, or too slow: begin anew from the state
+			return l.observe()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if b == nil {
+			break
+		}
+		events = append(events, b.Events...)
+	}
+	for _, r := range l.results.take() {
+		l.finish(r, l.m.config.Now())
+	}
+	v := l.node.Snapshot()
+	l.queue.Observe(v, events)
+	l.pods = l.pods || slices.ContainsFunc(events, concernsScheduler)
+	return v, nil
+}
+
+// concernsScheduler reports whether an event may let a waiting pod be placed: a
+// new pod, room that came free, a node that changed.
+func concernsScheduler(e state.Event) bool {
+	switch e.Ref.Kind {
+	case object.KindPod:
+		if e.Part != object.PartStatus {
+			return true
+		}
+		p, ok := e.After.(*object.Pod)
+		return ok && p.Terminal()
+	case object.KindNode, object.KindTemplate:
+		return true
+	}
+	return false
+}
+
+func (l *leader) busy() bool {
+	return l.queue != nil && l.watcher != nil && l.queue.Len() > 0 && len(l.underWay) < maxUnderWay
+}
+
+// pause is how long the loop may sleep when nothing happens.
+func (l *leader) pause(now time.Time) time.Duration {
+	d := min(time.Second, l.m.config.NodeTimeout/10)
+	if l.watcher == nil {
+		d = lookAgain
+	}
+	if l.queue != nil {
+		if at, ok := l.queue.NextWake(); ok {
+			d = min(d, at.Sub(now))
+		}
+	}
+	if !l.retry.IsZero() {
+		d = min(d, l.retry.Sub(now))
+	}
+	return max(d, 0)
+}
+
+// reconcile lets the controllers look at the keys whose turn it is.
+func (l *leader) reconcile(ctx context.Context, v *state.Snapshot, now time.Time) {
+	for range turn {
+		if len(l.underWay) >= maxUnderWay || ctx.Err() != nil {
+			break
+		}
+		c, key, ok := l.queue.Next(now)
+		if !ok {
+			break
+		}
+		t := task{c.Name(), key}
+		if _, under := l.underWay[t]; under {
+			l.underWay[t] = true
+			continue
+		}
+		l.m.metrics.reconciles.WithLabelValues(c.Name()).Inc()
+		r, err := reconcileSafely(c, v, key, now)
+		if err == nil {
+			err = allowed(c, &r.Changes)
+		}
+		if err != nil {
+			l.m.metrics.failures.WithLabelValues(c.Name()).Inc()
+			l.m.log.Error("a controller failed", "controller", c.Name(), "key", key.String(), "error", err)
+			l.queue.WakeAt(c, key, now.Add(l.delay(t)))
+			continue
+		}
+		l.queue.WakeAt(c, key, r.Wake)
+		if r.Changes.Empty() {
+			delete(l.failures, t)
+			continue
+		}
+		l.propose(t, r.Changes, "controller/"+c.Name(), now)
+	}
+	l.m.metrics.queue.Set(float64(l.queue.Len()))
+}
+
+// reconcileSafely keeps a defect in one controller from stopping the others.
+func reconcileSafely(c controller.Controller, v *state.Snapshot, key object.Ref, now time.Time) (r controller.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c.Reconcile(v, key, now)
+}
+
+func allowed(c controller.Controller, cs *object.Changeset) error {
+	outputs := c.Outputs()
+	for _, x := range cs.Changes {
+		if !slices.Contains(outputs, x.Ref.Kind) {
+			return fmt.Errorf("it may not write a %s (%s)", x.Ref.Kind, x.Ref)
+		}
+	}
+	return nil
+}
+
+// propose sends a changeset on its way; finish hears of it.
+func (l *leader) propose(t task, cs object.Changeset, author string, now time.Time) {
+	if cs.Author == "" {
+		cs.Author = author
+	}
+	if cs.Time.IsZero() {
+		cs.Time = now
+	}
+	l.underWay[t] = false
+	l.node.ProposeAsync(cs, func(_ uint64, err error) { l.results.put(result{t, err}) })
+}
+
+// finish notes how a changeset ended and looks at its key again: with success
+// because there may be more to do, else because somebody was faster.
+func (l *leader) finish(r result, now time.Time) {
+	again := l.underWay[r.task]
+	delete(l.underWay, r.task)
+	code := "ok"
+	if r.err != nil {
+		code = string(object.CodeOf(r.err))
+	}
+	l.m.metrics.proposals.WithLabelValues(r.task.owner, code).Inc()
+	c := l.byName[r.task.owner]
+	switch {
+	case r.task.owner == dutyBind:
+		l.binding--
+		if r.err != nil {
+			l.pods = true
+			l.retry = now.Add(l.delay(r.task))
+		} else {
+			delete(l.failures, r.task)
+		}
+	case c == nil: // the leader's own duties look again by themselves
+	case r.err == nil:
+		delete(l.failures, r.task)
+		l.queue.WakeAt(c, r.task.key, now)
+	case again && l.failures[r.task] == 0:
+		l.failures[r.task]++
+		l.queue.WakeAt(c, r.task.key, now)
+	default:
+		l.queue.WakeAt(c, r.task.key, now.Add(l.delay(r.task)))
+	}
+	var e *object.Error
+	if r.err != nil && !(errors.As(r.err, &e) && e.Code == object.CodeConflict) {
+		l.m.log.Debug("a changeset was not committed", "author", r.task.owner, "key", r.task.key.String(), "error", r.err)
+	}
+}
+
+// delay doubles with each failure in a row of one key.
+func (l *leader) delay(t task) time.Duration {
+	n := l.failures[t]
+	l.failures[t] = n + 1
+	return min(firstDelay<<min(n, 20), lastDelay)
+}
+
+// schedule gives waiting pods a node. The bindings go out in independent
+// changesets, so that one pod that changed in between costs one batch; the next
+// round waits for all of them, because it has to see what they took.
+func (l *leader) schedule(ctx context.Context, v *state.Snapshot, now time.Time) {
+	if !l.pods || l.binding > 0 || now.Before(l.retry) {
+		return
+	}
+	l.pods, l.retry = false, time.Time{}
+	if v.PendingCount() == 0 {
+		l.m.metrics.unplaced.Set(0)
+		return
+	}
+	began := time.Now()
+	r := l.scheduler.Place(v, now, 0)
+	l.m.metrics.rounds.Observe(time.Since(began).Seconds())
+	l.m.metrics.placed.Add(float64(len(r.Placed)))
+	l.m.metrics.unplaced.Set(float64(len(r.Unplaced)))
+	for i, cs := range split(r.Changes, bindingBatch) {
+		l.binding++
+		l.propose(task{dutyBind, object.Ref{Name: fmt.Sprint(i)}}, cs, scheduler.Author, now)
+	}
+}
+
+// split cuts a changeset of independent changes into several. Changes of one
+// object stay together.
+func split(c object.Changeset, size int) []object.Changeset {
+	batchOf := map[object.Ref]int{}
+	var out []object.Changeset
+	for _, x := range c.Changes {
+		i, known := batchOf[x.Ref]
+		if !known {
+			i = len(out) - 1
+			if i < 0 || len(out[i].Changes) >= size {
+				out = append(out, object.Changeset{Author: c.Author, Reason: c.Reason, Time: c.Time, Expect: c.Expect})
+				i++
+			}
+			batchOf[x.Ref] = i
+		}
+		out[i].Changes = append(out[i].Changes, x)
+	}
+	return out
+}
+
+// judge changes the conditions of nodes that fell silent or came back.
+func (l *leader) judge(_ context.Context, v *state.Snapshot, now time.Time) {
+	if now.Sub(l.judged) < min(time.Second, l.m.config.NodeTimeout/10) {
+		return
+	}
+	l.judged = now
+	for _, cs := range l.m.beats.judge(v, now, l.since, l.m.config.NodeTimeout) {
+		t := task{dutyNodes, cs.Changes[0].Ref}
+		if _, under := l.underWay[t]; !under {
+			l.propose(t, cs, "master", now)
+		}
+	}
+}
+
+// expireTokens deletes tokens that nobody can use any more.
+func (l *leader) expireTokens(_ context.Context, v *state.Snapshot, now time.Time) {
+	if now.Sub(l.tokens) < tokenEvery {
+		return
+	}
+	l.tokens = now
+	for t := range state.All[*object.Token](v, object.KindToken) {
+		task := task{dutyTokens, t.Ref()}
+		if _, under := l.underWay[task]; under || t.Spec.Expires.IsZero() || now.Before(t.Spec.Expires) {
+			continue
+		}
+		cs := object.Changeset{Author: "master", Reason: "the token has expired"}
+		cs.Delete(t)
+		l.propose(task, cs, "master", now)
+	}
+}

@@ -1,0 +1,215 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berthdev/berth/cluster/api"
+	"github.com/berthdev/berth/cluster/consensus"
+	"github.com/berthdev/berth/cluster/controller"
+	"github.com/berthdev/berth/cluster/pki"
+	"github.com/berthdev/berth/cluster/scheduler"
+	"github.com/berthdev/berth/cluster/seal"
+)
+
+// Config is what a master is made of.
+type Config struct {
+	Version   string // of berth
+	Consensus consensus.Config
+
+	// Listener takes API connections; the server puts TLS on top. Without one the
+	// master serves no API (simulations).
+	Listener net.Listener
+	CA       *pki.CA
+	Identity *pki.Identity
+	Keys     *seal.Keyring
+	Plan     api.PlanFunc
+	Spool    string // directory for image archives on their way; default the system's
+
+	// NodeTimeout is how long a node may be silent before it is lost; Heartbeat is
+	// how often nodes are told to report.
+	NodeTimeout time.Duration // default 30s
+	Heartbeat   time.Duration // default 5s
+
+	Policy      scheduler.Policy        // default scheduler.SpreadPolicy
+	Controllers []controller.Controller // default controller.All
+	Metrics     *prometheus.Registry
+	Log         *slog.Logger
+	OnRequest   func(api.Request)
+	Now         func() time.Time // default time.Now
+}
+
+// Master is one running master.
+type Master struct {
+	config  Config
+	node    *consensus.Node
+	api     *api.Server // nil without a listener
+	beats   beats
+	metrics metrics
+	log     *slog.Logger
+
+	stop   context.CancelFunc
+	once   sync.Once
+	killed chan struct{}
+}
+
+// Run opens a master and runs it until ctx ends or it cannot go on.
+func Run(ctx context.Context, c Config) error {
+	m, err := Open(c)
+	if err != nil {
+		return err
+	}
+	return m.Run(ctx)
+}
+
+// Open reads what this master's storage holds and joins the other masters. A
+// master that was opened has to be Run, which closes it.
+func Open(c Config) (*Master, error) {
+	if c.NodeTimeout == 0 {
+		c.NodeTimeout = 30 * time.Second
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 5 * time.Second
+	}
+	if c.Policy.Name == "" {
+		c.Policy = scheduler.SpreadPolicy()
+	}
+	if c.Controllers == nil {
+		c.Controllers = controller.All()
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Consensus.Logger == nil {
+		c.Consensus.Logger = c.Log
+	}
+	node, err := consensus.Open(c.Consensus)
+	if err != nil {
+		return nil, err
+	}
+	m := &Master{config: c, node: node, log: c.Log, killed: make(chan struct{})}
+	m.beats.heard = map[string]time.Time{}
+	m.metrics = newMetrics(c.Metrics, node)
+	if c.Listener != nil {
+		m.api, err = api.New(api.Config{
+			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
+			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now,
+		})
+		if err != nil {
+			return nil, errors.Join(err, node.Kill())
+		}
+	}
+	return m, nil
+}
+
+// Run serves and, while it is chosen to, leads, until ctx ends; then it hands
+// leadership over, finishes what is being answered and closes the log. An error
+// means that this master cannot go on, for example with a log it cannot read.
+func (m *Master) Run(ctx context.Context) error {
+	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
+	inner, m.stop = context.WithCancel(inner)
+	defer m.stop()
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			m.handOver(inner)
+		case <-m.killed:
+		case <-inner.Done():
+		}
+		m.stop()
+		return nil
+	})
+	if m.api != nil {
+		group.Go(func() error { return m.serve(inner) })
+	}
+	group.Go(func() error { return m.lead(inner) })
+	group.Go(func() error {
+		select {
+		case <-m.node.Failed():
+			return fmt.Errorf("master %s cannot go on: %w", m.node.ID(), m.node.Failure())
+		case <-inner.Done():
+			return nil
+		}
+	})
+	err := group.Wait()
+	return errors.Join(err, m.node.Close())
+}
+
+func (m *Master) serve(ctx context.Context) error {
+	err := m.api.Serve(ctx, m.config.Listener)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the API on %s: %w", m.config.Listener.Addr(), err)
+}
+
+// handOver gives leadership away before anything stops, so that writes pause for
+// milliseconds and not for an election.
+func (m *Master) handOver(ctx context.Context) {
+	if !m.node.Leading() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := m.node.TransferLeadership(ctx, ""); err != nil {
+		m.log.Info("leadership could not be handed over", "error", err)
+	}
+}
+
+// Kill ends the master as if its process had died: nothing is handed over,
+// nothing is finished. For tests. Run returns after it.
+func (m *Master) Kill() {
+	m.once.Do(func() {
+		m.node.Kill()
+		if m.config.Listener != nil {
+			m.config.Listener.Close()
+		}
+		close(m.killed)
+	})
+}
+
+// lead follows this master's leaderships: at most one leader loop runs, and it
+// has ended before the next begins.
+func (m *Master) lead(ctx context.Context) error {
+	end := func() {}
+	defer func() { end() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case l := <-m.node.Leaderships():
+			end()
+			end = func() {}
+			if l.Leading {
+				end = m.beginLeading(ctx, l.Term)
+			}
+		}
+	}
+}
+
+// beginLeading starts the leader loop; end stops it and waits for it.
+func (m *Master) beginLeading(ctx context.Context, term uint64) (end func()) {
+	m.log.Info("this master leads", "master", m.node.ID(), "term", term)
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		newLeader(m).run(inner)
+		m.log.Info("this master no longer leads", "master", m.node.ID(), "term", term)
+	}()
+	return func() { cancel(); <-done }
+}
