@@ -58,8 +58,8 @@ func functionsFor(dir string, now time.Time) map[string]function.Function {
 
 		"can": tryfunc.CanFunc, "try": tryfunc.TryFunc, "type": typeFunc,
 		"issensitive": isSensitiveFunc, "nonsensitive": nonSensitiveFunc, "sensitive": sensitiveFunc,
-		"tobool": stdlib.MakeToFunc(cty.Bool), "tolist": stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)), "tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
-		"tonumber": stdlib.MakeToFunc(cty.Number), "toset": stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), "tostring": stdlib.MakeToFunc(cty.String),
+		"tobool": stdlib.MakeToFunc(cty.Bool), "tolist": collectionFunc(cty.List(cty.DynamicPseudoType)), "tomap": stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)),
+		"tonumber": stdlib.MakeToFunc(cty.Number), "toset": collectionFunc(cty.Set(cty.DynamicPseudoType)), "tostring": stdlib.MakeToFunc(cty.String),
 	}
 	for name, h := range hashes {
 		f["file"+name] = fileHashFunc(dir, h)

@@ -485,6 +485,36 @@ var transposeFunc = function.New(&function.Spec{
 	},
 })
 
+// collectionFunc is tolist and toset. cty compares every two types of a tuple's
+// elements, which takes seconds for ten thousand; uniform spares it that.
+func collectionFunc(t cty.Type) function.Function {
+	to := stdlib.MakeToFunc(t)
+	return function.New(&function.Spec{
+		Params: []function.Parameter{anything},
+		Type:   func(args []cty.Value) (cty.Type, error) { return to.ReturnTypeForValues([]cty.Value{uniform(args[0])}) },
+		Impl:   func(args []cty.Value, _ cty.Type) (cty.Value, error) { return to.Call([]cty.Value{uniform(args[0])}) },
+	})
+}
+
+// uniform makes a list of a tuple whose elements are of one type.
+func uniform(v cty.Value) cty.Value {
+	v, marks := v.Unmark()
+	t := v.Type()
+	if !t.IsTupleType() || !v.IsKnown() || v.IsNull() || t.Length() < 2 {
+		return v.WithMarks(marks)
+	}
+	types := t.TupleElementTypes()
+	for _, e := range types[1:] {
+		if !e.Equals(types[0]) {
+			return v.WithMarks(marks)
+		}
+	}
+	if types[0] == cty.DynamicPseudoType {
+		return v.WithMarks(marks)
+	}
+	return cty.ListVal(v.AsValueSlice()).WithMarks(marks)
+}
+
 // any marked value, of any type.
 var anything = function.Parameter{Name: "value", Type: cty.DynamicPseudoType, AllowNull: true, AllowUnknown: true, AllowDynamicType: true, AllowMarked: true}
 

@@ -63,9 +63,12 @@ func (s *source) pos(at int32) hcl.Pos {
 	if !found {
 		n--
 	}
-	col, err := textseg.TokenCount(s.src[s.line[n]:at], textseg.ScanGraphemeClusters)
-	if err != nil { // the scanner makes none
-		col = int(at - s.line[n])
+	before := s.src[s.line[n]:at]
+	col := len(before)
+	if bytes.ContainsFunc(before, func(c rune) bool { return c >= 0x80 }) {
+		if clusters, err := textseg.TokenCount(before, textseg.ScanGraphemeClusters); err == nil { // it never fails
+			col = clusters
+		}
 	}
 	return hcl.Pos{Line: n + 1, Column: col + 1, Byte: int(at)}
 }

@@ -117,6 +117,9 @@ func (v *variable) convert(val cty.Value) (cty.Value, string) {
 	if v.defaults != nil {
 		val = v.defaults.Apply(val)
 	}
+	if v.typ.IsCollectionType() {
+		val = uniform(val)
+	}
 	out, err := convert.Convert(val, v.typ)
 	if err != nil {
 		return val, err.Error()
