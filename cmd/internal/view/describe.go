@@ -27,10 +27,11 @@ func Show(w io.Writer, list []object.Object, o Options) error {
 
 func (p *printer) declaration(x object.Object) {
 	p.line(string(x.Ref().Kind), " ", quote(x.Ref().Name), " {")
+	tree := object.Compare(nil, x)
 	if ns := x.Head().Namespace; ns != "" && ns != object.DefaultNamespace {
-		p.line("    namespace = ", quote(ns))
+		tree.Parts = slices.Insert(tree.Parts, 0, &object.Difference{Name: "namespace", Form: object.FormAttribute, After: ns})
 	}
-	p.declared(object.Compare(nil, x), 4)
+	p.declared(tree, 4)
 	p.line("}")
 }
 

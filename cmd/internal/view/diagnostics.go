@@ -56,7 +56,7 @@ func (p *printer) where(d object.Diagnostic) []string {
 		if subject == "" {
 			return nil
 		}
-		return []string{"  with " + subject + ","}
+		return []string{"  with " + subject + ":"}
 	}
 	head := fmt.Sprintf("  on %s line %d", d.Range.File, d.Range.Start.Line)
 	if subject != "" {
