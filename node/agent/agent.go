@@ -159,6 +159,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 
+	a.judge() // the first report says what the node is
+
 	// Workers outlive the watch: they are ended one by one, by cause.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)

@@ -19,7 +19,7 @@ import (
 
 // Exec runs a command in the probed container and returns nil when it ended
 // with 0. It must end when its context does.
-type Exec func(ctx context.Context, command []string) error
+type Exec = func(ctx context.Context, command []string) error
 
 // DefaultLimit is how many attempts of a Prober run at once: an exec costs some
 // 40 ms of processor time, and many at once would starve the pods.

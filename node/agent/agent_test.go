@@ -1,0 +1,588 @@
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/agent"
+	"github.com/berthdev/berth/node/fake"
+	"github.com/berthdev/berth/node/probe"
+	"github.com/berthdev/berth/node/runtime/container"
+	"github.com/berthdev/berth/node/volume"
+)
+
+// addresses is a network without packets.
+type addresses struct {
+	mu   sync.Mutex
+	next byte
+	pods map[string]netip.Addr
+}
+
+func (n *addresses) Attach(pod, _ string) (netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a, ok := n.pods[pod]; ok {
+		return a, nil
+	}
+	n.next++
+	n.pods[pod] = netip.AddrFrom4([4]byte{10, 88, 0, n.next})
+	return n.pods[pod], nil
+}
+
+func (n *addresses) Address(pod string) (netip.Addr, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, ok := n.pods[pod]
+	return a, ok
+}
+
+func (n *addresses) Detach(pod string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pods, pod)
+	return nil
+}
+
+func (n *addresses) Retain(pods []string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.pods, func(p string, _ netip.Addr) bool { return !slices.Contains(pods, p) })
+	return nil
+}
+
+func (n *addresses) Purge() error { return n.Retain(nil) }
+
+// world is a machine with a fake runtime, and the masters of its agent.
+type world struct {
+	t   *testing.T
+	m   *masters
+	r   *fake.Runtime
+	net *addresses
+	dir string
+	vol *volume.Volumes
+
+	agent *agent.Agent
+	kill  context.CancelFunc
+	ended chan error
+}
+
+func newWorld(t *testing.T, s fake.Script) *world {
+	t.Helper()
+	dir := t.TempDir()
+	vol, err := volume.Open(filepath.Join(dir, "volumes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, m: newMasters(), r: fake.NewRuntime(s), net: &addresses{pods: map[string]netip.Addr{}}, dir: dir, vol: vol}
+	w.start()
+	t.Cleanup(func() {
+		w.stop()
+		if err := vol.Purge(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	w.r.Attach()
+	a, err := agent.New(agent.Config{
+		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.agent, w.kill, w.ended = a, cancel, make(chan error, 1)
+	go func() { w.ended <- a.Run(ctx) }()
+}
+
+// stop ends the agent and leaves the pods.
+func (w *world) stop() {
+	w.t.Helper()
+	if w.kill == nil {
+		return
+	}
+	w.kill()
+	if err := <-w.ended; err != nil {
+		w.t.Error(err)
+	}
+	w.kill = nil
+}
+
+func (w *world) running() []container.Status {
+	w.t.Helper()
+	list, err := w.r.List(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return slices.DeleteFunc(list, func(s container.Status) bool { return s.State != container.Running })
+}
+
+// inBubble runs a test in virtual time.
+func inBubble(t *testing.T, s fake.Script, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(newWorld(t, s)) })
+}
+
+func one(image string) object.PodTemplate {
+	return object.PodTemplate{Containers: []object.Container{{Name: "web", Image: image}}}
+}
+
+func TestAPodComesUpAndIsStopped(t *testing.T) {
+	inBubble(t, fake.Script{"web:1": {Pull: time.Second, Stop: 2 * time.Second}}, func(w *world) {
+		ref := w.m.create("p", one("web:1"))
+		s := w.m.wait(t, ref, time.Minute, "ready", ready)
+		if s.Phase != object.PodRunning || s.Address != "10.88.0.1" || s.ReadySince.IsZero() || s.Containers[0].State != "running" {
+			t.Errorf("%+v", s)
+		}
+		if n := w.m.nodeStatus(); n.Condition != object.NodeReady || n.CPU != 2000 || w.m.labels["zone"] != "a" {
+			t.Errorf("node %+v", n)
+		}
+		spec, _ := w.r.Spec(s.Containers[0].ID)
+		if !slices.Contains(spec.Env, "BERTH_POD=p") || spec.Namespaces.Net == "" {
+			t.Errorf("spec %+v", spec)
+		}
+		w.m.stop(ref)
+		s = w.m.wait(t, ref, time.Minute, "stopped", phase(object.PodStopped))
+		if len(w.running()) != 0 {
+			t.Error("still running")
+		}
+		// Not ready was reported before the end.
+		var seen []object.PodPhase
+		for _, h := range w.m.history[ref] {
+			if h.Phase == object.PodStopping && h.Ready {
+				t.Error("stopping and ready at once")
+			}
+			if len(seen) == 0 || seen[len(seen)-1] != h.Phase {
+				seen = append(seen, h.Phase)
+			}
+		}
+		want := []object.PodPhase{object.PodStarting, object.PodRunning, object.PodStopping, object.PodStopped}
+		if !slices.Equal(seen, want) {
+			t.Errorf("phases %v, want %v", seen, want)
+		}
+		w.m.remove(ref)
+		synctest.Wait()
+		if pods, _ := w.vol.Pods(); len(pods)+len(w.net.pods) != 0 {
+			t.Errorf("left: volumes %v, addresses %v", pods, w.net.pods)
+		}
+	})
+}
+
+func TestTheStopSignalWaitsForTheMastersOneSecondAtMost(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		ref := w.m.create("p", one("web:1"))
+		w.m.wait(t, ref, time.Minute, "ready", ready)
+		w.m.stop(ref)
+		w.m.setAway(true) // the order has come, the acknowledgement will not
+		synctest.Wait()
+		time.Sleep(900 * time.Millisecond)
+		synctest.Wait()
+		if len(w.running()) == 0 {
+			t.Skip("the watch was cut before the order came")
+		}
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		if n := len(w.running()); n != 0 && w.m.status(ref).Phase == object.PodStopping {
+			t.Errorf("%d still running", n)
+		}
+		w.m.setAway(false)
+		w.m.wait(t, ref, time.Minute, "stopped", phase(object.PodStopped))
+	})
+}
+
+func TestImageNotFoundIsSaidAtOnce(t *testing.T) {
+	inBubble(t, fake.Script{"web:typo": {Missing: true}}, func(w *world) {
+		ref := w.m.create("p", one("web:typo"))
+		s := w.m.wait(t, ref, time.Second, "image_not_found", reason(object.ReasonImageNotFound))
+		if !strings.Contains(s.Message, "web:typo") || !strings.Contains(s.Message, "Check the name and the tag") {
+			t.Errorf("message %q", s.Message)
+		}
+		// Someone pushes it: the pod comes up by itself.
+		w.r.Behave("web:typo", fake.Behavior{})
+		s = w.m.wait(t, ref, 10*time.Minute, "ready", ready)
+		if s.Reason != "" {
+			t.Errorf("reason %q stays", s.Reason)
+		}
+	})
+}
+
+func TestCrashLoop(t *testing.T) {
+	inBubble(t, fake.Script{"bad": {Crash: 100 * time.Millisecond, ExitCode: 3, Log: []string{"starting", "no database"}}}, func(w *world) {
+		ref := w.m.create("p", one("bad"))
+		begin := time.Now()
+		s := w.m.wait(t, ref, time.Minute, "crash_loop", reason(object.ReasonCrashLoop))
+		c := s.Containers[0]
+		if took := time.Since(begin); took > 4*time.Second || took < 3*time.Second {
+			t.Errorf("after %s; restarts are 1 s and 2 s apart", took)
+		}
+		if c.ExitCode != 3 || !slices.Equal(c.LastLog, []string{"starting", "no database"}) || c.Restarts != 2 || s.Ready {
+			t.Errorf("%+v", s)
+		}
+		if !strings.Contains(s.Message, "container web ended 3 times") || !strings.Contains(s.Message, "exit code 3") {
+			t.Errorf("message %q", s.Message)
+		}
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		// 1 s doubling to 5 min: 9 restarts in 8.5 minutes, then one each 5 minutes.
+		if n := w.r.Starts(); n < 10 || n > 16 {
+			t.Errorf("%d starts in 30 minutes", n)
+		}
+		w.r.Behave("bad", fake.Behavior{})
+		s = w.m.wait(t, ref, 10*time.Minute, "well again", func(s object.PodStatus) bool { return s.Ready && s.Reason == "" })
+		if len(s.Containers[0].LastLog) == 0 {
+			t.Error("the last lines of the failure are gone")
+		}
+	})
+}
+
+func TestOOMAndStartErrors(t *testing.T) {
+	inBubble(t, fake.Script{"fat": {OOM: true, Crash: time.Second}}, func(w *world) {
+		tpl := one("fat")
+		tpl.Containers[0].Resources.Limits.Memory = 64 << 20
+		ref := w.m.create("p", tpl)
+		s := w.m.wait(t, ref, time.Minute, "oom_killed", reason(object.ReasonOOM))
+		if !strings.Contains(s.Message, "more memory than its limit of 64Mi") || s.Containers[0].ExitCode != 137 {
+			t.Errorf("%+v", s)
+		}
+		bad := one("ok")
+		bad.Containers[0].Command = []string{"/missing"}
+		ref = w.m.create("q", bad)
+		s = w.m.wait(t, ref, time.Minute, "crash_loop", reason(object.ReasonCrashLoop))
+		if !strings.Contains(s.Message, `container web cannot be started: exec: "/missing"`) {
+			t.Errorf("message %q", s.Message)
+		}
+	})
+}
+
+func TestRestartPolicies(t *testing.T) {
+	script := fake.Script{"ok": {Exit: time.Second}, "bad": {Crash: time.Second}, "once": {Crash: time.Second, CrashTimes: 1, Exit: time.Second}}
+	for _, tt := range []struct {
+		restart, image string
+		want           object.PodPhase
+		starts         int
+	}{
+		{"never", "ok", object.PodSucceeded, 1},
+		{"never", "bad", object.PodFailed, 1},
+		{"on_failure", "ok", object.PodSucceeded, 1},
+		{"on_failure", "once", object.PodSucceeded, 2},
+	} {
+		t.Run(tt.restart+" "+tt.image, func(t *testing.T) {
+			inBubble(t, script, func(w *world) {
+				tpl := one(tt.image)
+				tpl.Restart = tt.restart
+				ref := w.m.create("p", tpl)
+				w.m.wait(t, ref, time.Minute, string(tt.want), phase(tt.want))
+				if n := w.r.Starts(); n != tt.starts {
+					t.Errorf("%d starts, want %d", n, tt.starts)
+				}
+				// A restarted agent does not run it again.
+				w.stop()
+				w.start()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if s := w.m.status(ref); s.Phase != tt.want || w.r.Starts() != tt.starts {
+					t.Errorf("after a restart of the agent: %s, %d starts", s.Phase, w.r.Starts())
+				}
+			})
+		})
+	}
+}
+
+func TestInitContainersRunInOrder(t *testing.T) {
+	script := fake.Script{"i1": {Exit: 2 * time.Second}, "i2": {Crash: time.Second, CrashTimes: 1, Exit: time.Second}}
+	inBubble(t, script, func(w *world) {
+		tpl := one("web")
+		tpl.Init = []object.Container{{Name: "first", Image: "i1"}, {Name: "second", Image: "i2"}}
+		ref := w.m.create("p", tpl)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if r := w.running(); len(r) != 1 || r[0].Name != "first" {
+			t.Errorf("running %v", r)
+		}
+		s := w.m.wait(t, ref, time.Minute, "ready", ready)
+		if !s.Containers[1].Finished.After(s.Containers[0].Finished) || s.Containers[2].Started.Before(s.Containers[1].Finished) {
+			t.Errorf("order: %+v", s.Containers)
+		}
+		if s.Containers[1].Restarts != 1 || s.Reason != "" {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestProbesDecide(t *testing.T) {
+	probe := func(ok bool) *object.Probe {
+		cmd := "false"
+		if ok {
+			cmd = "true"
+		}
+		return &object.Probe{Exec: &object.ExecProbe{Command: []string{cmd}}, Period: object.Duration(time.Second), Failure: 3, Success: 1}
+	}
+	inBubble(t, nil, func(w *world) {
+		tpl := one("web")
+		tpl.Containers[0].Readiness = probe(true)
+		tpl.Containers[0].Startup = probe(true)
+		w.m.wait(t, w.m.create("good", tpl), time.Minute, "ready", ready)
+
+		tpl.Containers = []object.Container{{Name: "web", Image: "web", Readiness: probe(false)}}
+		ref := w.m.create("never-ready", tpl)
+		s := w.m.wait(t, ref, time.Minute, "told why", func(s object.PodStatus) bool {
+			return len(s.Containers) > 0 && s.Containers[0].Message != ""
+		})
+		if s.Ready || s.Phase != object.PodRunning || s.Containers[0].Message != "readiness probe: false: exit code 1: no" {
+			t.Errorf("%+v", s)
+		}
+
+		tpl.Containers = []object.Container{{Name: "web", Image: "web", Liveness: probe(false)}}
+		ref = w.m.create("not-alive", tpl)
+		s = w.m.wait(t, ref, time.Minute, "restarted", func(s object.PodStatus) bool { return len(s.Containers) > 0 && s.Containers[0].Restarts > 0 })
+		if !strings.Contains(s.Message, "liveness probe: false: exit code 1") {
+			t.Errorf("message %q", s.Message)
+		}
+
+		tpl.Containers = []object.Container{{Name: "web", Image: "web", Startup: probe(false), Readiness: probe(true)}}
+		ref = w.m.create("never-up", tpl)
+		s = w.m.wait(t, ref, time.Minute, "restarted", func(s object.PodStatus) bool { return len(s.Containers) > 0 && s.Containers[0].Restarts > 0 })
+		if s.Ready {
+			t.Error("ready before its startup probe")
+		}
+
+		tpl.Containers = []object.Container{{Name: "web", Image: "web", Ports: []object.ContainerPort{{Name: "http", Port: 80}},
+			Readiness: &object.Probe{TCP: &object.TCPProbe{Port: "htpp"}}}}
+		s = w.m.wait(t, w.m.create("typo", tpl), time.Minute, "refused", reason(object.ReasonConfig))
+		if !strings.Contains(s.Message, `probes port "htpp"`) {
+			t.Errorf("message %q", s.Message)
+		}
+	})
+}
+
+// withContents is a template that reads a config map and a secret in every way.
+func withContents(m *masters) object.PodTemplate {
+	m.contents["default/config_map.web.aaa"] = map[string]string{"app.toml": "a = 1", "MODE": "fast"}
+	m.contents["default/secret.db.bbb"] = map[string]string{"password": "hunter2"}
+	return object.PodTemplate{
+		Reads: map[string]string{"config_map/web": "aaa", "secret/db": "bbb"},
+		Containers: []object.Container{{
+			Name: "web", Image: "web", EnvFrom: []object.EnvFrom{{ConfigMap: "web", Prefix: "WEB_"}},
+			Env:    map[string]object.Text{"DSN": "db:${secret.db.data.password}@host"},
+			Mounts: []object.Mount{{Volume: "config", Path: "/etc/app.toml", File: "app.toml"}},
+		}},
+		Volumes: []object.Volume{{Name: "config", ConfigMap: "web"}},
+	}
+}
+
+func TestContents(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		ref := w.m.create("p", withContents(w.m))
+		s := w.m.wait(t, ref, time.Minute, "ready", ready)
+		spec, _ := w.r.Spec(s.Containers[0].ID)
+		for _, want := range []string{"DSN=db:hunter2@host", "WEB_MODE=fast"} {
+			if !slices.Contains(spec.Env, want) {
+				t.Errorf("no %s in %v", want, spec.Env)
+			}
+		}
+		if b, err := os.ReadFile(spec.Mounts[0].Source); err != nil || string(b) != "a = 1" || spec.Mounts[0].Target != "/etc/app.toml" {
+			t.Errorf("mount %+v: %s, %v", spec.Mounts[0], b, err)
+		}
+		time.Sleep(2 * time.Second) // the checkpoint is written
+		synctest.Wait()
+		b, err := os.ReadFile(filepath.Join(w.dir, "agent", "checkpoint.json"))
+		if err != nil || !strings.Contains(string(b), "a = 1") || strings.Contains(string(b), "hunter2") {
+			t.Errorf("a checkpoint holds config maps and never secrets: %v\n%s", err, b)
+		}
+		if w.m.reads != 2 {
+			t.Errorf("%d contents read", w.m.reads)
+		}
+	})
+}
+
+func TestMissingContents(t *testing.T) {
+	for name, tt := range map[string]struct {
+		spoil func(*masters, *object.PodTemplate)
+		want  string
+	}{
+		"content gone":   {func(m *masters, _ *object.PodTemplate) { delete(m.contents, "default/config_map.web.aaa") }, `config map "web": its version aaa does not exist`},
+		"not pinned":     {func(_ *masters, p *object.PodTemplate) { delete(p.Reads, "config_map/web") }, `reads config map "web", of which the pod's template has no version`},
+		"missing key":    {func(_ *masters, p *object.PodTemplate) { p.Containers[0].Env["DSN"] = "${secret.db.data.pasword}" }, `env DSN refers to key "pasword" of secret "db"`},
+		"missing file":   {func(_ *masters, p *object.PodTemplate) { p.Containers[0].Mounts[0].File = "app.tml" }, `mounts file "app.tml" of volume config, which has only: MODE, app.toml`},
+		"missing volume": {func(_ *masters, p *object.PodTemplate) { p.Containers[0].Mounts[0].Volume = "conf" }, `mounts volume "conf", which the pod does not have`},
+		"host path": {func(_ *masters, p *object.PodTemplate) {
+			p.Volumes = append(p.Volumes, object.Volume{Name: "h", HostPath: "/nowhere"})
+		}, "host_path /nowhere does not exist on this node"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(w *world) {
+				tpl := withContents(w.m)
+				tt.spoil(w.m, &tpl)
+				s := w.m.wait(t, w.m.create("p", tpl), time.Minute, "config", reason(object.ReasonConfig))
+				if !strings.Contains(s.Message, tt.want) {
+					t.Errorf("message %q, want %q", s.Message, tt.want)
+				}
+			})
+		})
+	}
+}
+
+func TestARestartedAgentAdopts(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		kept := w.m.create("kept", withContents(w.m))
+		unwanted := w.m.create("unwanted", one("web"))
+		replaced := w.m.create("replaced", one("web"))
+		for _, r := range []object.Ref{kept, unwanted, replaced} {
+			w.m.wait(t, r, time.Minute, "ready", ready)
+		}
+		before := w.m.status(kept)
+		time.Sleep(2 * time.Second)
+		w.stop()
+		if len(w.running()) != 3 {
+			t.Fatal("stopping the agent stopped pods")
+		}
+		w.m.remove(unwanted)
+		w.m.remove(replaced)
+		w.m.create("replaced", one("web:2"))
+		w.start()
+		w.m.wait(t, replaced, time.Minute, "replaced", func(s object.PodStatus) bool {
+			return s.Ready && s.Containers[0].Image == "web:2"
+		})
+		synctest.Wait()
+		after := w.m.status(kept)
+		if after.Containers[0].ID != before.Containers[0].ID || after.Address != before.Address || !after.ReadySince.Equal(before.ReadySince) {
+			t.Errorf("disturbed:\n%+v\n%+v", before, after)
+		}
+		for _, h := range w.m.history[kept][1:] {
+			if h.Phase == object.PodRunning && !h.Ready && !h.Started.IsZero() && h.Containers[0].Restarts == 0 && h.ReadySince.IsZero() && after.ReadySince.Before(h.Since) {
+				t.Errorf("readiness flapped: %+v", h)
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if r := w.running(); len(r) != 2 {
+			t.Errorf("running %v", r)
+		}
+		// It is kept up by the new agent, with its secrets fetched again.
+		w.r.Kill(after.Containers[0].ID, 1, false)
+		s := w.m.wait(t, kept, time.Minute, "restarted", func(s object.PodStatus) bool { return s.Ready && s.Containers[0].Restarts == 1 })
+		spec, _ := w.r.Spec(s.Containers[0].ID)
+		if !slices.Contains(spec.Env, "DSN=db:hunter2@host") {
+			t.Errorf("env %v", spec.Env)
+		}
+	})
+}
+
+func TestServesWithoutMasters(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		ref := w.m.create("p", one("web"))
+		first := w.m.wait(t, ref, time.Minute, "ready", ready).Containers[0].ID
+		time.Sleep(2 * time.Second)
+		w.m.setAway(true)
+		w.stop()
+		w.start() // and still nobody answers
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if r := w.running(); len(r) != 1 || r[0].ID != first {
+			t.Fatalf("running %v", r)
+		}
+		w.r.Kill(first, 137, false)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if r := w.running(); len(r) != 1 || r[0].Attempt != 1 {
+			t.Errorf("not restarted: %v", r)
+		}
+		w.m.setAway(false)
+		w.m.wait(t, ref, time.Minute, "reported", func(s object.PodStatus) bool { return s.Ready && s.Containers[0].Restarts == 1 })
+	})
+}
+
+func TestContainerdAway(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		ref := w.m.create("p", one("web"))
+		s := w.m.wait(t, ref, time.Minute, "ready", ready)
+		w.r.Break(true)
+		other := w.m.create("q", one("web"))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := w.m.nodeStatus(); n.Condition != object.NodeNotReady || !strings.Contains(n.Message, "containerd does not answer") {
+			t.Errorf("node %+v", n)
+		}
+		if got := w.m.status(ref); !got.Ready {
+			t.Errorf("the running pod became %+v", got)
+		}
+		if got := w.m.status(other); got.Reason != object.ReasonNodeResources {
+			t.Errorf("the new pod: %+v", got)
+		}
+		w.r.Break(false)
+		w.m.wait(t, other, time.Minute, "ready", ready)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := w.m.nodeStatus(); n.Condition != object.NodeReady || n.Message != "" {
+			t.Errorf("node %+v", n)
+		}
+		if got := w.m.status(ref); got.Containers[0].ID != s.Containers[0].ID {
+			t.Error("the running pod was disturbed")
+		}
+	})
+}
+
+func TestPurgeLeavesNothing(t *testing.T) {
+	inBubble(t, fake.Script{"": {Stop: 3 * time.Second}}, func(w *world) {
+		for i := range 5 {
+			w.m.wait(t, w.m.create(fmt.Sprint("p", i), withContents(w.m)), time.Minute, "ready", ready)
+		}
+		w.agent.Purge()
+		if err := <-w.ended; err != nil {
+			t.Fatal(err)
+		}
+		w.kill()
+		w.kill = nil
+		list, _ := w.r.List(t.Context())
+		spaces, _ := fake.Sandboxes{Runtime: w.r}.Pods()
+		if len(list)+len(spaces)+len(w.net.pods) != 0 {
+			t.Errorf("left: %v %v %v", list, spaces, w.net.pods)
+		}
+		for _, p := range []string{"volumes", "agent/checkpoint.json", "agent/etc"} {
+			if _, err := os.Stat(filepath.Join(w.dir, p)); err == nil {
+				t.Errorf("%s is left", p)
+			}
+		}
+	})
+}
+
+func TestReportsAreBatched(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		before := w.m.reports
+		var refs []object.Ref
+		for i := range 100 {
+			refs = append(refs, w.m.create(fmt.Sprint("p", i), one("web")))
+		}
+		for _, r := range refs {
+			w.m.wait(t, r, time.Minute, "ready", ready)
+		}
+		if n := w.m.reports - before; n > 20 {
+			t.Errorf("%d reports for 100 pods", n)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		quiet := w.m.reports
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := w.m.reports - quiet; n < 11 || n > 13 {
+			t.Errorf("%d heartbeats in a minute", n)
+		}
+	})
+}

@@ -1,0 +1,239 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// masters is a control plane in memory with one table: the pods of one node.
+type masters struct {
+	mu       sync.Mutex
+	index    uint64
+	pods     map[object.Ref]*object.Pod
+	log      []object.WatchEvent
+	changed  chan struct{}
+	contents map[string]map[string]string
+	node     object.NodeStatus
+	labels   map[string]string
+	away     bool
+	reports  int
+	history  map[object.Ref][]object.PodStatus
+	reads    int
+}
+
+func newMasters() *masters {
+	return &masters{pods: map[object.Ref]*object.Pod{}, changed: make(chan struct{}),
+		contents: map[string]map[string]string{}, history: map[object.Ref][]object.PodStatus{}}
+}
+
+var errAway = errors.New("connection refused")
+
+func (m *masters) publish(op object.WatchOp, p *object.Pod) {
+	e := object.WatchEvent{Index: m.index, Op: op, Ref: p.Ref()}
+	if op != object.WatchDelete {
+		c := *p
+		e.Object = object.Any{Object: &c}
+	}
+	m.log = append(m.log, e)
+	m.wake()
+}
+
+func (m *masters) wake() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// setAway cuts the node off, watches included.
+func (m *masters) setAway(away bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = away
+	m.wake()
+}
+
+func (m *masters) WatchPods(ctx context.Context, _ string, since uint64, each func(object.WatchEvent) error) error {
+	m.mu.Lock()
+	if m.away {
+		m.mu.Unlock()
+		return errAway
+	}
+	var first []object.WatchEvent
+	if since == 0 {
+		for _, ref := range slices.SortedFunc(maps.Keys(m.pods), object.Ref.Compare) {
+			c := *m.pods[ref]
+			first = append(first, object.WatchEvent{Index: m.index, Op: object.WatchCreate, Ref: ref, Object: object.Any{Object: &c}})
+		}
+		first = append(first, object.WatchEvent{Index: m.index, Op: object.WatchSynced})
+		since = m.index
+	}
+	m.mu.Unlock()
+	for _, e := range first {
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	for {
+		m.mu.Lock()
+		var batch []object.WatchEvent
+		for _, e := range m.log {
+			if e.Index > since {
+				batch = append(batch, e)
+			}
+		}
+		changed, away := m.changed, m.away
+		m.mu.Unlock()
+		if away {
+			return errAway
+		}
+		for _, e := range batch {
+			if err := each(e); err != nil {
+				return err
+			}
+			since = e.Index
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+func (m *masters) Report(_ context.Context, r object.Report) (object.ReportAnswer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.away {
+		return object.ReportAnswer{}, errAway
+	}
+	m.reports++
+	if r.Status != nil {
+		m.node, m.labels = *r.Status, r.Labels
+	}
+	for _, x := range r.Pods {
+		p := m.pods[x.Ref]
+		if p == nil || p.Created != x.Created {
+			continue
+		}
+		m.index++
+		c := *p
+		c.Status, c.StatusVersion = x.Status, m.index
+		m.pods[x.Ref] = &c
+		m.history[x.Ref] = append(m.history[x.Ref], x.Status)
+		m.publish(object.WatchUpdate, &c)
+	}
+	return object.ReportAnswer{Index: m.index, Heartbeat: object.Duration(5 * time.Second)}, nil
+}
+
+func (m *masters) Content(_ context.Context, namespace, name string) (map[string]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.away {
+		return nil, errAway
+	}
+	m.reads++
+	d, ok := m.contents[namespace+"/"+name]
+	if !ok {
+		return nil, object.Errorf(object.CodeNotFound, object.Ref{Kind: object.KindContent, Namespace: namespace, Name: name}, "does not exist")
+	}
+	return d, nil
+}
+
+// create binds a new pod to the node and returns its reference.
+func (m *masters) create(name string, t object.PodTemplate) object.Ref {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index++
+	if t.Grace == 0 {
+		t.Grace = object.Duration(5 * time.Second)
+	}
+	if t.Restart == "" {
+		t.Restart = "always"
+	}
+	for i := range t.Containers {
+		if t.Containers[i].Pull == "" {
+			t.Containers[i].Pull = "missing"
+		}
+	}
+	p := &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "default", Name: name, Created: m.index, Version: m.index},
+		Spec: object.PodSpec{Pod: &t, Node: "n1"}}
+	m.pods[p.Ref()] = p
+	m.publish(object.WatchCreate, p)
+	return p.Ref()
+}
+
+// stop asks for the pod's end.
+func (m *masters) stop(ref object.Ref) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index++
+	c := *m.pods[ref]
+	c.Spec.Stop, c.Spec.StopWhy = true, "scaled in"
+	m.pods[ref] = &c
+	m.publish(object.WatchUpdate, &c)
+}
+
+// remove deletes the row.
+func (m *masters) remove(ref object.Ref) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index++
+	p := m.pods[ref]
+	delete(m.pods, ref)
+	m.publish(object.WatchDelete, p)
+}
+
+func (m *masters) status(ref object.Ref) object.PodStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.pods[ref]; p != nil {
+		return p.Status
+	}
+	return object.PodStatus{}
+}
+
+// wait waits until the masters see the pod as it should be.
+func (m *masters) wait(t *testing.T, ref object.Ref, within time.Duration, what string, ok func(object.PodStatus) bool) object.PodStatus {
+	t.Helper()
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	for {
+		m.mu.Lock()
+		changed := m.changed
+		m.mu.Unlock()
+		s := m.status(ref)
+		if ok(s) {
+			return s
+		}
+		select {
+		case <-changed:
+		case <-deadline.C:
+			t.Fatalf("%s: not %s within %s: %+v", ref, what, within, s)
+		}
+	}
+}
+
+func ready(s object.PodStatus) bool { return s.Ready }
+
+func reason(want string) func(object.PodStatus) bool {
+	return func(s object.PodStatus) bool { return s.Reason == want }
+}
+
+func phase(want object.PodPhase) func(object.PodStatus) bool {
+	return func(s object.PodStatus) bool { return s.Phase == want }
+}
+
+func (m *masters) nodeStatus() object.NodeStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node
+}
+
+func (m *masters) String() string { return fmt.Sprintf("masters at %d", m.index) }
