@@ -126,7 +126,7 @@ func (r *Runtime) create(ctx context.Context, m *monitor, s container.Spec, img 
 	}
 	// Recorded before the start: an agent that dies here must not take a container
 	// that may have run for one that never did.
-	m.task, m.status.PID, m.status.Started = task, int(task.Pid()), time.Now()
+	m.task, m.status.PID, m.status.Started = task, int(task.Pid()), time.Now().Round(0)
 	if err := r.records.save(m.id, record{PID: m.status.PID, Digest: m.digest, Started: m.status.Started}); err != nil {
 		return nil, nil, err
 	}
