@@ -30,7 +30,7 @@ func (b *body[T]) UnmarshalJSON(raw []byte) error {
 
 // Schema describes T.
 func (b body[T]) Schema(r huma.Registry) *huma.Schema {
-	return r.Schema(reflect.TypeFor[T](), true, "")
+	return schemaBuilder{r}.of(reflect.TypeFor[T]())
 }
 
 func (b *body[T]) get() (T, error) { return b.value, b.err }

@@ -117,8 +117,9 @@ func init() {
 				continue
 			}
 			var own *object.Error
-			if errors.As(err, &own) {
-				return &failure{Err: own}
+			var tooLarge *http.MaxBytesError
+			if errors.As(err, &own) || errors.As(err, &tooLarge) {
+				return fail(err)
 			}
 			d := object.Diagnostic{Severity: object.SeverityError, Summary: err.Error()}
 			var detail *huma.ErrorDetail

@@ -78,17 +78,26 @@ type selection struct {
 	Expand string `query:"expand" enum:"true,false" default:"true" doc:"false: pods without their templates."`
 }
 
+// place is where the address of a request points; kinds without a namespace share
+// the handlers of those with one.
+type place struct{ Namespace, Name string }
+
+// Resolve takes the parts of the path that there are.
+func (p *place) Resolve(c huma.Context) []error {
+	p.Namespace, p.Name = c.Param("namespace"), c.Param("name")
+	return nil
+}
+
 type listInput struct {
-	Namespace string `path:"namespace"`
+	place
 	selection
 	Stale bool `query:"stale" doc:"Answer with what this master knows, which may be behind."`
 }
 
 type addressInput struct {
-	Namespace string `path:"namespace"`
-	Name      string `path:"name"`
-	Stale     bool   `query:"stale" doc:"Of a GET: answer with what this master knows, which may be behind."`
-	Version   uint64 `query:"version" doc:"Of a DELETE: only if meta.version is still this."`
+	place
+	Stale   bool   `query:"stale" doc:"Of a GET: answer with what this master knows, which may be behind."`
+	Version uint64 `query:"version" doc:"Of a DELETE: only if meta.version is still this."`
 }
 
 type objectInput struct {

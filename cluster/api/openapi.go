@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -20,18 +21,6 @@ func answers(schema *huma.Schema) map[string]*huma.Response {
 	return map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{"application/json": {Schema: schema}}}}
 }
 
-// anyObject stands for object.Any in the document.
-type anyObject struct{}
-
-// Schema is an object whose meta.kind tells which.
-func (anyObject) Schema(huma.Registry) *huma.Schema {
-	s := &huma.Schema{Description: "An object; meta.kind tells which."}
-	for _, k := range object.Kinds() {
-		s.OneOf = append(s.OneOf, &huma.Schema{Ref: "#/components/schemas/" + schemaName(k.Kind)})
-	}
-	return s
-}
-
 func schemaName(k object.Kind) string { return reflect.TypeOf(mustNew(k)).Elem().Name() }
 
 // mustNew is for the kinds of object.Kinds, which exist.
@@ -43,7 +32,6 @@ func mustNew(k object.Kind) object.Object {
 // describeObjects adds a schema for each kind, made from the same tags as the
 // language.
 func describeObjects(r huma.Registry) {
-	r.RegisterTypeAlias(reflect.TypeFor[object.Any](), reflect.TypeFor[anyObject]())
 	b := schemaBuilder{r}
 	for _, k := range object.Kinds() {
 		o := k.New()
@@ -51,7 +39,24 @@ func describeObjects(r huma.Registry) {
 		s.Description = k.Doc
 		r.Map()[schemaName(k.Kind)] = s
 	}
-	r.Map()["Failure"] = &huma.Schema{Type: "object", Required: []string{"error"}, Properties: map[string]*huma.Schema{"error": b.of(reflect.TypeFor[object.Error]())}}
+}
+
+// registry describes every struct by schemaBuilder, and leaves to huma what is
+// its own: parameters.
+type registry struct{ huma.Registry }
+
+// MarshalJSON writes the components.
+func (r registry) MarshalJSON() ([]byte, error) { return json.Marshal(r.Map()) }
+
+// Schema is huma's way to ask for the schema of a type.
+func (r registry) Schema(t reflect.Type, allowRef bool, hint string) *huma.Schema {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() == reflect.Struct && !t.Implements(reflect.TypeFor[huma.SchemaProvider]()) {
+		return schemaBuilder{r.Registry}.of(t)
+	}
+	return r.Registry.Schema(t, allowRef, hint)
 }
 
 type schemaBuilder struct{ huma.Registry }
@@ -64,7 +69,11 @@ func (b schemaBuilder) of(t reflect.Type) *huma.Schema {
 	p := reflect.PointerTo(t)
 	switch {
 	case t == anyType:
-		return anyObject{}.Schema(b)
+		s := &huma.Schema{Description: "An object; meta.kind tells which."}
+		for _, k := range object.Kinds() {
+			s.OneOf = append(s.OneOf, &huma.Schema{Ref: "#/components/schemas/" + schemaName(k.Kind)})
+		}
+		return s
 	case t == sensitiveType:
 		return &huma.Schema{Description: "A value that is never shown: text when written, its keyed digest when read.", AnyOf: []*huma.Schema{
 			{Type: "string"}, {Type: "object", Properties: map[string]*huma.Schema{"digest": {Type: "string"}}},
@@ -80,7 +89,7 @@ func (b schemaBuilder) of(t reflect.Type) *huma.Schema {
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		name := t.Name()
+		name := strings.ToUpper(t.Name()[:1]) + t.Name()[1:]
 		if _, ok := b.Map()[name]; !ok {
 			b.Map()[name] = &huma.Schema{} // a type may contain itself
 			b.Map()[name] = b.object(t)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -58,7 +59,7 @@ func (s *Server) register() error {
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI:    "3.1.0",
 			Info:       &huma.Info{Title: "Berth", Version: s.Version, Description: "The API of a Berth cluster's masters. Errors are {\"error\": {\"code\", \"message\", \"hint\", …}} throughout."},
-			Components: &huma.Components{Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)},
+			Components: &huma.Components{Schemas: registry{huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)}},
 		},
 		Formats:          map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
 		DefaultFormat:    "application/json",
@@ -118,6 +119,7 @@ func typed[I, O any](s *Server, o huma.Operation, a access, handle func(context.
 		o.Responses = map[string]*huma.Response{}
 	}
 	o.Responses["default"] = errorResponse
+	pathParameters(&o, reflect.TypeFor[I]())
 	s.allow(o, a)
 	huma.Register(s.doc, o, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
@@ -128,14 +130,26 @@ func typed[I, O any](s *Server, o huma.Operation, a access, handle func(context.
 	})
 }
 
+// pathParameters describes the parts of the path that huma does not find in the
+// input itself.
+func pathParameters(o *huma.Operation, input reflect.Type) {
+	for p := range strings.SplitSeq(o.Path, "/") {
+		name, ok := strings.CutPrefix(p, "{")
+		if !ok {
+			continue
+		}
+		name = strings.TrimSuffix(name, "}")
+		if input != nil && slices.ContainsFunc(reflect.VisibleFields(input), func(f reflect.StructField) bool { return f.Tag.Get("path") == name }) {
+			continue
+		}
+		o.Parameters = append(o.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: "string"}})
+	}
+}
+
 // plain adds a route that reads and writes by itself: streams.
 func (s *Server) plain(o huma.Operation, a access, handle http.HandlerFunc) {
 	o.Responses = map[string]*huma.Response{"200": {Description: "OK"}, "default": errorResponse}
-	for p := range strings.SplitSeq(o.Path, "/") {
-		if name, ok := strings.CutPrefix(p, "{"); ok {
-			o.Parameters = append(o.Parameters, &huma.Param{Name: strings.TrimSuffix(name, "}"), In: "path", Required: true, Schema: &huma.Schema{Type: "string"}})
-		}
-	}
+	pathParameters(&o, nil)
 	for _, name := range queries[o.Method+" "+o.Path] {
 		o.Parameters = append(o.Parameters, &huma.Param{Name: name, In: "query", Schema: &huma.Schema{Type: "string"}})
 	}
