@@ -54,11 +54,7 @@ type output struct {
 // an error among them. It reads files and the given options, nothing else: equal
 // files, options and time give an equal configuration.
 func Load(dir string, o Options) (*Configuration, object.Diagnostics) {
-	r := &run{
-		dir: dir, opts: o, files: map[string][]byte{}, made: map[string]cty.Value{},
-		variables: map[string]*variable{}, locals: map[string]*node{}, outputs: map[string]*output{},
-		byKind: map[object.Kind]map[string]*declaration{},
-	}
+	r := newRun(dir, o)
 	c := r.load()
 	diags := fromHCL(r.diags, r.files)
 	diags.Sort()
@@ -66,6 +62,14 @@ func Load(dir string, o Options) (*Configuration, object.Diagnostics) {
 		return nil, diags
 	}
 	return c, diags
+}
+
+func newRun(dir string, o Options) *run {
+	return &run{
+		dir: dir, opts: o, files: map[string][]byte{}, made: map[string]cty.Value{},
+		variables: map[string]*variable{}, locals: map[string]*node{}, outputs: map[string]*output{},
+		byKind: map[object.Kind]map[string]*declaration{},
+	}
 }
 
 func (r *run) load() *Configuration {
@@ -139,6 +143,9 @@ func (r *run) read() []body {
 	for i, s := range sources {
 		r.files[s.name] = s.src
 		r.diags = append(r.diags, diags[i]...)
+	}
+	if r.diags.HasErrors() { // what a broken file declares is not known, so nothing else can be judged
+		return nil
 	}
 	return bodies
 }

@@ -1,0 +1,385 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cmd/internal/view"
+)
+
+// ApplyCmd is `berth apply`.
+type ApplyCmd struct {
+	PlanFlags
+	JSONFlag
+	Plan          string `arg:"" optional:"" type:"existingfile" help:"A saved plan; without one, plan now and ask."`
+	AutoApprove   bool   `help:"Do not ask."`
+	Detach        bool   `help:"Return as soon as it is committed."`
+	AllowUnplaced bool   `help:"Go on though some pods fit nowhere yet."`
+	Destroy       bool   `help:"Remove everything that the stack declares."`
+}
+
+// Run applies and, unless detached, follows the rollout to its end.
+func (c *ApplyCmd) Run(s *session) error {
+	var p *object.Plan
+	var secrets map[string]string
+	var cl *client.Client
+	var err error
+	if c.Plan != "" {
+		if len(c.Target) > 0 || c.Destroy {
+			return &object.Error{Code: object.CodeInvalid, Message: "a saved plan is applied as it is", Hint: "Give --target and --destroy to berth plan."}
+		}
+		p, secrets, cl, err = s.savedPlan(c.Plan, c.VariableFlags)
+	} else {
+		p, secrets, cl, err = s.plan(c.PlanFlags, c.Destroy)
+	}
+	if err != nil {
+		return err
+	}
+	if !c.JSON && (c.Plan == "" || p.Empty()) {
+		view.Plan(s.stdout, p, s.style(s.stdout))
+	}
+	if p.Empty() {
+		if c.JSON {
+			return s.json(applyResult{Changed: false})
+		}
+		fmt.Fprint(s.stdout, "\nApply complete! Resources: 0 added, 0 changed, 0 destroyed.\n")
+		return nil
+	}
+	if len(p.Forecast.Unplaced) > 0 && !c.AllowUnplaced {
+		return &object.Error{Code: object.CodeUnplaceable, Message: fmt.Sprintf("%s would fit on no node: %s", plural(len(p.Forecast.Unplaced), "pod"), p.Forecast.Unplaced[0].Reason),
+			Hint: "Ask for less, add nodes, or go on all the same with --allow-unplaced."}
+	}
+	if c.Plan == "" && !c.AutoApprove {
+		question := fmt.Sprintf("Do you want to perform these actions on the stack %s?", p.Stack)
+		detail := "Berth will perform the actions described above."
+		if c.Destroy {
+			question, detail = fmt.Sprintf("Do you really want to destroy all of the stack %s?", p.Stack), "There is no undo."
+		}
+		if err := s.confirm(question, detail); err != nil {
+			return err
+		}
+	}
+	return s.commit(cl, object.ApplyRequest{Plan: *p, Secrets: needed(p, secrets), AllowUnplaced: c.AllowUnplaced}, c.Detach, c.JSON)
+}
+
+// needed is the part of the secrets that the plan writes.
+func needed(p *object.Plan, secrets map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, digest := range p.Sensitives() {
+		if v, ok := secrets[digest]; ok {
+			out[digest] = v
+		}
+	}
+	return out
+}
+
+// savedPlan reads a plan file. A plan holds no secret: the values it writes are
+// read again from the configuration, and must be those it was made with.
+func (s *session) savedPlan(file string, vars VariableFlags) (*object.Plan, map[string]string, *client.Client, error) {
+	p, err := readPlan(file)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	secrets := map[string]string{}
+	if want := p.Sensitives(); len(want) > 0 {
+		if s.flags.Chdir == "." && p.Source.Directory != "" {
+			s.flags.Chdir = p.Source.Directory
+		}
+		cfg, err := s.load(vars)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("the plan writes secrets, which no plan file holds, so their values are read from %s again: %w", s.flags.Chdir, err)
+		}
+		if secrets, err = digestSecrets(s.ctx, cl, cfg); err != nil {
+			return nil, nil, nil, err
+		}
+		for _, digest := range want {
+			if _, ok := secrets[digest]; !ok {
+				return nil, nil, nil, &object.Error{Code: object.CodeStale, Message: "the configuration in " + s.flags.Chdir + " has other secret values than those the plan was made with",
+					Hint: "Give the same variables as to berth plan, or plan again."}
+			}
+		}
+	}
+	return p, secrets, cl, nil
+}
+
+// applyResult is what apply prints for machines, at its end.
+type applyResult struct {
+	Changed  bool                   `json:"changed"`
+	Applied  *object.Applied        `json:"applied,omitempty"`
+	Status   *object.RevisionStatus `json:"status,omitempty"`
+	Duration object.Duration        `json:"duration,omitempty"`
+}
+
+// commit applies a plan and follows it.
+func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSON bool) error {
+	applied, err := cl.Apply(s.ctx, r)
+	if err != nil {
+		return err
+	}
+	if detach {
+		if asJSON {
+			return s.json(applyResult{Changed: true, Applied: &applied})
+		}
+		fmt.Fprintf(s.stdout, "Committed as revision %d of %s. Follow it with: berth rollout status --stack %s\n", applied.Number, applied.Stack, applied.Stack)
+		return nil
+	}
+	began := time.Now()
+	rev, lowest, err := s.follow(cl, applied.Revision, asJSON)
+	if err != nil {
+		return err
+	}
+	took := object.Duration(time.Since(began).Round(time.Second))
+	if asJSON {
+		if err := s.json(applyResult{Changed: true, Applied: &applied, Status: &rev.Status, Duration: took}); err != nil {
+			return err
+		}
+	} else {
+		result := view.Result{Revision: rev, Lowest: lowest, Outputs: rev.Spec.Outputs, Destroy: r.Plan.Cause == "destroy"}
+		if err := view.Applied(s.stdout, result, s.style(s.stdout)); err != nil {
+			return err
+		}
+	}
+	if rev.Status.Phase != object.RevisionHealthy && rev.Status.Phase != object.RevisionSuperseded {
+		return exitCode(exitFailed)
+	}
+	return nil
+}
+
+// settled reports whether there is nothing left to wait for.
+func settled(p object.RevisionPhase) bool { return p.Final() || p == object.RevisionPaused }
+
+// errSettled ends a watch.
+var errSettled = errors.New("settled")
+
+// follow shows a revision's progress until it has ended, been put back, or waits
+// for a person; it returns how it ended and the lowest readiness that was seen.
+// Ctrl-C leaves the revision running on the masters and says so.
+func (s *session) follow(cl *client.Client, ref object.Ref, quiet bool) (*object.Revision, []object.Availability, error) {
+	rev, err := client.Get[*object.Revision](s.ctx, cl, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := follower{out: s.stdout, rev: rev, began: time.Now(), objects: map[object.Ref]object.Object{}, lowest: map[object.Ref]object.Availability{}}
+	if quiet {
+		f.out = io.Discard
+	}
+	f.progress = view.NewProgress(f.out, s.style(f.out))
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	events := make(chan object.WatchEvent, 256)
+	ended := make(chan error, 1)
+	kinds := []object.Kind{object.KindRevision, object.KindDeployment, object.KindReplicaSet, object.KindPod}
+	go func() {
+		ended <- cl.Watch(ctx, client.WatchOptions{Kinds: kinds, Stack: rev.Spec.Stack, Rows: true}, func(e object.WatchEvent) error {
+			select {
+			case events <- e:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case e := <-events:
+			if f.see(e); len(events) > 0 && !settled(f.rev.Status.Phase) {
+				continue // draw once for all that has come
+			}
+		case <-tick.C:
+		case err := <-ended:
+			if s.ctx.Err() != nil {
+				fmt.Fprintln(s.stderr)
+				if err := view.Detached(s.stderr, rev.Spec.Stack, rev.Spec.Number, s.style(s.stderr)); err != nil {
+					return nil, nil, err
+				}
+				return nil, nil, exitCode(exitError)
+			}
+			return nil, nil, err
+		}
+		if !f.synced {
+			continue
+		}
+		if err := f.draw(time.Now()); err != nil {
+			return nil, nil, err
+		}
+		if settled(f.rev.Status.Phase) {
+			return f.rev, f.availability(), nil
+		}
+	}
+}
+
+// follower is what a watch has told of a stack.
+type follower struct {
+	out      io.Writer
+	progress *view.Progress
+	rev      *object.Revision
+	began    time.Time
+	synced   bool
+	objects  map[object.Ref]object.Object
+	lowest   map[object.Ref]object.Availability
+}
+
+func (f *follower) see(e object.WatchEvent) {
+	switch e.Op {
+	case object.WatchReset:
+		clear(f.objects)
+		f.synced = false
+		return
+	case object.WatchSynced:
+		f.synced = true
+		return
+	case object.WatchDelete:
+		delete(f.objects, e.Ref)
+		return
+	}
+	switch o := e.Object.Object.(type) {
+	case nil:
+	case *object.Revision:
+		if o.Ref() == f.rev.Ref() {
+			f.rev = o
+		}
+	case *object.Deployment:
+		f.objects[e.Ref] = o
+		low, seen := f.lowest[e.Ref]
+		if ready := o.Status.Available; f.synced && o.Status.Phase != "" && (!seen || ready < low.Ready) {
+			f.lowest[e.Ref] = object.Availability{Workload: e.Ref, Ready: ready, Want: o.Spec.Replicas, At: object.Duration(time.Since(f.began))}
+		}
+	default:
+		f.objects[e.Ref] = o
+	}
+}
+
+func (f *follower) draw(now time.Time) error {
+	r := view.Rollout{Revision: f.rev, Now: now}
+	for _, o := range f.objects {
+		r.Objects = append(r.Objects, o)
+	}
+	return f.progress.Update(r)
+}
+
+func (f *follower) availability() []object.Availability {
+	var out []object.Availability
+	for _, a := range f.lowest {
+		out = append(out, a)
+	}
+	slices.SortFunc(out, func(a, b object.Availability) int { return a.Workload.Compare(b.Workload) })
+	return out
+}
+
+// DestroyCmd is `berth destroy`.
+type DestroyCmd struct {
+	PlanFlags
+	JSONFlag
+	AutoApprove bool `help:"Do not ask."`
+	Detach      bool `help:"Return as soon as it is committed."`
+}
+
+// Run is apply --destroy.
+func (c *DestroyCmd) Run(s *session) error {
+	return (&ApplyCmd{PlanFlags: c.PlanFlags, JSONFlag: c.JSONFlag, AutoApprove: c.AutoApprove, Detach: c.Detach, Destroy: true}).Run(s)
+}
+
+// HistoryCmd is `berth history`.
+type HistoryCmd struct {
+	JSONFlag
+	Stack string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+}
+
+// revisions reads a stack's revisions, the newest first.
+func (s *session) revisions(cl *client.Client, stack string) ([]*object.Revision, error) {
+	all, err := client.List[*object.Revision](s.ctx, cl, object.KindRevision, client.ListOptions{Stack: stack})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b *object.Revision) int { return b.Spec.Number - a.Spec.Number })
+	if len(all) == 0 {
+		return nil, &object.Error{Code: object.CodeNotFound, Message: "the stack " + stack + " has no revision", Hint: "berth apply makes the first."}
+	}
+	return all, nil
+}
+
+// Run lists the revisions with how true their plans were.
+func (c *HistoryCmd) Run(s *session) error {
+	stack, err := s.stack(c.Stack)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	all, err := s.revisions(cl, stack)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return s.json(all)
+	}
+	return view.History(s.stdout, all, s.style(s.stdout))
+}
+
+// RollbackCmd is `berth rollback`.
+type RollbackCmd struct {
+	JSONFlag
+	Number        int    `arg:"" optional:"" help:"The revision to go back to; default: the last healthy one before the newest."`
+	Stack         string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	AutoApprove   bool   `help:"Do not ask."`
+	Detach        bool   `help:"Return as soon as it is committed."`
+	AllowUnplaced bool   `help:"Go on though some pods fit nowhere yet."`
+}
+
+// Run asks the masters for the plan back, shows it and applies it.
+func (c *RollbackCmd) Run(s *session) error {
+	stack, err := s.stack(c.Stack)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	all, err := s.revisions(cl, stack)
+	if err != nil {
+		return err
+	}
+	number := c.Number
+	if number == 0 {
+		for _, r := range all[1:] {
+			if r.Status.Phase == object.RevisionHealthy {
+				number = r.Spec.Number
+				break
+			}
+		}
+		if number == 0 {
+			return &object.Error{Code: object.CodeNotFound, Message: "no earlier revision of " + stack + " was healthy", Hint: "See: berth history"}
+		}
+	}
+	p, err := s.planBack(cl, stack, all, number, "rollback", nil)
+	if err != nil {
+		return err
+	}
+	if !c.JSON {
+		view.Plan(s.stdout, p, s.style(s.stdout))
+	}
+	if p.Empty() {
+		return nil
+	}
+	if !c.AutoApprove {
+		if err := s.confirm(fmt.Sprintf("Put the stack %s back to revision %d?", stack, number), "Configuration, secrets and services included."); err != nil {
+			return err
+		}
+	}
+	return s.commit(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced}, c.Detach, c.JSON)
+}

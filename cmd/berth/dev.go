@@ -1,0 +1,39 @@
+package main
+
+// DevCmd groups the development cluster's commands.
+type DevCmd struct {
+	Dir  string `default:"/var/lib/berth-dev" env:"BERTH_DEV_DIR" type:"path" placeholder:"DIR" help:"Where the cluster keeps its data."`
+	Name string `default:"berth" placeholder:"NAME" help:"Name of its bridge and beginning of its namespaces' names."`
+
+	Up     DevUpCmd     `cmd:"" help:"Make the cluster, or go on with it."`
+	Status DevStatusCmd `cmd:"" default:"1" help:"Show its hosts."`
+	Down   DevDownCmd   `cmd:"" help:"End it and leave nothing behind."`
+	Stop   DevStopCmd   `cmd:"" help:"Stop a host; --kill pulls its plug."`
+	Start  DevStartCmd  `cmd:"" help:"Start a host again."`
+}
+
+// DevUpCmd is `berth dev up`.
+type DevUpCmd struct {
+	Masters int      `default:"3" help:"Masters: 1, 3 or 5."`
+	Nodes   int      `default:"3" help:"Nodes."`
+	Subnet  string   `default:"10.77.0.0/24" placeholder:"RANGE" help:"Addresses of the hosts."`
+	Pods    string   `default:"10.78.0.0/16" placeholder:"RANGE" help:"Addresses of the pods; each node gets 256."`
+	Zones   []string `default:"a,b,c" help:"Zones that the nodes are put in, in turn."`
+}
+
+// DevStatusCmd is `berth dev status`.
+type DevStatusCmd struct{ JSONFlag }
+
+// DevDownCmd is `berth dev down`.
+type DevDownCmd struct{}
+
+// DevStopCmd is `berth dev stop`.
+type DevStopCmd struct {
+	Host string `arg:"" help:"The host: m1, n2, …"`
+	Kill bool   `help:"Pull the plug: every process of the host is gone at once."`
+}
+
+// DevStartCmd is `berth dev start`.
+type DevStartCmd struct {
+	Host string `arg:"" help:"The host: m1, n2, …"`
+}

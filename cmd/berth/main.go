@@ -1,0 +1,193 @@
+// Command berth is the whole of Berth in one binary: the client commands
+// (plan, apply, get, …), `berth master`, `berth node` and `berth dev`.
+//
+// This package joins the others and holds no logic of its own: a command parses
+// its arguments (kong), calls hcl, planner, client, master or agent, hands what
+// it got to cmd/internal/view and returns an exit code.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// Exit codes, as documented in docs/cli.md.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitChanges     = 2 // plan --detailed-exitcode: there are changes
+	exitStale       = 3 // apply: the saved plan is stale
+	exitFailed      = 4 // apply: the rollout failed (and was put back)
+	exitPolicy      = 5 // apply: refused by a guard
+	exitUnplaceable = 6 // plan, apply: some pod fits on no node
+	exitUsage       = 64
+)
+
+// exitCode is an error that says how to exit and that everything has been told
+// already.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// Globals are the flags that every command takes.
+type Globals struct {
+	Chdir   string `short:"C" name:"chdir" placeholder:"DIR" help:"Directory of the configuration." default:"."`
+	Address string `name:"address" env:"BERTH_ADDR" placeholder:"HOST:PORT" help:"A master to talk to; several with commas."`
+	Token   string `name:"token" env:"BERTH_TOKEN" placeholder:"TOKEN" help:"Client token; default: the certificate of the client configuration."`
+	Config  string `name:"config" env:"BERTH_CONFIG" placeholder:"FILE" type:"path" help:"Client configuration; default: ~/.berth/config."`
+	Cluster string `name:"cluster" env:"BERTH_CLUSTER" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
+	NoColor bool   `name:"no-color" help:"No colours; NO_COLOR does the same."`
+}
+
+// CLI is the tree of commands.
+type CLI struct {
+	Globals
+
+	Validate ValidateCmd `cmd:"" help:"Check a configuration without a cluster."`
+	Fmt      FmtCmd      `cmd:"" help:"Rewrite configuration files in the canonical layout."`
+	Plan     PlanCmd     `cmd:"" help:"Show what would change and what would happen."`
+	Apply    ApplyCmd    `cmd:"" help:"Carry out a plan."`
+	Destroy  DestroyCmd  `cmd:"" help:"Remove everything that the configuration's stack declares."`
+	Show     ShowCmd     `cmd:"" help:"Show a saved plan, or the stack as the masters hold it."`
+	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
+
+	Get      GetCmd      `cmd:"" help:"List objects of a kind."`
+	Describe DescribeCmd `cmd:"" help:"Show one object with everything that belongs to it."`
+	Logs     LogsCmd     `cmd:"" help:"Show what containers wrote."`
+	Events   EventsCmd   `cmd:"" help:"Show what happened."`
+	Wait     WaitCmd     `cmd:"" help:"Wait until an object is healthy, gone, or something else."`
+	Why      WhyCmd      `cmd:"" help:"Say why a pod is where it is, or nowhere."`
+
+	Rollout  RolloutCmd  `cmd:"" help:"Watch and steer a deployment's rollout."`
+	History  HistoryCmd  `cmd:"" help:"List the stack's revisions."`
+	Rollback RollbackCmd `cmd:"" help:"Put the whole stack back to an earlier revision."`
+
+	Node     NodeCmd     `cmd:"" help:"Nodes: list, cordon, drain; or be one."`
+	Master   MasterCmd   `cmd:"" help:"Masters: list, remove; or be one."`
+	Dev      DevCmd      `cmd:"" help:"A whole cluster on this machine."`
+	Token    TokenCmd    `cmd:"" help:"Tokens by which masters, nodes and clients join."`
+	Image    ImageCmd    `cmd:"" help:"Images on the nodes."`
+	Snapshot SnapshotCmd `cmd:"" help:"Save and restore the state of the cluster."`
+
+	Version    VersionCmd    `cmd:"" help:"Show the version."`
+	Completion CompletionCmd `cmd:"" help:"Print the shell's completion script."`
+}
+
+// session is what a command works with besides its arguments.
+type session struct {
+	ctx    context.Context
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+	env    func(string) string
+	flags  *Globals
+	parser *kong.Kong
+}
+
+// color reports whether to write colours to a stream.
+func (s *session) color(w any) bool {
+	return terminal(w) && !s.flags.NoColor && s.env("NO_COLOR") == "" && s.env("TERM") != "dumb"
+}
+
+// interactive reports whether there is somebody to ask.
+func (s *session) interactive() bool {
+	return terminal(s.stdin) && s.env("BERTH_INPUT") != "0"
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+}
+
+// clientMemory trades memory for speed, within bounds: a client lives for a moment.
+func clientMemory() {
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(2 << 30)
+}
+
+// serverMemory takes that back for processes that stay.
+func serverMemory() {
+	debug.SetGCPercent(100)
+	debug.SetMemoryLimit(math.MaxInt64)
+}
+
+// run is main without the process: tests call it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) (code int) {
+	clientMemory()
+
+	var cli CLI
+	s := &session{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, env: env, flags: &cli.Globals}
+	exited := -1
+	parser, err := kong.New(&cli,
+		kong.Name("berth"),
+		kong.Description("Plan, apply and run containers. What apply will do, plan shows first."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { exited = c; panic(exitCode(c)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.UsageOnError(),
+		kong.NamedMapper("variable", variableMapper()),
+		kong.Bind(s),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "berth:", err)
+		return exitError
+	}
+	s.parser = parser
+	// kong ends --help by Exit; that is the only panic caught here.
+	defer func() {
+		if r := recover(); r != nil {
+			if e, ok := r.(exitCode); !ok || exited < 0 {
+				panic(r)
+			} else {
+				code = int(e)
+			}
+		}
+	}()
+	args, err = normalize(parser.Model, args, env)
+	if err != nil {
+		fmt.Fprintln(stderr, "berth:", err)
+		return exitUsage
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(stderr, "berth: %s\n", err)
+		fmt.Fprintln(stderr, `Run "berth --help", or "berth COMMAND --help", for the spelling.`)
+		return exitUsage
+	}
+	return s.exit(k.Run())
+}
+
+// exit tells an error, once, and turns it into the exit code.
+func (s *session) exit(err error) int {
+	var code exitCode
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	case errors.Is(err, context.Canceled) && s.ctx.Err() != nil:
+		return exitError
+	}
+	s.tell(err)
+	switch object.CodeOf(err) {
+	case object.CodeStale:
+		return exitStale
+	case object.CodeUnplaceable:
+		return exitUnplaceable
+	}
+	return exitError
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// NodeCmd groups what concerns nodes.
+type NodeCmd struct {
+	Run      NodeRunCmd      `cmd:"" help:"Be a node."`
+	List     NodeListCmd     `cmd:"" default:"1" help:"List the nodes."`
+	Cordon   NodeCordonCmd   `cmd:"" help:"Let no new pods come."`
+	Uncordon NodeUncordonCmd `cmd:"" help:"Let pods come again."`
+	Drain    NodeDrainCmd    `cmd:"" help:"Move all pods elsewhere, replacements first."`
+	Remove   NodeRemoveCmd   `cmd:"" help:"Take a node out of the cluster for good."`
+}
+
+// NodeRunCmd is the node process.
+type NodeRunCmd struct {
+	Name             string            `placeholder:"NAME" help:"Name of the node; default: the host's."`
+	Data             string            `default:"/var/lib/berth/node" placeholder:"DIR" help:"Where images, containers and the checkpoint of its pods are kept."`
+	State            string            `placeholder:"DIR" help:"Sockets and mounts, best in /run; default: DIR/run. Shorter than 64 bytes."`
+	Listen           string            `default:"0.0.0.0:7410" placeholder:"HOST:PORT" help:"Address of the agent's API, for the masters."`
+	Advertise        string            `placeholder:"HOST" help:"Host name or address by which the masters reach it."`
+	Join             []string          `placeholder:"HOST:PORT" help:"The masters."`
+	JoinToken        string            `env:"BERTH_JOIN_TOKEN" placeholder:"TOKEN" help:"Token of role node (berth token create --role node), unless this directory has joined already."`
+	Label            map[string]string `placeholder:"KEY=VALUE" help:"Labels that it begins with, such as zone=a."`
+	PodRange         string            `default:"10.78.1.0/24" placeholder:"RANGE" help:"Addresses of its pods."`
+	CPU              object.CPU        `name:"cpu" placeholder:"CORES" help:"Processors for pods; default: all."`
+	Memory           object.Bytes      `placeholder:"SIZE" help:"Memory for pods; default: all but a reserve."`
+	ContainerdSocket string            `placeholder:"SOCKET" help:"A containerd to use; default: one of its own."`
+	Runtime          string            `default:"runc" placeholder:"PROGRAM" help:"OCI runtime."`
+	Insecure         []string          `placeholder:"HOST:PORT" help:"Registries to speak plain HTTP with; loopback always is."`
+	KeepPods         bool              `help:"Leave the pods running when it is asked to end, for an upgrade; else they are stopped and nothing is left."`
+	LogLevel         slog.Level        `default:"info" help:"debug, info, warn or error."`
+}
+
+// NodeListCmd is `berth node list`.
+type NodeListCmd struct{ JSONFlag }
+
+// Run lists the nodes.
+func (c *NodeListCmd) Run(s *session) error {
+	_, err := s.list(object.KindNode, "", nil, c.JSON)
+	return err
+}
+
+// NodeArg names a node.
+type NodeArg struct {
+	Node string `arg:"" help:"The node."`
+}
+
+func (a NodeArg) ref() object.Ref { return object.Ref{Kind: object.KindNode, Name: a.Node} }
+
+// NodeCordonCmd is `berth node cordon`.
+type NodeCordonCmd struct{ NodeArg }
+
+// Run lets no new pods come.
+func (c *NodeCordonCmd) Run(s *session) error {
+	return s.changeNode(c.NodeArg, "is cordoned", func(n *object.Node) { n.Spec.Unschedulable = true })
+}
+
+// NodeUncordonCmd is `berth node uncordon`.
+type NodeUncordonCmd struct{ NodeArg }
+
+// Run lets pods come again, and ends a drain.
+func (c *NodeUncordonCmd) Run(s *session) error {
+	return s.changeNode(c.NodeArg, "takes pods again", func(n *object.Node) { n.Spec.Unschedulable, n.Spec.Drain = false, false })
+}
+
+func (s *session) changeNode(a NodeArg, done string, change func(*object.Node)) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	if _, err := client.Update(s.ctx, cl, a.ref(), func(n *object.Node) error { change(n); return nil }); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "%s %s\n", a.Node, done)
+	return nil
+}
+
+// NodeDrainCmd is `berth node drain`.
+type NodeDrainCmd struct {
+	NodeArg
+	Timeout object.Duration `default:"5m" help:"How long to wait at most."`
+	NoWait  bool            `help:"Return at once."`
+}
+
+// Run cordons the node, has its pods replaced elsewhere, and waits until none is left.
+func (c *NodeDrainCmd) Run(s *session) error {
+	if err := s.changeNode(c.NodeArg, "is being drained", func(n *object.Node) { n.Spec.Unschedulable, n.Spec.Drain = true, true }); err != nil || c.NoWait {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, c.Timeout.D())
+	defer cancel()
+	pods := map[object.Ref]*object.Pod{}
+	synced, shown := false, -1
+	err = cl.Watch(ctx, client.WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: c.Node}, func(e object.WatchEvent) error {
+		switch e.Op {
+		case object.WatchReset:
+			clear(pods)
+			synced = false
+		case object.WatchSynced:
+			synced = true
+		case object.WatchDelete:
+			delete(pods, e.Ref)
+		default:
+			if p, ok := e.Object.Object.(*object.Pod); ok {
+				pods[e.Ref] = p
+			}
+		}
+		left := 0
+		for _, p := range pods {
+			// A pod without an owner is nobody's to replace: it stays until its
+			// configuration moves it.
+			if !p.Terminal() && !p.Owner.IsZero() {
+				left++
+			}
+		}
+		if !synced {
+			return nil
+		}
+		if left != shown {
+			shown = left
+			fmt.Fprintf(s.stdout, "%s: %s left\n", c.Node, plural(left, "pod"))
+		}
+		if left == 0 {
+			return errSettled
+		}
+		return nil
+	})
+	switch {
+	case err == errSettled:
+		fmt.Fprintf(s.stdout, "%s is drained. It takes pods again after: berth node uncordon %s\n", c.Node, c.Node)
+		return nil
+	case s.ctx.Err() != nil:
+		fmt.Fprintf(s.stderr, "\nInterrupted. The drain goes on on the masters; end it with: berth node uncordon %s\n", c.Node)
+		return exitCode(exitError)
+	case ctx.Err() != nil:
+		return &object.Error{Code: object.CodeTimeout, Ref: c.ref(), Message: fmt.Sprintf("%s left after %s", plural(shown, "pod"), c.Timeout),
+			Hint: "Their replacements may fit nowhere: berth get pods -A, and berth why POD."}
+	}
+	return err
+}
+
+// NodeRemoveCmd is `berth node remove`.
+type NodeRemoveCmd struct {
+	NodeArg
+	Force bool `help:"Although it is ready or has pods."`
+}
+
+// Run deletes the node's object; its certificate then opens nothing any more.
+func (c *NodeRemoveCmd) Run(s *session) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	n, err := client.Get[*object.Node](s.ctx, cl, c.ref())
+	if err != nil {
+		return err
+	}
+	if n.Status.Condition == object.NodeReady && !c.Force {
+		return &object.Error{Code: object.CodeInvalid, Ref: c.ref(), Message: "is ready", Hint: "Drain and stop it first, or say --force."}
+	}
+	if _, err := cl.Delete(s.ctx, c.ref(), n.Version); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "%s is no longer a node.\n", c.Node)
+	return nil
+}

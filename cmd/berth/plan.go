@@ -1,0 +1,410 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+	"github.com/berthdev/berth/cmd/internal/view"
+	"github.com/berthdev/berth/hcl"
+	"github.com/berthdev/berth/planner"
+)
+
+// PlanFlags are common to plan, apply and destroy.
+type PlanFlags struct {
+	VariableFlags
+	Target    []string `placeholder:"ADDRESS" help:"Only this object and what it needs, such as deployment.web."`
+	OnFailure string   `enum:"revert,pause" default:"revert" help:"What a rollout that fails does: ${enum}."`
+}
+
+// PlanCmd is `berth plan`.
+type PlanCmd struct {
+	PlanFlags
+	JSONFlag
+	Destroy          bool   `help:"Plan the end of everything that the stack declares."`
+	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
+	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
+}
+
+// Run plans and shows. Pods that fit nowhere make the exit code 6.
+func (c *PlanCmd) Run(s *session) error {
+	p, _, _, err := s.plan(c.PlanFlags, c.Destroy)
+	if err != nil {
+		return err
+	}
+	if c.Out != "" {
+		if err := writePlan(c.Out, p); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		if err := view.PlanJSON(s.stdout, p); err != nil {
+			return err
+		}
+	} else {
+		view.Plan(s.stdout, p, s.style(s.stdout))
+		if c.Out != "" && !p.Empty() {
+			fmt.Fprintf(s.stdout, "\nSaved the plan to: %s\n\nTo perform exactly these actions, run:\n    berth apply %q\n", c.Out, c.Out)
+		}
+	}
+	switch {
+	case len(p.Forecast.Unplaced) > 0:
+		return exitCode(exitUnplaceable)
+	case c.DetailedExitcode && !p.Empty():
+		return exitCode(exitChanges)
+	}
+	return nil
+}
+
+// writePlan writes beside the file first: a failure leaves no half plan.
+func writePlan(file string, p *object.Plan) error {
+	f, err := os.CreateTemp(filepath.Dir(file), ".berth-plan-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	err = planner.WritePlan(f, p)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// forecast is the planner's rehearsal as the masters call it; package cluster
+// does not import the planner.
+func forecast(_ context.Context, v *state.Snapshot, p *object.Plan, now time.Time) (object.Forecast, error) {
+	return planner.Forecast(v.Fork(), p, now, planner.DefaultNodes), nil
+}
+
+// plan goes the whole way from the directory to a sealed plan with its forecast.
+// The plain values of the secrets in it are returned by their digests.
+func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]string, *client.Client, error) {
+	var cfg *hcl.Configuration
+	r := planner.Request{Version: version, Targets: f.Target, Destroy: destroy, OnFailure: f.OnFailure}
+	if stack, _, ok := hcl.Identify(s.flags.Chdir); ok && destroy {
+		// What is to end need not be valid any more.
+		r.Stack = stack
+	} else {
+		var err error
+		if cfg, err = s.load(f.VariableFlags); err != nil {
+			return nil, nil, nil, err
+		}
+		r.Stack, r.Source, r.Outputs = cfg.Stack, cfg.Source, cfg.Outputs
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	secrets := map[string]string{}
+	if cfg != nil {
+		if secrets, err = digestSecrets(s.ctx, cl, cfg); err != nil {
+			return nil, nil, nil, err
+		}
+		for i := range cfg.Objects {
+			d := &cfg.Objects[i]
+			r.Objects = append(r.Objects, planner.Desired{Address: d.Address, Object: d.Object, DependsOn: slices.Concat(d.References, d.DependsOn), Ignore: d.IgnoreChanges, Range: &d.Range})
+		}
+	}
+	v, err := fetch(s.ctx, cl, r)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p, diags := planner.Diff(v, r)
+	if s.diagnose(diags) {
+		return nil, nil, nil, exitCode(exitError)
+	}
+	sealed, err := cl.Plan(s.ctx, &p)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return sealed, secrets, cl, nil
+}
+
+// digestSecrets asks the masters for the keyed digests of the configuration's
+// secret values, puts them in, and returns the plain values by digest.
+func digestSecrets(ctx context.Context, cl *client.Client, cfg *hcl.Configuration) (map[string]string, error) {
+	type place struct {
+		secret *object.Secret
+		key    string
+	}
+	var places []place
+	var request object.DigestRequest
+	for i := range cfg.Objects {
+		secret, ok := cfg.Objects[i].Object.(*object.Secret)
+		if !ok {
+			continue
+		}
+		secret.Spec.Data = maps.Clone(secret.Spec.Data)
+		for _, key := range slices.Sorted(maps.Keys(secret.Spec.Data)) {
+			plain, ok := secret.Spec.Data[key].Reveal()
+			if !ok {
+				return nil, fmt.Errorf("%s: the value of %q is not known here", cfg.Objects[i].Address, key)
+			}
+			places = append(places, place{secret, key})
+			request.Values = append(request.Values, plain)
+			request.At = append(request.At, object.SecretAt{Ref: secret.Ref(), Key: key})
+		}
+	}
+	plain := map[string]string{}
+	if len(places) == 0 {
+		return plain, nil
+	}
+	digests, err := cl.Compare(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range places {
+		p.secret.Spec.Data[p.key] = p.secret.Spec.Data[p.key].WithDigest(digests.Digests[i])
+		plain[digests.Digests[i]] = request.Values[i]
+	}
+	return plain, nil
+}
+
+// fetch reads what the diff needs: the stack with its objects, and what the
+// configuration names besides.
+func fetch(ctx context.Context, cl *client.Client, r planner.Request) (*state.Snapshot, error) {
+	var kinds []object.Kind
+	for _, info := range object.Kinds() {
+		if info.Declared {
+			kinds = append(kinds, info.Kind)
+		}
+	}
+	pages := make([]object.Page, len(kinds))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i, k := range kinds {
+		g.Go(func() (err error) {
+			// Of pods only the few that are declared matter; they are read whole below.
+			pages[i], err = cl.List(gctx, k, client.ListOptions{Stack: r.Stack, Rows: k == object.KindPod})
+			return err
+		})
+	}
+	var stack object.Object
+	g.Go(func() (err error) {
+		stack, err = cl.Get(gctx, object.Ref{Kind: object.KindStack, Name: r.Stack})
+		if object.IsCode(err, object.CodeNotFound) {
+			return nil
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var objects []object.Object
+	have := map[object.Ref]bool{}
+	index := pages[0].Index
+	lookups := planner.Lookups(r)
+	for _, p := range pages {
+		index = min(index, p.Index)
+		for _, o := range p.Items {
+			if pod, ok := o.Object.(*object.Pod); ok {
+				if pod.Owner.IsZero() {
+					lookups = append(lookups, pod.Ref())
+				}
+				continue
+			}
+			objects = append(objects, o.Object)
+			have[o.Ref()] = true
+		}
+	}
+	if stack != nil {
+		objects = append(objects, stack)
+	}
+	more, err := fetchMissing(ctx, cl, lookups, have)
+	if err != nil {
+		return nil, err
+	}
+	return state.Load(index, append(objects, more...)).Snapshot(), nil
+}
+
+// getAtOnce is how many missing objects are asked for one by one; of more, the
+// whole kind is read.
+const getAtOnce = 32
+
+// fetchMissing reads, as far as they exist, the objects that the stack does not
+// hold: they may be new, or somebody else's.
+func fetchMissing(ctx context.Context, cl *client.Client, refs []object.Ref, have map[object.Ref]bool) ([]object.Object, error) {
+	missing := map[object.Kind][]object.Ref{}
+	for _, r := range refs {
+		if !have[r] {
+			missing[r.Kind] = append(missing[r.Kind], r)
+		}
+	}
+	var out []object.Object
+	for _, k := range slices.Sorted(maps.Keys(missing)) {
+		refs := missing[k]
+		if len(refs) > getAtOnce {
+			page, err := cl.List(ctx, k, client.ListOptions{})
+			if err != nil {
+				return nil, err
+			}
+			for _, o := range page.Items {
+				if slices.Contains(refs, o.Ref()) {
+					out = append(out, o.Object)
+				}
+			}
+			continue
+		}
+		found := make([]object.Object, len(refs))
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(8)
+		for i, r := range refs {
+			g.Go(func() (err error) {
+				found[i], err = cl.Get(gctx, r)
+				if object.IsCode(err, object.CodeNotFound) {
+					return nil
+				}
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return nil, err
+		}
+		for _, o := range found {
+			if o != nil {
+				out = append(out, o)
+			}
+		}
+	}
+	return out, nil
+}
+
+// ShowCmd is `berth show`.
+type ShowCmd struct {
+	JSONFlag
+	File string `arg:"" optional:"" type:"existingfile" help:"A saved plan; without one, the stack as the masters hold it."`
+}
+
+// Run shows a plan as plan did, or the stack's objects as HCL.
+func (c *ShowCmd) Run(s *session) error {
+	if c.File != "" {
+		p, err := readPlan(c.File)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return view.PlanJSON(s.stdout, p)
+		}
+		view.Plan(s.stdout, p, s.style(s.stdout))
+		return nil
+	}
+	stack, err := s.stack("")
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	v, err := fetch(s.ctx, cl, planner.Request{Stack: stack})
+	if err != nil {
+		return err
+	}
+	objects := declared(v, stack)
+	if c.JSON {
+		return s.json(object.Page{Index: v.Index(), Items: objects})
+	}
+	list := make([]object.Object, len(objects))
+	for i, o := range objects {
+		list[i] = o.Object
+	}
+	return view.Show(s.stdout, list, s.style(s.stdout))
+}
+
+// declared are the objects that a stack's configuration declares, in the order
+// of kinds and names.
+func declared(v *state.Snapshot, stack string) []object.Any {
+	var out []object.Any
+	for _, info := range object.Kinds() {
+		if !info.Declared {
+			continue
+		}
+		for o := range v.List(info.Kind, state.OfStack(stack)) {
+			if o.Head().Owner.IsZero() {
+				out = append(out, object.Any{Object: o})
+			}
+		}
+	}
+	return out
+}
+
+func readPlan(file string) (*object.Plan, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return planner.ReadPlan(file, b)
+}
+
+// stack is the flag, else the name of the configuration in the directory.
+func (s *session) stack(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	if name, _, ok := hcl.Identify(s.flags.Chdir); ok {
+		return name, nil
+	}
+	return "", &object.Error{Code: object.CodeInvalid, Message: "there is no configuration in " + s.flags.Chdir,
+		Hint: "Name its directory with -C, or the stack with --stack."}
+}
+
+// OutputCmd is `berth output`.
+type OutputCmd struct {
+	JSONFlag
+	Raw   bool   `help:"Print a string without quotation marks."`
+	Stack string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	Name  string `arg:"" optional:"" help:"One output only."`
+}
+
+// Run prints outputs as the last apply left them.
+func (c *OutputCmd) Run(s *session) error {
+	name, err := s.stack(c.Stack)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	stack, err := client.Get[*object.Stack](s.ctx, cl, object.Ref{Kind: object.KindStack, Name: name})
+	if err != nil && !object.IsCode(err, object.CodeNotFound) {
+		return err
+	}
+	outputs := map[string]object.Output{}
+	if err == nil && stack.Spec.Outputs != nil {
+		outputs = stack.Spec.Outputs
+	}
+	if c.Name == "" {
+		if c.JSON {
+			return s.json(outputs)
+		}
+		return view.Outputs(s.stdout, outputs, s.style(s.stdout))
+	}
+	out, ok := outputs[c.Name]
+	switch {
+	case !ok:
+		return &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("the stack %s has no output %q", name, c.Name),
+			Hint: object.DidYouMean(c.Name, slices.Sorted(maps.Keys(outputs)))}
+	case out.Sensitive:
+		return errors.New("the output is sensitive: its value is not stored")
+	case c.Raw:
+		fmt.Fprint(s.stdout, out.Value)
+		return nil
+	case c.JSON:
+		return s.json(out.Value)
+	}
+	return view.Outputs(s.stdout, map[string]object.Output{c.Name: out}, s.style(s.stdout))
+}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cmd/internal/view"
+	"github.com/berthdev/berth/planner"
+)
+
+// RolloutCmd groups what steers a rollout.
+type RolloutCmd struct {
+	Status  RolloutStatusCmd  `cmd:"" help:"Follow a rollout to its end."`
+	Pause   RolloutPauseCmd   `cmd:"" help:"Take no further step."`
+	Resume  RolloutResumeCmd  `cmd:"" help:"Go on."`
+	Undo    RolloutUndoCmd    `cmd:"" help:"Go back to the version before."`
+	Restart RolloutRestartCmd `cmd:"" help:"Replace all pods, step by step."`
+	History RolloutHistoryCmd `cmd:"" help:"List the versions kept."`
+}
+
+// WorkloadArg names a deployment: web, deployment/web, deployment.web.
+type WorkloadArg struct {
+	NamespaceFlags
+	Workload string `arg:"" help:"The deployment: web or deployment/web."`
+}
+
+func (s *session) workload(w WorkloadArg) (object.Ref, error) {
+	r, err := s.reference(w.Workload, w.NamespaceFlags, object.KindDeployment)
+	if err == nil && r.Kind != object.KindDeployment {
+		err = &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("a %s has no rollout", r.Kind), Hint: "Only deployments roll."}
+	}
+	return r, err
+}
+
+// RolloutStatusCmd is `berth rollout status`.
+type RolloutStatusCmd struct {
+	JSONFlag
+	NamespaceFlags
+	Workload string `arg:"" optional:"" help:"A deployment; default: the stack's newest revision."`
+	Stack    string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	NoWait   bool   `help:"Show how far it is and return."`
+}
+
+// Run follows the newest revision of a stack, or one deployment.
+func (c *RolloutStatusCmd) Run(s *session) error {
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	if c.Workload == "" {
+		stack, err := s.stack(c.Stack)
+		if err != nil {
+			return err
+		}
+		all, err := s.revisions(cl, stack)
+		if err != nil {
+			return err
+		}
+		rev := all[0]
+		if !c.NoWait && !settled(rev.Status.Phase) {
+			if rev, _, err = s.follow(cl, rev.Ref(), c.JSON); err != nil {
+				return err
+			}
+		}
+		if c.JSON {
+			return s.json(rev)
+		}
+		if err := view.History(s.stdout, []*object.Revision{rev}, s.style(s.stdout)); err != nil {
+			return err
+		}
+		if p := rev.Status.Phase; settled(p) && p != object.RevisionHealthy && p != object.RevisionSuperseded {
+			return exitCode(exitFailed)
+		}
+		return nil
+	}
+	ref, err := s.workload(WorkloadArg{c.NamespaceFlags, c.Workload})
+	if err != nil {
+		return err
+	}
+	seen := object.DeploymentStatus{}
+	o, err := cl.WaitFor(s.ctx, ref, func(o object.Object) (bool, error) {
+		d, ok := o.(*object.Deployment)
+		if !ok {
+			return false, object.Errorf(object.CodeNotFound, ref, "does not exist")
+		}
+		if !reflect.DeepEqual(d.Status, seen) && !c.JSON {
+			seen = d.Status
+			if err := view.RolloutStatus(s.stdout, []*object.Deployment{d}, time.Now(), s.style(s.stdout)); err != nil {
+				return false, err
+			}
+		}
+		ended := d.Status.Observed == d.Version && d.Status.Phase != object.RolloutProgressing
+		return ended || c.NoWait, nil
+	})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return s.json(o)
+	}
+	if o.(*object.Deployment).Status.Phase == object.RolloutFailed {
+		return exitCode(exitFailed)
+	}
+	return nil
+}
+
+// RolloutPauseCmd is `berth rollout pause`.
+type RolloutPauseCmd struct{ WorkloadArg }
+
+// Run sets the operational field that stops the rollout.
+func (c *RolloutPauseCmd) Run(s *session) error {
+	return s.operate(c.WorkloadArg, "paused", func(d *object.Deployment) { d.Spec.Paused = true })
+}
+
+// RolloutResumeCmd is `berth rollout resume`.
+type RolloutResumeCmd struct{ WorkloadArg }
+
+// Run takes the pause away.
+func (c *RolloutResumeCmd) Run(s *session) error {
+	return s.operate(c.WorkloadArg, "goes on", func(d *object.Deployment) { d.Spec.Paused = false })
+}
+
+// RolloutRestartCmd is `berth rollout restart`.
+type RolloutRestartCmd struct{ WorkloadArg }
+
+// Run makes a new version of the same template.
+func (c *RolloutRestartCmd) Run(s *session) error {
+	return s.operate(c.WorkloadArg, "restarts step by step; follow it with: berth rollout status "+c.Workload, func(d *object.Deployment) {
+		d.Spec.Restarted = time.Now().UTC().Truncate(time.Second)
+	})
+}
+
+// operate changes a deployment's operational fields.
+func (s *session) operate(w WorkloadArg, done string, change func(*object.Deployment)) error {
+	ref, err := s.workload(w)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	if _, err := client.Update(s.ctx, cl, ref, func(d *object.Deployment) error { change(d); return nil }); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "%s %s\n", ref, done)
+	return nil
+}
+
+// RolloutUndoCmd is `berth rollout undo`.
+type RolloutUndoCmd struct {
+	WorkloadArg
+	JSONFlag
+	To     int  `placeholder:"N" help:"Revision of the stack whose version to go back to; default: the one before."`
+	Detach bool `help:"Return as soon as it is committed."`
+}
+
+// Run commits a revision that puts one deployment back to what it was.
+func (c *RolloutUndoCmd) Run(s *session) error {
+	ref, err := s.workload(c.WorkloadArg)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
+	if err != nil {
+		return err
+	}
+	if d.Stack == "" {
+		return &object.Error{Code: object.CodeInvalid, Ref: ref, Message: "belongs to no stack, so no former version is recorded", Hint: "Write its former specification with the API."}
+	}
+	all, err := s.revisions(cl, d.Stack)
+	if err != nil {
+		return err
+	}
+	number := c.To
+	if number == 0 {
+		if number = versionBefore(all, ref); number == 0 {
+			return object.Errorf(object.CodeNotFound, ref, "has no version before this one")
+		}
+	}
+	p, err := s.planBack(cl, d.Stack, all, number, "undo", []object.Ref{ref})
+	if err != nil {
+		return err
+	}
+	if p.Empty() {
+		fmt.Fprintf(s.stdout, "%s is as it was in revision %d already.\n", ref, number)
+		return nil
+	}
+	if !c.JSON {
+		view.Plan(s.stdout, p, s.style(s.stdout))
+	}
+	return s.commit(cl, object.ApplyRequest{Plan: *p}, c.Detach, c.JSON)
+}
+
+// versionBefore is the newest revision before the one that gave the object its
+// present specification. Revisions that failed and were put back do not count.
+func versionBefore(newestFirst []*object.Revision, ref object.Ref) int {
+	seen := false
+	for _, r := range newestFirst {
+		if r.Status.Phase != object.RevisionHealthy && seen {
+			continue
+		}
+		touches := slices.ContainsFunc(r.Spec.Changes, func(c object.RevisionChange) bool { return c.Ref == ref })
+		switch {
+		case seen:
+			return r.Spec.Number
+		case touches && r.Spec.Cause != "revert" && r.Status.Phase != object.RevisionReverted:
+			seen = true
+		}
+	}
+	return 0
+}
+
+// RolloutHistoryCmd is `berth rollout history`.
+type RolloutHistoryCmd struct {
+	WorkloadArg
+	JSONFlag
+}
+
+// Run lists the replica sets of a deployment, one a version.
+func (c *RolloutHistoryCmd) Run(s *session) error {
+	ref, err := s.workload(c.WorkloadArg)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
+	if err != nil {
+		return err
+	}
+	sets, err := client.List[*object.ReplicaSet](s.ctx, cl, object.KindReplicaSet, client.ListOptions{Namespace: ref.Namespace})
+	if err != nil {
+		return err
+	}
+	sets = slices.DeleteFunc(sets, func(r *object.ReplicaSet) bool { return r.Owner != ref })
+	slices.SortFunc(sets, func(a, b *object.ReplicaSet) int {
+		if a.Created != b.Created {
+			return int(b.Created) - int(a.Created)
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	if c.JSON {
+		return s.json(sets)
+	}
+	list := make([]object.Object, len(sets))
+	for i, set := range sets {
+		list[i] = set
+	}
+	fmt.Fprintf(s.stdout, "%s runs %s.\n\n", ref, d.Status.Set)
+	return view.Table(s.stdout, object.KindReplicaSet, list, false, time.Now(), s.style(s.stdout))
+}
+
+// planBack plans a stack, or only some of its objects, as they were when a
+// revision had become healthy: of each object that was touched since, what it
+// was before the first such change.
+func (s *session) planBack(cl *client.Client, stack string, newestFirst []*object.Revision, number int, cause string, only []object.Ref) (*object.Plan, error) {
+	target := slices.IndexFunc(newestFirst, func(r *object.Revision) bool { return r.Spec.Number == number })
+	if target < 0 {
+		return nil, &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("the stack %s has no revision %d, or no longer", stack, number),
+			Hint: fmt.Sprintf("Those kept are %d to %d.", newestFirst[len(newestFirst)-1].Spec.Number, newestFirst[0].Spec.Number)}
+	}
+	if phase := newestFirst[target].Status.Phase; phase != object.RevisionHealthy {
+		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("revision %d of %s is %s", number, stack, phase),
+			Hint: "Choose one that became healthy; see: berth history"}
+	}
+	r := planner.Request{Version: version, Stack: stack, Cause: cause, Target: number, Outputs: newestFirst[target].Spec.Outputs, Source: newestFirst[target].Spec.Source}
+	for _, ref := range only {
+		r.Targets = append(r.Targets, ref.String())
+	}
+	v, err := fetch(s.ctx, cl, r)
+	if err != nil {
+		return nil, err
+	}
+	want := map[object.Ref]object.Object{}
+	for _, o := range declared(v, stack) {
+		want[o.Ref()] = o.Object
+	}
+	for _, rev := range newestFirst[:target] { // the oldest comes last and wins
+		for _, c := range rev.Spec.Changes {
+			if len(only) > 0 && !slices.Contains(only, c.Ref) {
+				continue
+			}
+			if c.Before.IsZero() {
+				delete(want, c.Ref)
+			} else {
+				want[c.Ref] = c.Before.Object
+			}
+		}
+	}
+	refs := make([]object.Ref, 0, len(want))
+	for ref := range want {
+		refs = append(refs, ref)
+	}
+	slices.SortFunc(refs, object.Ref.Compare)
+	for _, ref := range refs {
+		r.Objects = append(r.Objects, planner.Desired{Object: want[ref], DependsOn: want[ref].Head().After})
+	}
+	p, diags := planner.Diff(v, r)
+	if s.diagnose(diags) {
+		return nil, exitCode(exitError)
+	}
+	return cl.Plan(s.ctx, &p)
+}
