@@ -183,6 +183,9 @@ func (d *differ) change(x *Desired) {
 	after := x.Object.Clone()
 	m := after.Head()
 	m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, d.deps[ref]
+	if t := object.TemplateOf(after); t != nil && ref.Kind == object.KindPod && len(m.Labels) == 0 {
+		m.Labels = t.Labels // as the pods of a set have theirs: services select by them
+	}
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}
 	if !exists {
 		d.expect[ref] = 0

@@ -50,6 +50,7 @@ type rehearsal struct {
 	deadline  time.Time
 	steps     int
 	log       *logbook
+	failed    bool // the revision is given up: what follows puts it back and is not forecast
 	outcome   string
 	reason    string
 }
@@ -91,7 +92,7 @@ func (r *rehearsal) run(p *object.Plan) {
 }
 
 // settle lets controllers and scheduler work until neither has anything to do at
-// this moment; false when they do not come to rest.
+// this moment, or the revision is given up; false when they do not come to rest.
 func (r *rehearsal) settle() bool {
 	for {
 		for {
@@ -102,7 +103,9 @@ func (r *rehearsal) settle() bool {
 			if r.steps++; r.steps > maxSteps {
 				return false
 			}
-			r.reconcile(c, key)
+			if r.reconcile(c, key); r.failed {
+				return true
+			}
 		}
 		v := r.fork.Snapshot()
 		if v.PendingCount() == 0 {
@@ -163,6 +166,12 @@ func (r *rehearsal) apply(c object.Changeset) error {
 func (r *rehearsal) observe(events []state.Event) {
 	v := r.fork.Snapshot()
 	for _, e := range events {
+		if rev, ok := e.After.(*object.Revision); ok && e.Ref == r.revision {
+			switch rev.Status.Phase {
+			case object.RevisionPaused, object.RevisionReverting, object.RevisionReverted, object.RevisionFailed:
+				r.failed = true
+			}
+		}
 		after, ok := e.After.(*object.Pod)
 		if !ok || after.Spec.Node == "" {
 			continue

@@ -112,47 +112,79 @@ func (g graph) cycle() []object.Ref {
 // waves gives every change its wave and returns how many there are. A change is
 // one wave after the last change that it depends on, directly or through what
 // does not change; deletes come after all others, what depends before what it
-// depends on.
+// depends on. A config map or secret shares the wave of the deployments that
+// read it and change themselves, or they would roll twice.
 func (d *differ) waves(g graph) int {
-	deleted := func(r object.Ref) bool {
-		c := d.changes[r]
-		return c != nil && c.Op() == object.OpDelete
-	}
-	level := func(next map[object.Ref][]object.Ref, counts func(object.Ref) bool) func(object.Ref) int {
-		memo := map[object.Ref]int{}
-		var at func(object.Ref) int
-		at = func(r object.Ref) int {
-			if n, ok := memo[r]; ok {
-				return n
-			}
-			memo[r] = 0 // objects in force may wait for each other; a circle ends here
-			n := 0
-			for _, x := range next[r] {
-				n = max(n, at(x))
-			}
-			if counts(r) {
-				n++
-			}
-			memo[r] = n
-			return n
-		}
-		return at
-	}
-	forward := level(g.deps, func(r object.Ref) bool { return d.changes[r] != nil && !deleted(r) })
-	back := level(g.dependents(), deleted)
+	written := func(r object.Ref) bool { c := d.changes[r]; return c != nil && c.Op() != object.OpDelete }
+	deleted := func(r object.Ref) bool { c := d.changes[r]; return c != nil && c.Op() == object.OpDelete }
+
+	after := levels(g.deps, written, d.together)
+	dependents := g.dependents()
 	writes, deletes := 0, 0
 	for _, r := range g.order {
-		if c := d.changes[r]; c != nil && !deleted(r) {
-			c.Wave = forward(r)
-			writes = max(writes, c.Wave)
+		if written(r) {
+			d.changes[r].Wave = after(r)
+			writes = max(writes, after(r))
 		}
 	}
 	for _, r := range g.order {
+		if !written(r) || !slices.ContainsFunc(dependents[r], func(x object.Ref) bool { return d.together(x, r) }) {
+			continue
+		}
+		latest := writes
+		for _, x := range dependents[r] {
+			switch {
+			case d.together(x, r):
+				latest = min(latest, d.changes[x].Wave)
+			case written(x):
+				latest = min(latest, d.changes[x].Wave-1)
+			case d.desired[x] != nil:
+				latest = d.changes[r].Wave // who waits for it in the end is not known here: leave it
+			}
+		}
+		d.changes[r].Wave = max(d.changes[r].Wave, latest)
+	}
+	before := levels(dependents, deleted, func(_, _ object.Ref) bool { return false })
+	for _, r := range g.order {
 		if deleted(r) {
-			n := back(r)
-			d.changes[r].Wave = writes + n
-			deletes = max(deletes, n)
+			d.changes[r].Wave = writes + before(r)
+			deletes = max(deletes, before(r))
 		}
 	}
 	return writes + deletes
+}
+
+// together reports whether a change may be in the same wave as one that it
+// depends on.
+func (d *differ) together(r, dep object.Ref) bool {
+	c, read := d.changes[r], d.changes[dep]
+	return c != nil && read != nil && c.Op() == object.OpUpdate && read.Op() == object.OpUpdate && reloads(read) &&
+		c.Ref.Kind == object.KindDeployment && c.Reason != object.ReasonReads
+}
+
+// levels answers how deep an object lies below what counts.
+func levels(next map[object.Ref][]object.Ref, counts func(object.Ref) bool, together func(r, next object.Ref) bool) func(object.Ref) int {
+	memo := map[object.Ref]int{}
+	var at func(object.Ref) int
+	at = func(r object.Ref) int {
+		if n, ok := memo[r]; ok {
+			return n
+		}
+		memo[r] = 0 // objects in force may wait for each other; a circle ends here
+		n := 0
+		if counts(r) {
+			n = 1
+		}
+		for _, x := range next[r] {
+			switch {
+			case counts(r) && !together(r, x):
+				n = max(n, at(x)+1)
+			default:
+				n = max(n, at(x))
+			}
+		}
+		memo[r] = n
+		return n
+	}
+	return at
 }

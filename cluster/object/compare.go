@@ -64,6 +64,7 @@ func Compare(before, after Object) *Difference {
 			continue
 		}
 		m, s := *o.Head(), reflect.ValueOf(o.SpecPtr()).Elem()
+		m.Labels = ownLabels(o)
 		if i == 0 {
 			bm, bs = m, s
 		} else {
@@ -112,8 +113,18 @@ func specType(objects ...Object) reflect.Type {
 func Equal(before, after Object) bool {
 	b, a := before.Head(), after.Head()
 	return b.Kind == a.Kind && b.PreventDestroy == a.PreventDestroy &&
-		sameMap(b.Labels, a.Labels) && sameMap(b.Annotations, a.Annotations) &&
+		sameMap(ownLabels(before), ownLabels(after)) && sameMap(b.Annotations, a.Annotations) &&
 		equal(reflect.ValueOf(before.SpecPtr()).Elem(), reflect.ValueOf(after.SpecPtr()).Elem())
+}
+
+// ownLabels are an object's labels, less those that a pod has from its template:
+// they are one attribute in a configuration.
+func ownLabels(o Object) map[string]string {
+	labels := o.Head().Labels
+	if p, ok := o.(*Pod); ok && p.Spec.Pod != nil && len(labels) > 0 && sameMap(labels, p.Spec.Pod.Labels) {
+		return nil
+	}
+	return labels
 }
 
 func sameMap(a, b map[string]string) bool {

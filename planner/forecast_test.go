@@ -1,0 +1,289 @@
+package planner
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/berthdev/berth/cluster/controller"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/scheduler"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+func node(name string) *object.Node {
+	return &object.Node{Meta: object.Meta{Kind: object.KindNode, Name: name, Labels: map[string]string{"zone": name[len(name)-1:]}},
+		Status: object.NodeStatus{Condition: object.NodeReady, CPU: 4000, Memory: 8 << 30, Pods: 110}}
+}
+
+// cluster is a pure control plane in virtual time, independent of Forecast: the
+// store with its controllers and scheduler, and nodes that take as long as they like.
+type cluster struct {
+	t     testing.TB
+	store *state.Store
+	now   time.Time
+}
+
+func newCluster(t testing.TB, nodes int) *cluster {
+	c := &cluster{t: t, store: state.New(), now: start}
+	var objects []object.Object
+	for i := range nodes {
+		objects = append(objects, node(fmt.Sprintf("node-%d", i+1)))
+	}
+	add(t, c.store, "", objects...)
+	return c
+}
+
+func (c *cluster) plan(r Request) object.Plan {
+	c.t.Helper()
+	p, diags := Diff(c.store.Snapshot(), r)
+	if diags.HasErrors() {
+		c.t.Fatal(diags)
+	}
+	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{})
+	return p
+}
+
+// apply commits a plan and runs the control plane until the revision has ended.
+// startup is how long a pod takes here.
+func (c *cluster) apply(p object.Plan, startup time.Duration) *object.Revision {
+	c.t.Helper()
+	stack, _ := state.Find[*object.Stack](c.store.Snapshot(), object.Ref{Kind: object.KindStack, Name: p.Stack})
+	number := 1
+	if stack != nil {
+		number = stack.Spec.Revision + 1
+	}
+	q, s := controller.NewQueue(controller.All()), scheduler.New(scheduler.SpreadPolicy())
+	q.Seed(c.store.Snapshot())
+	write := func(x object.Changeset) {
+		if x.Empty() {
+			return
+		}
+		x.Time = c.now
+		events, err := c.store.Apply(c.store.Snapshot().Index()+1, x)
+		if err != nil {
+			return
+		}
+		q.Observe(c.store.Snapshot(), events)
+	}
+	write(object.CommitPlan(&p, stack, number, "test", c.now))
+	ref := object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
+	for range 100_000 {
+		if ctl, key, ok := q.Next(c.now); ok {
+			res, err := ctl.Reconcile(c.store.Snapshot(), key, c.now)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			write(res.Changes)
+			q.WakeAt(ctl, key, res.Wake)
+			continue
+		}
+		if res := s.Place(c.store.Snapshot(), c.now, 0); !res.Changes.Empty() {
+			write(res.Changes)
+			continue
+		}
+		rev, _ := state.Find[*object.Revision](c.store.Snapshot(), ref)
+		if rev.Status.Phase.Final() || rev.Status.Phase == object.RevisionPaused {
+			return rev
+		}
+		c.now = c.now.Add(100 * time.Millisecond)
+		for pod := range state.All[*object.Pod](c.store.Snapshot(), object.KindPod) {
+			n := pod.Clone().(*object.Pod)
+			switch {
+			case pod.Spec.Node == "" || pod.Terminal():
+				continue
+			case pod.Spec.Stop:
+				n.Status.Phase, n.Status.Ready = object.PodStopped, false
+			case pod.Status.Phase != object.PodRunning && !c.now.Before(pod.ChangedAt.Add(startup)):
+				n.Status.Phase, n.Status.Ready, n.Status.ReadySince, n.Status.Started, n.Status.Address = object.PodRunning, true, c.now, c.now, "10.0.0.1"
+			default:
+				continue
+			}
+			x := object.Changeset{Author: "node"}
+			x.UpdateStatus(pod, n)
+			write(x)
+		}
+	}
+	c.t.Fatal("the revision does not end")
+	return nil
+}
+
+func placements(p object.Plan) map[string]string {
+	out := map[string]string{}
+	for _, x := range p.Forecast.Placements {
+		out[x.Pod.Name] = x.Node
+	}
+	return out
+}
+
+// The whole way on pure state: plan, apply, plan again, roll. What the forecast
+// says is what the controllers and the scheduler then do, though the nodes take
+// another time than the model thought, and afterwards there is nothing to do.
+func TestForecastIsWhatHappens(t *testing.T) {
+	c := newCluster(t, 3)
+	v1 := []object.Object{deployment("web", "web:1", 4, reading("conf")), configMap("conf", "a"), service("web"), deployment("api", "api:1", 2)}
+	v2 := []object.Object{deployment("web", "web:2", 4, reading("conf")), configMap("conf", "b"), service("web"), deployment("api", "api:1", 3)}
+	for i, objects := range [][]object.Object{v1, v2, v1} {
+		p := c.plan(request(objects...))
+		f := p.Forecast
+		if f.Outcome != OutcomeHealthy {
+			t.Fatalf("%d: %s: %s", i, f.Outcome, f.Reason)
+		}
+		t.Logf("%d: %d start, %d stop, %d unchanged, %s, %v", i, f.Start, f.Stop, f.Unchanged, f.Duration, f.Lowest)
+		if i == 0 && (f.Start != 6 || f.Stop != 0) {
+			t.Errorf("%d: %d start, %d stop", i, f.Start, f.Stop)
+		}
+		if i == 1 && (f.Start != 5 || f.Stop != 4 || f.Unchanged != 2) {
+			t.Errorf("%d: %d start, %d stop, %d unchanged", i, f.Start, f.Stop, f.Unchanged)
+		}
+		for _, a := range f.Lowest {
+			if a.Workload.Name == "web" && a.Ready < 4 {
+				t.Errorf("%d: web falls to %d/%d, with unavailable = 0", i, a.Ready, a.Want)
+			}
+		}
+		rev := c.apply(p, 700*time.Millisecond)
+		if rev.Status.Phase != object.RevisionHealthy {
+			t.Fatalf("%d: %+v", i, rev.Status)
+		}
+		if len(rev.Status.Deviations) > 0 {
+			t.Errorf("%d: %v", i, rev.Status.Deviations)
+		}
+		for pod, on := range placements(p) {
+			got, ok := state.Find[*object.Pod](c.store.Snapshot(), object.Ref{Kind: object.KindPod, Namespace: "default", Name: pod})
+			if !ok || got.Spec.Node != on {
+				t.Errorf("%d: %s was to go to %s", i, pod, on)
+			}
+		}
+		again, diags := Diff(c.store.Snapshot(), request(objects...))
+		if diags.HasErrors() || !again.Empty() {
+			t.Errorf("%d: a finished apply leaves changes: %v %v", i, brief(again), diags)
+		}
+	}
+	p := c.plan(Request{Stack: "shop", Destroy: true})
+	if p.Forecast.Outcome != OutcomeHealthy || p.Forecast.Stop != 6 {
+		t.Fatalf("%+v", p.Forecast)
+	}
+	if rev := c.apply(p, 0); rev.Status.Phase != object.RevisionHealthy {
+		t.Fatalf("%+v", rev.Status)
+	}
+}
+
+func TestForecastUnplaceable(t *testing.T) {
+	c := newCluster(t, 2)
+	p := c.plan(request(deployment("big", "big:1", 1, func(d *object.Deployment) { d.Spec.Pod.Containers[0].Resources.Memory = 100 << 30 })))
+	f := p.Forecast
+	if f.Outcome != OutcomeFailed || len(f.Unplaced) != 1 || !strings.Contains(f.Unplaced[0].Reason, "0 of 2 nodes fit") || !strings.Contains(f.Reason, "deployment.big") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestForecastReplacesPod(t *testing.T) {
+	c := newCluster(t, 2)
+	c.apply(c.plan(request(barePod("once", "a:1"))), time.Second)
+	p := c.plan(request(barePod("once", "a:2")))
+	if f := p.Forecast; f.Outcome != OutcomeHealthy || f.Start != 1 || f.Stop != 1 {
+		t.Errorf("%+v", f)
+	}
+	if rev := c.apply(p, time.Second); rev.Status.Phase != object.RevisionHealthy {
+		t.Errorf("%+v", rev.Status)
+	}
+	if again, _ := Diff(c.store.Snapshot(), request(barePod("once", "a:2"))); !again.Empty() {
+		t.Errorf("changes left: %v", brief(again))
+	}
+}
+
+func TestForecastEndsWithoutNodes(t *testing.T) {
+	c := newCluster(t, 0)
+	if f := c.plan(request(deployment("web", "web:1", 2))).Forecast; f.Outcome == OutcomeHealthy || f.Reason == "" || len(f.Unplaced) == 0 {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestForecastCommitsOnlyWhatStillHolds(t *testing.T) {
+	c := newCluster(t, 1)
+	p, _ := Diff(c.store.Snapshot(), request(service("web")))
+	add(t, c.store, "other", service("web"))
+	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// Forecast uses up its fork and nothing else, and equal inputs give equal bytes
+// in whatever order the objects are given.
+func TestForecastIsDeterministic(t *testing.T) {
+	c := newCluster(t, 5)
+	v1 := []object.Object{deployment("web", "web:1", 7, reading("conf")), configMap("conf", "a"), service("web"), deployment("api", "api:1", 3), secret("db", plaintext), barePod("once", "a:1")}
+	c.apply(c.plan(request(v1...)), time.Second)
+	v2 := []object.Object{deployment("web", "web:2", 9, reading("conf")), configMap("conf", "b"), deployment("api", "api:2", 2), deployment("new", "n:1", 4), secret("db", plaintext+"2"), barePod("once", "a:2")}
+	var first []byte
+	rapid.Check(t, func(rt *rapid.T) {
+		before := c.store.Snapshot().Index()
+		p := c.plan(request(rapid.Permutation(slices.Clone(v2)).Draw(rt, "objects")...))
+		b, err := json.Marshal(p)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if first == nil {
+			first = b
+		}
+		if !bytes.Equal(first, b) {
+			rt.Fatalf("two forecasts:\n%s\n%s", first, b)
+		}
+		if bytes.Contains(b, []byte(plaintext)) {
+			rt.Fatal("a secret is in the plan")
+		}
+		if c.store.Snapshot().Index() != before {
+			rt.Fatal("the forecast wrote into the state itself")
+		}
+	})
+}
+
+// A forecast's own figures agree with its timeline.
+func TestForecastAddsUp(t *testing.T) {
+	c := newCluster(t, 4)
+	c.apply(c.plan(request(deployment("web", "web:1", 12))), time.Second)
+	f := c.plan(request(deployment("web", "web:2", 12))).Forecast
+	starts, stops, lowest := 0, 0, 0
+	for i, s := range f.Steps {
+		if i > 0 && s.At < f.Steps[i-1].At {
+			t.Errorf("step %d goes back in time", i)
+		}
+		switch s.Op {
+		case "start":
+			starts++
+		case "stop":
+			stops++
+		}
+		if s.Lowest {
+			lowest++
+		}
+	}
+	if starts != f.Start || stops != f.Stop || starts != 12 || stops != 12 || lowest != 1 || len(f.Placements) != 12 {
+		t.Errorf("%d starts, %d stops, %d lowest: %+v", starts, stops, lowest, f)
+	}
+	if f.PeakCPU < 12*100*100/16000 || len(f.Nodes) != 4 {
+		t.Errorf("peak cpu %d%%, nodes %v", f.PeakCPU, f.Nodes)
+	}
+}
+
+func BenchmarkForecast1000Pods(b *testing.B) {
+	c := newCluster(b, 100)
+	c.apply(c.plan(request(deployment("web", "web:1", 1000))), time.Second)
+	p, diags := Diff(c.store.Snapshot(), request(deployment("web", "web:2", 1000)))
+	if diags.HasErrors() {
+		b.Fatal(diags)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{})
+		if f.Outcome != OutcomeHealthy || f.Start != 1000 {
+			b.Fatal(f.Outcome, f.Reason, f.Start)
+		}
+	}
+}
