@@ -29,7 +29,7 @@ type Scheduler struct {
 	policy Policy
 	kernel *kernel
 	last   *state.Snapshot // that the kernel is in step with, but for stale
-	stale  []int32         // nodes at which the last round bound pods that may not have come to be
+	stale  []int32         // nodes to read again: where the last round bound pods, where a template is missing
 	live   int             // classes with bound pods, when last counted
 }
 
@@ -93,9 +93,14 @@ func (s *Scheduler) Place(v *state.Snapshot, now time.Time, limit int) Result {
 }
 
 // queue puts the waiting pods into the order in which they are placed, by class;
-// lost are those whose template is not there.
+// lost are those whose template is not there. A declared pod that still carries
+// its template has not been let in yet: its asks are not counted, and the pod
+// controller says what it waits for.
 func (s *Scheduler) queue(v *state.Snapshot) (classes []*class, lost []*object.Pod) {
 	for p := range v.Pending() {
+		if p.Spec.Pod != nil && p.Spec.Template == "" {
+			continue
+		}
 		t := v.Template(p)
 		if t == nil {
 			lost = append(lost, p)

@@ -99,6 +99,7 @@ func (s *Scheduler) read(v *state.Snapshot, i int32, tenancy *state.Tenancy) {
 		t := v.Template(p)
 		if t == nil {
 			t = nothing
+			s.stale = append(s.stale, i)
 		}
 		k.bind(k.class(p, t), i)
 	}
