@@ -262,7 +262,9 @@ func (a *apply) change(c *object.RevisionChange) (bool, *object.Error) {
 		return true, nil
 	}
 	object.KeepOperational(after, now)
-	if !object.Equal(now, after) || now.Head().Stack != after.Head().Stack || !slices.Equal(now.Head().After, after.Head().After) {
+	// A deployment is written even if it stays as it is: what it reads has changed
+	// then, and its status has to speak of this moment, not of the one before.
+	if c.Ref.Kind == object.KindDeployment || !object.Equal(now, after) || now.Head().Stack != after.Head().Stack || !slices.Equal(now.Head().After, after.Head().After) {
 		a.Changes.Update(now, after)
 	}
 	return true, nil

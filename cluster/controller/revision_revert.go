@@ -91,7 +91,7 @@ func (a *apply) inverse() []object.RevisionChange {
 			c.Op = object.OpDelete
 		case !exists:
 			c.Op = object.OpCreate
-		case object.Equal(was.Object, now) && now.Head().Stack == was.Head().Stack && !stopping(now):
+		case ref.Kind != object.KindDeployment && object.Equal(was.Object, now) && now.Head().Stack == was.Head().Stack && !stopping(now):
 			continue
 		default:
 			c.Op = object.OpUpdate
