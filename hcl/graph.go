@@ -128,7 +128,12 @@ func step(t hcl.Traversal, n int) (string, hcl.Range, bool) {
 	}
 	switch s := t[n].(type) {
 	case hcl.TraverseAttr:
-		return s.Name, s.SrcRange, true
+		at := s.SrcRange
+		if at.End.Byte-at.Start.Byte > len(s.Name) { // with the dot
+			at.Start.Byte++
+			at.Start.Column++
+		}
+		return s.Name, at, true
 	case hcl.TraverseIndex:
 		if s.Key.Type() == cty.String && s.Key.IsKnown() && !s.Key.IsNull() {
 			return s.Key.AsString(), s.SrcRange, true
@@ -215,8 +220,8 @@ func (r *run) resolve(n *node, t hcl.Traversal, allow rules) *hcl.Diagnostic {
 	if decl.repeated() {
 		if len(t) > 2 {
 			if _, index := t[2].(hcl.TraverseIndex); !index {
-				if a, ok := t[2].(hcl.TraverseAttr); ok && slices.Contains(attributesOf(info), a.Name) {
-					return wrong(a.SrcRange, "Which one?", "%s has %s: say which one, %s[%s].%s, or all of them, %s.", decl.node.address, decl.mode(), decl.node.address, decl.exampleKey(), a.Name, decl.allOf(a.Name))
+				if a, attrAt, ok := step(t, 2); ok && slices.Contains(attributesOf(info), a) {
+					return wrong(attrAt, "Which one?", "%s has %s: say which one, %s[%s].%s, or all of them, %s.", decl.address, decl.mode(), decl.address, decl.exampleKey(), a, decl.allOf(a))
 				}
 				return nil
 			}
@@ -332,7 +337,12 @@ func (r *run) context(s *scope) *hcl.EvalContext {
 		vars["var"] = r.object("var", s.vars, func(n string) cty.Value { return r.variables[n].value })
 	}
 	if len(s.locals) > 0 {
-		vars["local"] = r.object("local", s.locals, func(n string) cty.Value { return r.locals[n].value })
+		vars["local"] = r.object("local", s.locals, func(n string) cty.Value {
+			if v := r.locals[n].value; v != cty.NilVal {
+				return v
+			}
+			return cty.DynamicVal // in a circle of references, which is reported
+		})
 	}
 	byKind := map[string]map[string]cty.Value{}
 	for _, d := range s.decls {

@@ -32,6 +32,8 @@ type variable struct {
 // variableFileNames are read without being asked for; *.auto.hclvars follow.
 var variableFileNames = []string{"berth.hclvars", "berth.hclvars.json"}
 
+var typeNames = []string{"string", "number", "bool", "any", "list", "set", "map", "object", "tuple"}
+
 func (r *run) readVariable(k *block) {
 	if !r.named(k, "variable") {
 		return
@@ -57,6 +59,11 @@ func (r *run) readVariable(k *block) {
 		switch a.name {
 		case "type":
 			e, diags := a.expression(src)
+			if word := hcl.ExprAsKeyword(e); word != "" && !slices.Contains(typeNames, word) {
+				r.wrong(src, a.exprAt, "Unknown type", "There is no type %q.%s", word, hint(word, typeNames, "There are: "+strings.Join(typeNames, ", ")+"."))
+				v.failed = true
+				continue
+			}
 			if !diags.HasErrors() {
 				v.typ, v.defaults, diags = typeexpr.TypeConstraintWithDefaults(e)
 			}
