@@ -175,9 +175,6 @@ func (m *Master) handOver(ctx context.Context) {
 func (m *Master) Kill() {
 	m.once.Do(func() {
 		m.node.Kill()
-		if m.config.Listener != nil {
-			m.config.Listener.Close()
-		}
 		close(m.killed)
 	})
 }
@@ -213,3 +210,7 @@ func (m *Master) beginLeading(ctx context.Context, term uint64) (end func()) {
 	}()
 	return func() { cancel(); <-done }
 }
+
+// Leading reports whether this master leads and has applied all that was
+// committed before its term.
+func (m *Master) Leading() bool { return m.node.Leading() }
