@@ -70,8 +70,8 @@ func (s *Server) objectRoutes() {
 	}
 }
 
-// selection is the query by which listings and watches are narrowed.
-type selection struct {
+// Selection is the query by which listings and watches are narrowed.
+type Selection struct {
 	Stack  string `query:"stack" doc:"Objects of this stack."`
 	Labels string `query:"labels" doc:"Objects that carry all these labels: k=v,k=v."`
 	Node   string `query:"node" doc:"Pods bound to this node."`
@@ -90,7 +90,7 @@ func (p *place) Resolve(c huma.Context) []error {
 
 type listInput struct {
 	place
-	selection
+	Selection
 	Stale bool `query:"stale" doc:"Answer with what this master knows, which may be behind."`
 }
 
@@ -106,7 +106,7 @@ type objectInput struct {
 }
 
 // predicate says which objects an identity that asks for a selection sees.
-func (sel selection) predicate(who Identity) (func(object.Object) bool, error) {
+func (sel Selection) predicate(who Identity) (func(object.Object) bool, error) {
 	labels := map[string]string{}
 	for kv := range strings.SplitSeq(sel.Labels, ",") {
 		if kv == "" {
@@ -134,7 +134,7 @@ func (sel selection) predicate(who Identity) (func(object.Object) bool, error) {
 
 // present is an object as it goes out: pods whole unless rows are asked for,
 // nothing that the identity may not see.
-func (sel selection) present(who Identity, v *state.Snapshot, o object.Object) object.Object {
+func (sel Selection) present(who Identity, v *state.Snapshot, o object.Object) object.Object {
 	if p, ok := o.(*object.Pod); ok && sel.Expand != "false" {
 		return v.Expand(p)
 	}
@@ -190,7 +190,7 @@ func (s *Server) getObject(ctx context.Context, k object.KindInfo, in *objectInp
 	if !ok {
 		return nil, notFound(v, r)
 	}
-	return encode(object.Any{Object: selection{}.present(who, v, o)})
+	return encode(object.Any{Object: Selection{}.present(who, v, o)})
 }
 
 // notFound suggests the nearest name of the kind in the namespace.

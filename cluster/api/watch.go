@@ -22,7 +22,7 @@ type watching struct {
 	namespace string
 	name      string
 	since     uint64
-	sel       selection
+	sel       Selection
 	match     func(object.Object) bool
 }
 
@@ -30,7 +30,7 @@ func parseWatch(who Identity, r *http.Request) (*watching, error) {
 	q := r.URL.Query()
 	w := &watching{
 		who: who, namespace: q.Get("namespace"), name: q.Get("name"),
-		sel: selection{Stack: q.Get("stack"), Labels: q.Get("labels"), Node: q.Get("node"), Expand: q.Get("expand")},
+		sel: Selection{Stack: q.Get("stack"), Labels: q.Get("labels"), Node: q.Get("node"), Expand: q.Get("expand")},
 	}
 	for k := range strings.SplitSeq(q.Get("kinds"), ",") {
 		if k == "" {

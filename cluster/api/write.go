@@ -26,7 +26,7 @@ func (s *Server) write(ctx context.Context, r object.Ref, why string, build func
 	v := s.Cluster.Snapshot()
 	out := object.Written{Index: index}
 	if o, ok := v.Get(r); ok {
-		out.Object.Object = selection{}.present(who, v, o)
+		out.Object.Object = Selection{}.present(who, v, o)
 	}
 	return encode(out)
 }
