@@ -13,8 +13,13 @@ import (
 	"github.com/berthdev/berth/node/runtime/container"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	containerdlog "github.com/containerd/log"
 	"golang.org/x/sys/unix"
 )
+
+// containerd's client writes its own log lines to standard error; what matters in
+// them is in the errors it returns.
+func init() { _ = containerdlog.SetLevel("fatal") }
 
 // Config is where and how a Runtime works. Only Root and State are required.
 type Config struct {
