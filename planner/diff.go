@@ -190,7 +190,6 @@ func (d *differ) change(x *Desired) {
 	if !exists {
 		d.expect[ref] = 0
 		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: plain(after)}
-		c.Fields = object.Compare(nil, c.After.Object).Fields()
 		d.changes[ref] = c
 		return
 	}
@@ -268,7 +267,6 @@ func (d *differ) remove(before object.Object) {
 	if !d.r.Destroy {
 		c.Reason = object.ReasonNoConfig
 	}
-	c.Fields = object.Compare(before, nil).Fields()
 	d.changes[ref] = c
 }
 

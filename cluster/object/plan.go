@@ -49,7 +49,7 @@ type PlannedChange struct {
 	Wave    int         `json:"wave"`
 	Before  Any         `json:"before,omitzero"`
 	After   Any         `json:"after,omitzero"`
-	Fields  []FieldDiff `json:"fields,omitempty"`
+	Fields  []FieldDiff `json:"fields,omitempty"` // of an update or replacement; what is new or gone is so in every field
 	Hidden  int         `json:"hidden,omitempty"` // unchanged attributes not in Fields
 }
 

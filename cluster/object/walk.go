@@ -105,6 +105,17 @@ var textMarshaler = reflect.TypeFor[encoding.TextMarshaler]()
 // IsScalar reports whether values of the type are one value to a reader: a
 // string, number, boolean, time or a unit with a text form.
 func IsScalar(t reflect.Type) bool {
+	if known, ok := scalarCache.Load(t); ok {
+		return known.(bool)
+	}
+	scalar := isScalar(t)
+	scalarCache.Store(t, scalar)
+	return scalar
+}
+
+var scalarCache sync.Map // reflect.Type -> bool
+
+func isScalar(t reflect.Type) bool {
 	if t.Implements(textMarshaler) || reflect.PointerTo(t).Implements(textMarshaler) || t == reflect.TypeFor[Sensitive]() {
 		return true
 	}

@@ -98,7 +98,9 @@ func change(wave int, before, after object.Object, why func(object.FieldDiff) (s
 		c.Ref = after.Ref()
 	}
 	c.Address = c.Ref.Address()
-	c.Fields = object.Compare(before, after).Fields()
+	if before != nil && after != nil {
+		c.Fields = object.Compare(before, after).Fields()
+	}
 	for i := range c.Fields {
 		if why != nil {
 			c.Fields[i].Why, c.Fields[i].Replaces = why(c.Fields[i])
