@@ -328,9 +328,15 @@ func (r *release) broken() *failure {
 	for p := range r.v.PodsOf(r.wanted.set.Ref()) {
 		f, failing, later := verdict(p, r.now)
 		r.wake(later)
-		if failing && !(f.reason == object.ReasonUnplaceable && stopping > 0) { // those that stop make room
-			return &f
+		if !failing {
+			continue
 		}
+		// Pods that stop make room; and a version that is served in full only wants
+		// to move a pod off a node that is being drained.
+		if f.reason == object.ReasonUnplaceable && (stopping > 0 || r.wanted.counts.Available >= r.wanted.counts.Size) {
+			continue
+		}
+		return &f
 	}
 	return nil
 }

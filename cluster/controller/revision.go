@@ -153,14 +153,16 @@ func (a *apply) proceed() {
 	if st.Phase == "" {
 		st.Phase = object.RevisionRunning
 	}
+	g := a.inherited()
 	if st.Wave > 0 {
-		held := a.write(a.wave(st.Wave))
-		g := gate{kind: gateFailed, object: a.rev.Ref()}
-		if held != nil {
-			g.object, g.failure = held.Ref, failure{reason: string(held.Code), message: held.Error()}
-		} else {
-			g = a.gate(a.wave(st.Wave))
+		if held := a.write(a.wave(st.Wave)); held != nil {
+			g = heldBy(held)
+		} else if own := a.gate(a.wave(st.Wave)); own.kind >= g.kind {
+			g = own
 		}
+	}
+	// The first wave opens whatever was left behind: it may be the cure.
+	if st.Wave > 0 || a.last() == 0 {
 		switch g.kind {
 		case gateFailed, gatePaused:
 			a.fail(g)
@@ -182,7 +184,7 @@ func (a *apply) proceed() {
 	a.because("revision %s opens wave %d of %d", a.rev.Name, next, a.last())
 	st.Wave, st.Since = next, a.now
 	if held := a.write(a.wave(next)); held != nil {
-		a.fail(gate{kind: gateFailed, object: held.Ref, failure: failure{reason: string(held.Code), message: held.Error()}})
+		a.fail(heldBy(held))
 	}
 }
 

@@ -48,6 +48,40 @@ func (a *apply) gate(changes []*object.RevisionChange) gate {
 	return worst
 }
 
+// inherited is the health of what revisions since the last healthy one have
+// opened and this one leaves as it is: having taken over from them, it answers
+// for that, too.
+func (a *apply) inherited() gate {
+	worst := gate{}
+	healthy := a.stack.Status.Healthy
+	if a.rev.Spec.Cause == causeRevert || healthy >= a.rev.Spec.Number-1 {
+		return worst
+	}
+	own := make(map[object.Ref]bool, len(a.rev.Spec.Changes))
+	for i := range a.rev.Spec.Changes {
+		own[a.rev.Spec.Changes[i].Ref] = true
+	}
+	for _, r := range a.revisionsSince(healthy, a.rev.Spec.Number-1) {
+		for i := range r.Spec.Changes {
+			c := &r.Spec.Changes[i]
+			o, exists := a.v.Get(c.Ref)
+			if own[c.Ref] || c.Wave > r.Status.Wave || !exists || o.Head().Stack != a.rev.Spec.Stack || !o.Head().Owner.IsZero() {
+				continue
+			}
+			own[c.Ref] = true
+			if g := a.health(&object.RevisionChange{Op: object.OpUpdate, Ref: c.Ref}); g.kind > worst.kind {
+				worst, worst.object = g, c.Ref
+			}
+		}
+	}
+	return worst
+}
+
+// heldBy is the gate for a change that cannot be carried out.
+func heldBy(e *object.Error) gate {
+	return gate{kind: gateFailed, object: e.Ref, failure: failure{reason: string(e.Code), message: e.Error()}}
+}
+
 func (a *apply) health(c *object.RevisionChange) gate {
 	o, exists := a.v.Get(c.Ref)
 	if c.Op == object.OpDelete {
@@ -154,7 +188,11 @@ func (a *apply) podHealth(p *object.Pod) gate {
 
 // inTime waits until the wave has been open for too long.
 func (a *apply) inTime(how string, f failure) gate {
-	end := a.status.Since.Add(podDeadline)
+	since := a.status.Since
+	if since.IsZero() {
+		since = a.rev.CreatedAt // it opened nothing and answers for what it took over
+	}
+	end := since.Add(podDeadline)
 	if a.now.Before(end) {
 		a.wake(end)
 		return gate{kind: gateWaits}
