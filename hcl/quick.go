@@ -3,6 +3,7 @@ package hcl
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -23,7 +24,7 @@ type quick struct {
 
 func quickParse(s *source) (body, bool) {
 	q := &quick{src: s, s: string(s.src)}
-	if strings.HasPrefix(q.s, "\ufeff") || strings.IndexByte(q.s, '\r') >= 0 || strings.IndexByte(q.s, 0) >= 0 || len(q.s) > 1<<30 {
+	if strings.HasPrefix(q.s, "\ufeff") || strings.IndexByte(q.s, '\r') >= 0 || strings.IndexByte(q.s, 0) >= 0 || !utf8.ValidString(q.s) || len(q.s) > 1<<30 {
 		return body{}, false
 	}
 	return q.body(false)
