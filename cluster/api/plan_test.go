@@ -1,0 +1,230 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/seal"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// secretPlan writes secret db with a password of the given digest.
+func secretPlan(digest string) *object.Plan {
+	ref := object.Ref{Kind: object.KindSecret, Namespace: "default", Name: "db"}
+	return &object.Plan{
+		Format: object.PlanFormat, Stack: "shop", Cause: "apply", Waves: 1,
+		Expect: []object.Expectation{{Ref: ref}},
+		Changes: []object.PlannedChange{{
+			Ref: ref, Address: "secret.db", Actions: []string{object.ActionCreate}, Wave: 1,
+			After: object.Any{Object: &object.Secret{
+				Meta: object.Meta{Kind: object.KindSecret, Namespace: "default", Name: "db", Stack: "shop"},
+				Spec: object.SecretSpec{Reload: "restart", Data: map[string]object.Sensitive{"password": object.Sensitive{}.WithDigest(digest)}},
+			}},
+			Fields: []object.FieldDiff{{Path: "data", Op: object.OpCreate, After: 4.0}},
+		}},
+	}
+}
+
+// throughFile is the plan as a file gives it back.
+func throughFile(t *testing.T, p *object.Plan) object.Plan {
+	t.Helper()
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out object.Plan
+	if err := json.Unmarshal(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestPlanAndApply(t *testing.T) {
+	w, ctx := newWorld(t, "m1", "m2"), context.Background()
+	w.plan = func(_ context.Context, v *state.Snapshot, p *object.Plan, now time.Time) (object.Forecast, error) {
+		return object.Forecast{Index: v.Index(), Outcome: "healthy", Start: 3, Placements: []object.Placement{{Pod: object.Ref{Kind: object.KindPod, Namespace: "default", Name: "web-0"}, Node: "n1"}}}, nil
+	}
+	planner, admin := w.as("pat", "planner"), w.as("ann", "admin")
+	digests, err := planner.Digests(ctx, []string{"hunter2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := planner.Plan(ctx, secretPlan(digests[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sealed.Seal == "" || sealed.Cluster != w.keys.Cluster() || sealed.Forecast.Start != 3 || sealed.Time.IsZero() {
+		t.Errorf("%+v", sealed)
+	}
+	saved := throughFile(t, sealed)
+
+	_, err = planner.Apply(ctx, object.ApplyRequest{Plan: saved})
+	wantCode(t, err, object.CodeForbidden)
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: saved})
+	if e := wantCode(t, err, object.CodeInvalid); !strings.Contains(e.Message, "did not come with the plan") {
+		t.Errorf("%q", e.Message)
+	}
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: saved, Secrets: map[string]string{digests[0]: "other"}})
+	wantCode(t, err, object.CodeStale)
+
+	edited := throughFile(t, sealed)
+	edited.Changes[0].Wave = 2
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: edited})
+	if e := wantCode(t, err, object.CodeInvalid); !strings.Contains(e.Message, "edited") {
+		t.Errorf("%q", e.Message)
+	}
+	elsewhere, err := seal.Generate("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := throughFile(t, sealed)
+	foreign.Cluster = elsewhere.Cluster()
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: foreign})
+	if e := wantCode(t, err, object.CodeInvalid); !strings.Contains(e.Message, "was made for cluster") {
+		t.Errorf("%q", e.Message)
+	}
+
+	// An unrelated change does not make it stale.
+	w.write(configMap("default", "unrelated", nil))
+	applied, err := admin.Apply(ctx, object.ApplyRequest{Plan: saved, Secrets: map[string]string{digests[0]: "hunter2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if applied.Number != 1 || applied.Revision.Name != "shop-1" {
+		t.Errorf("%+v", applied)
+	}
+	rev := w.get(applied.Revision).(*object.Revision)
+	s := rev.Spec.Changes[0].After.Object.(*object.Secret)
+	if plain, err := w.keys.Reveal(s.Ref(), "password", s.Spec.Data["password"]); err != nil || plain != "hunter2" {
+		t.Errorf("%q %v", plain, err)
+	}
+	if rev.Spec.Placements["default/web-0"] != "n1" || rev.Spec.Author != "ann" {
+		t.Errorf("%+v", rev.Spec)
+	}
+
+	// The revision controller writes the secret; from then on the plan is stale.
+	w.write(s)
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: saved, Secrets: map[string]string{digests[0]: "hunter2"}})
+	if e := wantCode(t, err, object.CodeStale); e.By != "test" || e.At.IsZero() || e.Ref.Name != "db" || !strings.Contains(e.Message, "was created by test") {
+		t.Errorf("%+v", e)
+	}
+	_, err = planner.Plan(ctx, secretPlan(digests[0]))
+	wantCode(t, err, object.CodeStale)
+
+	// A value that is in force need not travel again, not even when the plan is a
+	// planner's, who knows no digest of what was before.
+	again := secretPlan(digests[0])
+	again.Expect[0].Version = w.get(s.Ref()).Head().Version
+	again.Changes[0].Before.Object = &object.Secret{Meta: object.Meta{Kind: object.KindSecret, Namespace: "default", Name: "db"}, Spec: object.SecretSpec{Reload: "restart", Data: map[string]object.Sensitive{"password": {}}}}
+	again.Changes[0].Actions = []string{object.ActionUpdate}
+	sealed, err = planner.Plan(ctx, again)
+	if err != nil {
+		t.Fatal(err)
+	}
+	applied, err = admin.Apply(ctx, object.ApplyRequest{Plan: *sealed})
+	if err != nil || applied.Number != 2 {
+		t.Fatalf("%+v %v", applied, err)
+	}
+	rev = w.get(applied.Revision).(*object.Revision)
+	before := rev.Spec.Changes[0].Before.Object.(*object.Secret)
+	if plain, err := w.keys.Reveal(before.Ref(), "password", before.Spec.Data["password"]); err != nil || plain != "hunter2" {
+		t.Errorf("what it was before cannot be put back: %q %v", plain, err)
+	}
+	if stack := w.get(object.Ref{Kind: object.KindStack, Name: "shop"}).(*object.Stack); stack.Spec.Revision != 2 {
+		t.Errorf("%+v", stack.Spec)
+	}
+}
+
+// TestApplyTakesTheNextNumber lets another apply of the same stack slip in
+// between reading the stack and proposing.
+func TestApplyTakesTheNextNumber(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	admin := w.admin()
+	p := &object.Plan{Format: object.PlanFormat, Stack: "shop", Cause: "apply", Outputs: map[string]object.Output{"a": {Value: "b"}}}
+	sealed, err := admin.Plan(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.shared.mu.Lock()
+	w.shared.before = func(object.Changeset) {
+		w.propose(object.CommitPlan(p, nil, 1, "other", time.Now()))
+	}
+	w.shared.mu.Unlock()
+	applied, err := admin.Apply(ctx, object.ApplyRequest{Plan: *sealed})
+	if err != nil || applied.Number != 2 {
+		t.Fatalf("%+v %v", applied, err)
+	}
+}
+
+func TestUnplaceablePlansAreNotApplied(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	w.plan = func(context.Context, *state.Snapshot, *object.Plan, time.Time) (object.Forecast, error) {
+		return object.Forecast{Outcome: "failed", Unplaced: []object.Unplaced{{Pod: object.Ref{Kind: object.KindPod, Namespace: "default", Name: "web-0"}, Reason: "0 of 3 nodes fit: 3 memory"}}}, nil
+	}
+	admin := w.admin()
+	sealed, err := admin.Plan(ctx, &object.Plan{Format: object.PlanFormat, Stack: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: *sealed})
+	if e := wantCode(t, err, object.CodeUnplaceable); !strings.Contains(e.Message, "3 memory") || len(e.Diagnostics) != 1 {
+		t.Errorf("%+v", e)
+	}
+	if _, err := admin.Apply(ctx, object.ApplyRequest{Plan: *sealed, AllowUnplaced: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPlansAreValidated(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	admin := w.admin()
+	bad := secretPlan("d")
+	bad.Changes[0].After.Object.(*object.Secret).Spec.Reload = "sometimes"
+	twice := secretPlan("d")
+	twice.Changes = append(twice.Changes, twice.Changes[0])
+	swapped := secretPlan("d")
+	swapped.Changes[0].Ref.Name = "other"
+	undeclared := &object.Plan{Format: object.PlanFormat, Stack: "shop", Changes: []object.PlannedChange{{
+		Ref: object.Ref{Kind: object.KindToken, Name: "x"}, After: object.Any{Object: &object.Token{Meta: object.Meta{Kind: object.KindToken, Name: "x"}}},
+	}}}
+	for name, p := range map[string]*object.Plan{"enum": bad, "twice": twice, "swapped": swapped, "undeclared": undeclared, "no stack": {Format: object.PlanFormat}, "format": {Format: "9", Stack: "shop"}} {
+		_, err := admin.Plan(ctx, p)
+		if !object.IsCode(err, object.CodeInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := admin.Apply(ctx, object.ApplyRequest{Plan: *secretPlan("d")})
+	if e := wantCode(t, err, object.CodeInvalid); !strings.Contains(e.Message, "not been sealed") {
+		t.Errorf("%q", e.Message)
+	}
+}
+
+func TestChangesets(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	admin := w.admin()
+	c := object.Changeset{Author: "somebody else", Reason: "test"}
+	c.Create(configMap("default", "a", nil))
+	c.Create(configMap("default", "b", nil))
+	if _, err := admin.Propose(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if by := w.get(configMap("default", "a", nil).Ref()).Head().ChangedBy; by != "admin" {
+		t.Errorf("author %q", by)
+	}
+	_, err := admin.Propose(ctx, c)
+	wantCode(t, err, object.CodeExists)
+	c = object.Changeset{Expect: []object.Expectation{{Ref: configMap("default", "a", nil).Ref(), Version: 999}}}
+	c.Create(configMap("default", "c", nil))
+	_, err = admin.Propose(ctx, c)
+	wantCode(t, err, object.CodeConflict)
+	c = object.Changeset{}
+	c.Create(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: "x"}})
+	_, err = admin.Propose(ctx, c)
+	wantCode(t, err, object.CodeForbidden)
+	_, err = admin.Propose(ctx, object.Changeset{})
+	wantCode(t, err, object.CodeInvalid)
+}
