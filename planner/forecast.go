@@ -95,15 +95,11 @@ func (r *rehearsal) run(p *object.Plan) {
 // this moment, or the revision is given up; false when they do not come to rest.
 func (r *rehearsal) settle() bool {
 	for {
-		for {
-			c, key, ok := r.queue.Next(r.now)
-			if !ok {
-				break
-			}
-			if r.steps++; r.steps > maxSteps {
+		for r.queue.Len() > 0 || r.due() {
+			if r.steps > maxSteps {
 				return false
 			}
-			if r.reconcile(c, key); r.failed {
+			if r.reconcile(); r.failed {
 				return true
 			}
 		}
@@ -125,25 +121,59 @@ func (r *rehearsal) settle() bool {
 	}
 }
 
-func (r *rehearsal) reconcile(c controller.Controller, key object.Ref) {
-	res, err := c.Reconcile(r.fork.Snapshot(), key, r.now)
-	if err != nil {
-		r.queue.WakeAt(c, key, r.now.Add(time.Second)) // as the masters' loop does: later again
+// together is how many keys are reconciled on one snapshot and written as one
+// entry, as the masters group what they commit: publishing a state costs more
+// than a reconciliation.
+const together = 4096
+
+func (r *rehearsal) due() bool {
+	t, ok := r.queue.NextWake()
+	return ok && !t.After(r.now)
+}
+
+// reconcile serves the next keys. What is refused, because an earlier change of
+// the same entry was in its way, looks again at once.
+func (r *rehearsal) reconcile() {
+	type turn struct {
+		controller controller.Controller
+		key        object.Ref
+		wake       time.Time
+	}
+	v := r.fork.Snapshot()
+	var turns []turn
+	var batch []object.Changeset
+	for n := 0; n < together; n++ {
+		c, key, ok := r.queue.Next(r.now)
+		if !ok {
+			break
+		}
+		r.steps++
+		res, err := c.Reconcile(v, key, r.now)
+		switch {
+		case err != nil:
+			r.queue.WakeAt(c, key, r.now.Add(time.Second)) // as the masters' loop does: later again
+			continue
+		case !res.Wake.IsZero() && !res.Wake.After(r.now):
+			res.Wake = r.now.Add(time.Nanosecond) // virtual time has to move on
+		}
+		if res.Changes.Empty() {
+			r.queue.WakeAt(c, key, res.Wake)
+			continue
+		}
+		turns = append(turns, turn{c, key, res.Wake})
+		batch = append(batch, stamped(res.Changes, "controller/"+c.Name(), r.now))
+	}
+	if len(batch) == 0 {
 		return
 	}
-	if !res.Changes.Empty() {
-		if err := r.apply(stamped(res.Changes, "controller/"+c.Name(), r.now)); err != nil {
-			r.queue.WakeAt(c, key, r.now.Add(time.Second))
-			return
+	events, errs := r.fork.ApplyBatch(v.Index()+1, batch)
+	for i, t := range turns {
+		if errs[i] != nil {
+			t.wake = r.now
 		}
+		r.queue.WakeAt(t.controller, t.key, t.wake)
 	}
-	if !res.Wake.IsZero() {
-		wake := res.Wake
-		if !wake.After(r.now) {
-			wake = r.now.Add(time.Nanosecond) // virtual time has to move on
-		}
-		r.queue.WakeAt(c, key, wake)
-	}
+	r.observe(events)
 }
 
 func stamped(c object.Changeset, author string, now time.Time) object.Changeset {

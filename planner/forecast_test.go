@@ -287,3 +287,25 @@ func BenchmarkForecast1000Pods(b *testing.B) {
 		}
 	}
 }
+
+// Ten thousand new deployments on two hundred nodes, as a first plan has them.
+func BenchmarkForecast10000Deployments(b *testing.B) {
+	c := newCluster(b, 250)
+	var objects []object.Object
+	for i := range 10_000 {
+		objects = append(objects, deployment(fmt.Sprintf("web-%d", i), "web:1", 1, func(d *object.Deployment) {
+			d.Spec.Pod.Containers[0].Resources = object.Resources{CPU: 50, Memory: 16 << 20}
+		}))
+	}
+	p, diags := Diff(c.store.Snapshot(), request(objects...))
+	if diags.HasErrors() {
+		b.Fatal(diags)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{})
+		if f.Outcome != OutcomeHealthy || f.Start != 10_000 {
+			b.Fatal(f.Outcome, f.Reason, f.Start, len(f.Unplaced))
+		}
+	}
+}
