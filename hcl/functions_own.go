@@ -548,9 +548,3 @@ var typeFunc = function.New(&function.Spec{
 		return cty.StringVal(args[0].Type().FriendlyName()), nil
 	},
 })
-
-// functionNames lists what there is, for the reference and for tests.
-func functionNames() []string {
-	return keys(functionsFor(".", time.Time{}))
-}
-

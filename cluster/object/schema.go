@@ -32,11 +32,11 @@ func Schema() []byte {
 	}}
 	top["variable"] = named(schema{"type": "object", "additionalProperties": false, "properties": schema{
 		"type": text("Type of the value."), "default": schema{"description": "Value if none is given."}, "description": text("What it is for."),
-		"sensitive": flag("Never show it."), "nullable": flag("Whether it may be null; default true."), "validation": repeated(anything),
+		"sensitive": boolean("Never show it."), "nullable": boolean("Whether it may be null; default true."), "validation": repeated(anything),
 	}}, "A value from outside.")
 	top["locals"] = schema{"type": "object", "description": "Values with a name."}
 	top["output"] = named(schema{"type": "object", "required": []string{"value"}, "additionalProperties": false, "properties": schema{
-		"value": schema{"description": "The value."}, "description": text("What it is."), "sensitive": flag("Never show it."), "depends_on": list(text(""), ""),
+		"value": schema{"description": "The value."}, "description": text("What it is."), "sensitive": boolean("Never show it."), "depends_on": list(text(""), ""),
 	}}, "A value that the configuration shows.")
 	top["//"] = schema{"description": "A comment."}
 	b, err := json.MarshalIndent(schema{
@@ -58,7 +58,7 @@ func orTemplate(s schema) schema {
 	return schema{"anyOf": []schema{s, {"type": "string", "pattern": "[$%]\\{"}}}
 }
 
-func flag(doc string) schema { return described(orTemplate(schema{"type": "boolean"}), doc) }
+func boolean(doc string) schema { return described(orTemplate(schema{"type": "boolean"}), doc) }
 
 func list(of schema, doc string) schema {
 	return described(orTemplate(schema{"type": "array", "items": of}), doc)
@@ -205,7 +205,7 @@ func (f MetaField) schema() schema {
 	case "count":
 		return described(orTemplate(schema{"type": "integer", "minimum": 0}), f.Doc)
 	case "enabled":
-		return flag(f.Doc)
+		return boolean(f.Doc)
 	case "depends_on":
 		return list(text(""), f.Doc)
 	case "namespace":
@@ -214,7 +214,7 @@ func (f MetaField) schema() schema {
 		return described(schema{"type": []string{"object", "array", "string"}}, f.Doc)
 	case "lifecycle":
 		return described(schema{"type": "object", "additionalProperties": false, "properties": schema{
-			"prevent_destroy": flag(""), "ignore_changes": schema{"anyOf": []schema{{"const": "all"}, {"type": "array", "items": schema{"type": "string"}}}},
+			"prevent_destroy": boolean(""), "ignore_changes": schema{"anyOf": []schema{{"const": "all"}, {"type": "array", "items": schema{"type": "string"}}}},
 		}}, f.Doc)
 	}
 	return described(orTemplate(schema{"type": "object", "additionalProperties": schema{"type": "string"}}), f.Doc)

@@ -1,0 +1,87 @@
+package object
+
+import (
+	"strings"
+	"testing"
+)
+
+func goodDeployment() *Deployment {
+	d := &Deployment{Meta: Meta{Kind: KindDeployment, Namespace: "default", Name: "web"}}
+	SetDefaults(&d.Spec)
+	c := Container{Name: "web"}
+	SetDefaults(&c)
+	c.Name, c.Image = "web", "web:1"
+	c.Ports = []ContainerPort{{Name: "http", Port: 80, Protocol: "tcp"}}
+	d.Spec.Pod.Containers = []Container{c}
+	return d
+}
+
+func TestValidate(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Deployment)
+		want   []string // path: summary
+	}{
+		{"good", func(*Deployment) {}, nil},
+		{"name", func(d *Deployment) { d.Name = "Web" }, []string{": Wrong name"}},
+		{"long name", func(d *Deployment) { d.Name = strings.Repeat("a", 60) }, []string{": Long name"}},
+		{"namespace", func(d *Deployment) { d.Namespace = "" }, []string{"namespace: Wrong name"}},
+		{"labels", func(d *Deployment) { d.Spec.Pod.Labels = map[string]string{"a b": "x", "c": "-"} }, []string{`pod.labels["a b"]: Wrong label`, `pod.labels["c"]: Wrong label`}},
+		{"no container", func(d *Deployment) { d.Spec.Pod.Containers = nil }, []string{"pod.container: No container"}},
+		{"negative", func(d *Deployment) { d.Spec.Replicas = -1 }, []string{"replicas: Negative number"}},
+		{"enum", func(d *Deployment) { d.Spec.Pod.Restart = "allways" }, []string{"pod.restart: Unknown value"}},
+		{"no image", func(d *Deployment) { d.Spec.Pod.Containers[0].Image = "" }, []string{`pod.container["web"].image: Missing attribute`}},
+		{"twice", func(d *Deployment) {
+			d.Spec.Pod.Containers[0].Ports = nil
+			d.Spec.Pod.Containers = append(d.Spec.Pod.Containers, d.Spec.Pod.Containers[0])
+		}, []string{`pod.container["web"]: Duplicate name`}},
+		{"port clash", func(d *Deployment) {
+			other := d.Spec.Pod.Containers[0]
+			other.Name = "other"
+			other.Ports = []ContainerPort{{Name: "admin", Port: 80, Protocol: "tcp"}}
+			d.Spec.Pod.Containers = append(d.Spec.Pod.Containers, other)
+		}, []string{`pod.container["other"].port["admin"].port: Port used twice`}},
+		{"probe", func(d *Deployment) {
+			p := &Probe{}
+			SetDefaults(p)
+			p.TCP = &TCPProbe{Port: "htp"}
+			d.Spec.Pod.Containers[0].Liveness = p
+		}, []string{`pod.container["web"].liveness.tcp.port: No such port`}},
+		{"volume", func(d *Deployment) { d.Spec.Pod.Volumes = []Volume{{Name: "v"}} }, []string{`pod.volume["v"]: Not one source`, `pod.volume["v"]: Unused volume`}},
+		{"constraint", func(d *Deployment) {
+			d.Spec.Pod.Constraints = []Constraint{{Attribute: "zone", Operator: "in"}}
+		}, []string{"pod.constraint[0].values: Missing attribute"}},
+		{"update", func(d *Deployment) { d.Spec.Update.Surge = Amount{} }, []string{"update.surge: Update that cannot move"}},
+	} {
+		d := goodDeployment()
+		test.change(d)
+		var got []string
+		for _, x := range Validate(d) {
+			got = append(got, x.Path+": "+x.Summary)
+			if x.Detail == "" {
+				t.Errorf("%s: no cure in %+v", test.name, x)
+			}
+		}
+		if strings.Join(got, "|") != strings.Join(test.want, "|") {
+			t.Errorf("%s:\n got %q\nwant %q", test.name, got, test.want)
+		}
+	}
+}
+
+// What Berth makes itself passes, and nothing makes Validate fail.
+func TestValidateNeverPanics(t *testing.T) {
+	for _, k := range Kinds() {
+		for seed := range uint64(20) {
+			Validate(everyField(k, seed))
+		}
+		Validate(k.New())
+		o := k.New()
+		o.Head().Name = "a"
+		if k.Namespaced {
+			o.Head().Namespace = "default"
+		}
+		if !k.Declared && len(Validate(o)) > 0 {
+			t.Errorf("%s: %v", k.Kind, Validate(o))
+		}
+	}
+}
