@@ -24,7 +24,7 @@ func (deployments) Inputs() []Input {
 		}
 		var keys []object.Ref
 		for d := range state.All[*object.Deployment](v, object.KindDeployment, state.InNamespace(e.Ref.Namespace)) {
-			if slices.Contains(readRefs(&d.Spec.Pod, d.Namespace), e.Ref) {
+			if slices.Contains(d.Spec.Pod.ReadRefs(d.Namespace), e.Ref) {
 				keys = append(keys, d.Ref())
 			}
 		}
@@ -134,7 +134,7 @@ func (w *work) version(rs *object.ReplicaSet, minReady object.Duration) *version
 func (r *release) choose() *failure {
 	t := r.d.Spec.Pod
 	st := &r.d.Status
-	if st.Observed == r.d.Version && st.Phase != object.RolloutPaused && len(readRefs(&t, r.d.Namespace)) == 0 {
+	if st.Observed == r.d.Version && st.Phase != object.RolloutPaused && len(t.ReadRefs(r.d.Namespace)) == 0 {
 		for _, x := range r.versions {
 			if x.set.Name == st.Set { // nothing can have changed since
 				r.wanted, r.name = x, st.Set

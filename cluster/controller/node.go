@@ -20,14 +20,18 @@ func (nodes) Inputs() []Input {
 	return []Input{
 		{Kind: object.KindNode, Keys: self},
 		{Kind: object.KindPod, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
-			// A binding may cross the loss of its node; all else is told by the node.
+			// A binding may cross the loss, taint or drain of its node; all else is
+			// told by the node.
 			p, ok := e.After.(*object.Pod)
 			if !ok || p.Spec.Node == "" || p.Terminal() {
 				return nil
 			}
 			key := object.Ref{Kind: object.KindNode, Name: p.Spec.Node}
-			if n, ok := state.Find[*object.Node](v, key); ok && n.Status.Condition != object.NodeLost && !n.Spec.Drain && len(n.Spec.Taints) == 0 {
-				return nil
+			if n, ok := state.Find[*object.Node](v, key); ok && n.Status.Condition != object.NodeLost {
+				before, _ := e.Before.(*object.Pod)
+				if before != nil && before.Spec.Node == p.Spec.Node || !n.Spec.Drain && len(n.Spec.Taints) == 0 {
+					return nil
+				}
 			}
 			return []object.Ref{key}
 		}},

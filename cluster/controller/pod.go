@@ -8,8 +8,9 @@ import (
 )
 
 // pods gives declared pods their row's form: the template stored once and
-// referred to, its asks copied, the versions of what it reads pinned. A declared
-// pod is not replaced when its node is lost; package-wide, node.go marks it.
+// referred to, its asks copied, the versions of what it reads pinned. Until then
+// it does not wait for a node. A declared pod is never replaced by itself; when
+// its node is lost, the node controller only marks it.
 type pods struct{}
 
 func (pods) Name() string { return "pod" }

@@ -19,21 +19,10 @@ type reads struct {
 
 func readKey(r object.Ref) string { return string(r.Kind) + "/" + r.Name }
 
-// readRefs lists what pods of the template read, image credentials included.
-func readRefs(t *object.PodTemplate, namespace string) []object.Ref {
-	refs := t.ReadRefs(namespace)
-	if t.Credentials != "" {
-		if r := (object.Ref{Kind: object.KindSecret, Namespace: namespace, Name: t.Credentials}); !slices.Contains(refs, r) {
-			refs = append(refs, r)
-		}
-	}
-	return refs
-}
-
 // resolve finds the versions. The failure says what is missing.
 func resolve(v *state.Snapshot, namespace string, t *object.PodTemplate) (reads, *failure) {
 	var out reads
-	for _, r := range readRefs(t, namespace) {
+	for _, r := range t.ReadRefs(namespace) {
 		o, ok := v.Get(r)
 		if !ok {
 			return reads{}, &failure{reason: object.ReasonConfig, message: fmt.Sprintf("%s does not exist in namespace %s; create it, or remove the reference", readKey(r), namespace)}

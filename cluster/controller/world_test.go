@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/rollout"
 	"github.com/berthdev/berth/cluster/state"
 )
 
@@ -101,13 +103,7 @@ func TestSupersededBaseIsTheHealthyOne(t *testing.T) {
 func TestPlacementsAreComparedWithThePlan(t *testing.T) {
 	w := newWorld(t, 2)
 	w.commit(one(web("ok:1", 2)))
-	edit(w, revisionRef("shop", 1), func(r *object.Revision) {
-		name := w.deployment("web") // the set's name is not known yet
-		if name != nil {
-			t.Fatal("too late")
-		}
-		r.Spec.Placements = map[string]string{"default/gone-0": "n1"}
-	})
+	edit(w, revisionRef("shop", 1), func(r *object.Revision) { r.Spec.Placements = map[string]string{"default/gone-0": "n1"} })
 	w.awaits(1, object.RevisionHealthy)
 	if st := w.revision(1).Status; st.Kept != 0 || len(st.Deviations) != 1 || st.Deviations[0].Planned != "n1" || st.Deviations[0].Why == "" {
 		t.Errorf("status: %+v", st)
@@ -312,6 +308,16 @@ func play(t *rapid.T, script []int) string {
 	images := []string{"ok:1", "ok:2", "missing:3", "crash:4", "never:5", "once:6"}
 	w.awaits(w.commit(one(web("ok:0", want, surge), service("web"))), object.RevisionHealthy)
 	w.neverBelow("web", least)
+	if !slices.ContainsFunc(script[3:], func(x int) bool { return x%6 == 4 }) { // a drain has its own surplus
+		surge, _ := rollout.Limits(want, script[0]%3, script[1]%2)
+		low := w.watch
+		w.watch = func(v *state.Snapshot) {
+			low(v)
+			if n := len(slices.Concat(slices.Collect(maps.Values(w.livePods("web")))...)); n > want+surge {
+				w.t.Fatalf("%d pods, at most %d were promised:\n%s", n, want+surge, w.dump())
+			}
+		}
+	}
 	for _, x := range script[3:] {
 		switch x % 6 {
 		case 0, 1, 2:
