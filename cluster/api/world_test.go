@@ -40,9 +40,11 @@ type member struct {
 }
 
 func (m member) Propose(ctx context.Context, c object.Changeset) (uint64, error) {
-	if m.before != nil {
-		hook := m.before
-		m.before = nil
+	m.mu.Lock()
+	hook := m.before
+	m.before = nil
+	m.mu.Unlock()
+	if hook != nil {
 		hook(c)
 	}
 	m.mu.Lock()
