@@ -2,6 +2,7 @@ package hcl
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -476,5 +477,30 @@ deployment "web" {
 	}
 	if diff := cmp.Diff(native.Objects[0].IgnoreChanges, fromJSON.Objects[0].IgnoreChanges); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// However a configuration is damaged, Load answers with mistakes or with what it
+// means, and every mistake has a place in a file or says what it is about.
+func TestDamagedConfigurations(t *testing.T) {
+	lines := strings.SplitAfter(shop, "\n")
+	words := []string{"", "}\n", "  x = var.nothing\n", "  pod {\n", "  count = secret.db.data.password\n", "  dynamic \"port\" {\n", "  replicas = null\n", "  for_each = deployment.web\n", "  labels = [1, null]\n", "  data = { a = { b = 1 } }\n"}
+	files := maps.Clone(shopFiles)
+	dir := write(t, files)
+	for i := range lines {
+		damaged := slices.Clone(lines)
+		damaged[i] = words[i%len(words)]
+		if err := os.WriteFile(filepath.Join(dir, "main.hcl"), []byte(strings.Join(damaged, "")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, diags := Load(dir, shopOptions())
+		if (c == nil) != diags.HasErrors() {
+			t.Fatalf("line %d: a configuration %v, errors %v", i+1, c != nil, diags)
+		}
+		for _, d := range diags {
+			if d.Summary == "" || d.Detail == "" || strings.Contains(d.Detail, "hunter2") {
+				t.Errorf("line %d: %+v", i+1, d)
+			}
+		}
 	}
 }

@@ -141,4 +141,6 @@ func fromNative(s *source, n *hclsyntax.Body) body {
 }
 
 // lineOf is the line of a file that holds an offset, for messages.
-func (s *source) lineOf(at int32) int { return bytes.Count(s.src[:min(int(at), len(s.src))], []byte{'\n'}) + 1 }
+func (s *source) lineOf(at int32) int {
+	return bytes.Count(s.src[:min(int(at), len(s.src))], []byte{'\n'}) + 1
+}
