@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,6 +178,13 @@ func (d *differ) change(x *Desired) {
 		_, exists := d.v.Get(dep)
 		if !exists && d.desired[dep] == nil && (dep.Kind == object.KindConfigMap || dep.Kind == object.KindSecret) {
 			d.warn(x, "Reads what does not exist", fmt.Sprintf("%s reads %s, which is neither in this configuration nor on the masters. Its pods cannot start until somebody makes it.", x.Address, dep))
+		}
+	}
+	if s, ok := x.Object.(*object.Secret); ok {
+		for _, k := range slices.Sorted(maps.Keys(s.Spec.Data)) {
+			if s.Spec.Data[k].Digest == "" {
+				d.fail(x, "data["+strconv.Quote(k)+"]", "Value without a digest", "Secrets are compared by digests that only the masters can make; this one has none. Make sure that the masters can be reached and plan again.")
+			}
 		}
 	}
 	before, exists := d.v.Get(ref)

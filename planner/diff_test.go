@@ -199,6 +199,7 @@ func TestDiffErrors(t *testing.T) {
 		"cycle":        {nil, "shop", Request{Stack: "shop", Objects: []Desired{{Object: service("a"), DependsOn: []object.Ref{service("b").Ref()}}, {Object: service("b"), DependsOn: []object.Ref{service("a").Ref()}}}}, []string{"service.a -> service.b -> service.a"}},
 		"duplicate":    {nil, "shop", Request{Stack: "shop", Objects: []Desired{{Address: "service.a[0]", Object: service("a")}, {Address: "service.a[1]", Object: service("a")}}}, []string{"service.a[0] and service.a[1]"}},
 		"no target":    {nil, "shop", target("service.wbe", service("web")), []string{"service.wbe", `Did you mean "service.web"?`}},
+		"no digest":    {nil, "shop", request(&object.Secret{Meta: meta(object.KindSecret, "db"), Spec: object.SecretSpec{Data: map[string]object.Sensitive{"k": object.NewSensitive(plaintext)}}}), []string{`data["k"]`}},
 		"wrong ignore": {[]object.Object{service("web")}, "shop", Request{Stack: "shop", Objects: []Desired{{Object: service("web"), Ignore: []string{"selektor"}}}}, []string{"a service has no selektor"}},
 	}
 	for name, tt := range tests {
@@ -208,6 +209,9 @@ func TestDiffErrors(t *testing.T) {
 				t.Fatal("no error")
 			}
 			text := fmt.Sprint(diags)
+			if strings.Contains(text, plaintext) {
+				t.Error("a secret is shown")
+			}
 			for _, w := range tt.want {
 				if !strings.Contains(text, w) {
 					t.Errorf("%s does not mention %s", text, w)

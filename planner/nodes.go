@@ -41,7 +41,7 @@ func (m NodeModel) withDefaults() NodeModel {
 
 // tick is the grain of modelled times: what happens on many nodes within it is
 // reported together, as real nodes' reports are batched.
-const tick = 100 * time.Millisecond
+const tick = 250 * time.Millisecond
 
 // fleet is the modelled nodes: bound pods start and become ready, stopped pods
 // end, each after its time.
