@@ -32,7 +32,13 @@ func (r Ref) Address() string { return string(r.Kind) + "." + r.Name }
 
 // Compare orders by kind, namespace and name: the order of every listing.
 func (r Ref) Compare(o Ref) int {
-	return cmp.Or(cmp.Compare(r.Kind, o.Kind), cmp.Compare(r.Namespace, o.Namespace), cmp.Compare(r.Name, o.Name))
+	if r.Kind != o.Kind { // most comparisons of an index end at the last field
+		return cmp.Compare(r.Kind, o.Kind)
+	}
+	if r.Namespace != o.Namespace {
+		return cmp.Compare(r.Namespace, o.Namespace)
+	}
+	return cmp.Compare(r.Name, o.Name)
 }
 
 // ParseRef is the inverse of Ref.String. Kinds may be spelled as ParseKind allows.

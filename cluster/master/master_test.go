@@ -1,0 +1,296 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/berthdev/berth/cluster/consensus"
+	"github.com/berthdev/berth/cluster/controller"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// mirror copies every config map "in-x" to "out-x", one step at a time.
+type mirror struct {
+	name     string
+	outputs  []object.Kind
+	underWay sync.Map // key -> version of out that the last change was made from
+	twice    atomic.Int64
+	mischief func(key object.Ref) // may panic
+}
+
+func (m *mirror) Name() string           { return m.name }
+func (m *mirror) Outputs() []object.Kind { return m.outputs }
+func (m *mirror) Inputs() []controller.Input {
+	return []controller.Input{{Kind: object.KindConfigMap, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
+		_, x, _ := strings.Cut(e.Ref.Name, "-")
+		return []object.Ref{configMap("in-"+x, "").Ref()}
+	}}}
+}
+
+func (m *mirror) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (controller.Result, error) {
+	var r controller.Result
+	if m.mischief != nil {
+		m.mischief(key)
+	}
+	in, ok := state.Find[*object.ConfigMap](v, key)
+	if !ok {
+		return r, nil
+	}
+	want := configMap("out-"+strings.TrimPrefix(key.Name, "in-"), in.Spec.Data["v"])
+	have, ok := state.Find[*object.ConfigMap](v, want.Ref())
+	switch {
+	case !ok:
+		r.Changes.Create(want)
+	case have.Spec.Data["v"] != want.Spec.Data["v"]:
+		// A second change of the same version means that two were under way.
+		if last, _ := m.underWay.Swap(key, have.Version); last == have.Version {
+			m.twice.Add(1)
+		}
+		r.Changes.Update(have, want)
+	}
+	return r, nil
+}
+
+func configMap(name, value string) *object.ConfigMap {
+	return &object.ConfigMap{Meta: object.Meta{Kind: object.KindConfigMap, Namespace: "default", Name: name}, Spec: object.ConfigMapSpec{Data: map[string]string{"v": value}}}
+}
+
+func value(v *state.Snapshot, name string) string {
+	o, ok := state.Find[*object.ConfigMap](v, configMap(name, "").Ref())
+	if !ok {
+		return ""
+	}
+	return o.Spec.Data["v"]
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("still not so: %s", what)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+func startMaster(t *testing.T, adjust func(*Config)) *Master {
+	t.Helper()
+	c := Config{Controllers: []controller.Controller{}, Consensus: consensus.Config{
+		ID: "m1", RaftAddress: "m1:7401", APIAddress: "m1:7400", Storage: consensus.Memory(), Network: consensus.NewNetwork(),
+		Bootstrap: []object.Master{{Name: "m1", Raft: "m1:7401", API: "m1:7400"}}, ElectionTimeout: 50 * time.Millisecond,
+	}}
+	adjust(&c)
+	m, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "it leads", m.Leading)
+	return m
+}
+
+// put writes until it is not in conflict with anybody.
+func put(ctx context.Context, m *Master, name, val string) error {
+	for {
+		cs := object.Changeset{Author: "test"}
+		o, ok := state.Find[*object.ConfigMap](m.node.Snapshot(), configMap(name, "").Ref())
+		if ok {
+			cs.Update(o, configMap(name, val))
+		} else {
+			cs.Create(configMap(name, val))
+		}
+		if _, err := m.node.Propose(ctx, cs); !object.IsCode(err, object.CodeConflict) && !object.IsCode(err, object.CodeExists) {
+			return err
+		}
+	}
+}
+
+// Whatever is written, and whoever interferes, in the end every output is as its
+// input: no wake-up was lost.
+func TestNoWakeupIsLost(t *testing.T) {
+	c := &mirror{name: "mirror", outputs: []object.Kind{object.KindConfigMap}}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{c} })
+	ctx := t.Context()
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 60 {
+				name := fmt.Sprintf("in-%d", rand.IntN(10))
+				if w == 0 { // the spoiler
+					name = "out" + strings.TrimPrefix(name, "in")
+				}
+				if err := put(ctx, m, name, fmt.Sprint(w, i)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	eventually(t, "every output is as its input", func() bool {
+		v := m.node.Snapshot()
+		for i := range 10 {
+			in := value(v, fmt.Sprintf("in-%d", i))
+			if in != "" && in != value(v, fmt.Sprintf("out-%d", i)) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Two changesets for one key are never under way at once: nobody else writes the
+// outputs, so none of them can be in conflict.
+func TestOneChangesetForAKey(t *testing.T) {
+	c := &mirror{name: "mirror", outputs: []object.Kind{object.KindConfigMap}}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{c} })
+	for i := range 200 {
+		if err := put(t.Context(), m, fmt.Sprintf("in-%d", i%3), fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "it has settled", func() bool { return value(m.node.Snapshot(), "out-1") == "199" })
+	if n := c.twice.Load(); n > 0 {
+		t.Errorf("%d times two changesets were under way for one key", n)
+	}
+}
+
+// A controller that panics, fails or writes what it may not does no harm to the
+// others, and is asked again.
+func TestBadControllers(t *testing.T) {
+	var calls atomic.Int64
+	good := &mirror{name: "good", outputs: []object.Kind{object.KindConfigMap}}
+	flaky := &mirror{name: "flaky", outputs: []object.Kind{object.KindConfigMap}, mischief: func(object.Ref) {
+		if calls.Add(1) <= 3 {
+			panic(errors.New("a defect"))
+		}
+	}}
+	forbidden := &mirror{name: "forbidden", outputs: []object.Kind{object.KindPod}}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{forbidden, flaky} })
+	if err := put(t.Context(), m, "in-a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the flaky controller is asked until it works", func() bool { return value(m.node.Snapshot(), "out-a") == "1" })
+	if o, _ := state.Find[*object.ConfigMap](m.node.Snapshot(), configMap("out-a", "").Ref()); o.ChangedBy != "controller/flaky" {
+		t.Errorf("it was written by %s", o.ChangedBy)
+	}
+	if err := allowed(good, &object.Changeset{Changes: []object.Change{{Ref: object.Ref{Kind: object.KindPod}}}}); err == nil {
+		t.Error("a kind that is no output was let through")
+	}
+}
+
+// alarm writes a config map when its time has come, and not before.
+type alarm struct{ at time.Time }
+
+func (a *alarm) Name() string           { return "alarm" }
+func (a *alarm) Outputs() []object.Kind { return []object.Kind{object.KindConfigMap} }
+func (a *alarm) Inputs() []controller.Input {
+	return []controller.Input{{Kind: object.KindNamespace, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref { return []object.Ref{e.Ref} }}}
+}
+func (a *alarm) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (controller.Result, error) {
+	var r controller.Result
+	if now.Before(a.at) {
+		r.Wake = a.at
+	} else if value(v, "rang") == "" {
+		r.Changes.Create(configMap("rang", now.Format(time.RFC3339Nano)))
+	}
+	return r, nil
+}
+
+func TestAlarms(t *testing.T) {
+	a := &alarm{at: time.Now().Add(200 * time.Millisecond)}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{a} })
+	cs := object.Changeset{Author: "test"}
+	cs.Create(&object.Namespace{Meta: object.Meta{Kind: object.KindNamespace, Name: "x"}})
+	if _, err := m.node.Propose(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the alarm rang", func() bool { return value(m.node.Snapshot(), "rang") != "" })
+	if at, _ := time.Parse(time.RFC3339Nano, value(m.node.Snapshot(), "rang")); at.Before(a.at) {
+		t.Errorf("it rang at %s, before %s", at, a.at)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
+	const limit = 30 * time.Second
+	for _, c := range []struct {
+		name      string
+		condition object.NodeCondition
+		since     int // of the condition
+		heard     int // -1: never
+		leads     int // since
+		now       int
+		want      object.NodeCondition // empty: no change
+	}{
+		{"heard just now", object.NodeReady, 0, 100, 0, 101, ""},
+		{"silent at the limit", object.NodeReady, 0, 100, 0, 130, ""},
+		{"silent beyond it", object.NodeReady, 0, 100, 0, 131, object.NodeLost},
+		{"not ready and silent", object.NodeNotReady, 0, 100, 0, 131, object.NodeLost},
+		{"a new leader waits", object.NodeReady, 0, -1, 120, 140, ""},
+		{"a new leader that heard nothing", object.NodeReady, 0, -1, 120, 151, object.NodeLost},
+		{"lost stays lost in silence", object.NodeLost, 131, 100, 0, 200, ""},
+		{"lost and heard again", object.NodeLost, 131, 199, 0, 200, object.NodeReady},
+		{"lost, heard before that", object.NodeLost, 131, 110, 0, 132, ""},
+		{"lost under another leader, nothing heard", object.NodeLost, 131, -1, 190, 200, ""},
+		{"not ready and heard", object.NodeNotReady, 0, 199, 0, 200, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := state.Load(1, []object.Object{&object.Node{Meta: object.Meta{Kind: object.KindNode, Name: "n", CreatedAt: start}, Status: object.NodeStatus{Condition: c.condition, Since: at(c.since)}}}).Snapshot()
+			b := beats{heard: map[string]time.Time{}}
+			if c.heard >= 0 {
+				b.hear("n", at(c.heard))
+			}
+			got := b.judge(v, at(c.now), at(c.leads), limit)
+			if (len(got) == 0) != (c.want == "") {
+				t.Fatalf("%+v", got)
+			}
+			if len(got) > 0 {
+				if s := got[0].Changes[0].Object.Object.(*object.Node).Status; s.Condition != c.want || !s.Since.Equal(at(c.now)) {
+					t.Fatalf("%+v", s)
+				}
+			}
+		})
+	}
+}
+
+func TestSplitKeepsAnObjectsChangesTogether(t *testing.T) {
+	var c object.Changeset
+	for i := range 25 {
+		o := configMap(fmt.Sprint(i%20), "")
+		c.Update(o, o)
+	}
+	where := map[object.Ref]int{}
+	n := 0
+	for i, part := range split(c, 7) {
+		for _, x := range part.Changes {
+			n++
+			if at, known := where[x.Ref]; known && at != i {
+				t.Errorf("%s is in two parts", x.Ref)
+			}
+			where[x.Ref] = i
+		}
+	}
+	if n != 25 {
+		t.Errorf("%d of 25 changes", n)
+	}
+}
