@@ -79,6 +79,7 @@ type Agent struct {
 	contents map[string]map[string]string // by "namespace/name"
 	dirty    chan struct{}                // the checkpoint is to be written
 	synced   bool                         // the masters have told everything once
+	leaving  bool                         // everything is being removed from the machine
 	wg       sync.WaitGroup
 }
 
@@ -235,7 +236,7 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		w.stop(errRemoved)
 		return
 	}
-	if p.Terminal() && len(a.found[container.Pod{Namespace: p.Namespace, Name: p.Name, Created: p.Created}]) == 0 {
+	if a.leaving || p.Terminal() && len(a.found[keyOf(p)]) == 0 {
 		return
 	}
 	a.begin(ctx, p)
@@ -343,6 +344,9 @@ func (a *Agent) sync(ctx context.Context, listed map[object.Ref]bool) {
 	for _, w := range a.workers {
 		ids[w.id] = true
 	}
+	for _, p := range a.waiting { // may begin while the sweep goes on
+		ids[podID(keyOf(p))] = true
+	}
 	a.mu.Unlock()
 	for _, ref := range strays {
 		a.drop(ref)
@@ -426,11 +430,13 @@ func (a *Agent) clean(ctx context.Context, p container.Pod) error {
 func (a *Agent) purgeAll(ctx, work context.Context) error {
 	a.log.Info("removing everything from this machine")
 	a.mu.Lock()
+	a.leaving = true
 	clear(a.waiting)
 	workers := slices.Collect(maps.Values(a.workers))
 	orphans := slices.Collect(maps.Keys(a.found))
 	clear(a.found)
 	a.mu.Unlock()
+	a.judge() // nothing more is to be bound here
 	for _, w := range workers {
 		w.stop(errPurge)
 	}

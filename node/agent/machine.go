@@ -142,6 +142,12 @@ func (a *Agent) judge() {
 
 // unfit says why the node cannot take pods; empty if it can.
 func (a *Agent) unfit() string {
+	a.mu.Lock()
+	leaving := a.leaving
+	a.mu.Unlock()
+	if leaving {
+		return "the node is being stopped and emptied"
+	}
 	if err := a.cfg.Runtime.Health(); err != nil {
 		return "containers cannot be started: " + err.Error()
 	}

@@ -3,7 +3,6 @@ package agent_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -200,7 +199,7 @@ func (m *masters) status(ref object.Ref) object.PodStatus {
 }
 
 // wait waits until the masters see the pod as it should be.
-func (m *masters) wait(t *testing.T, ref object.Ref, within time.Duration, what string, ok func(object.PodStatus) bool) object.PodStatus {
+func (m *masters) wait(t testing.TB, ref object.Ref, within time.Duration, what string, ok func(object.PodStatus) bool) object.PodStatus {
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
@@ -235,5 +234,3 @@ func (m *masters) nodeStatus() object.NodeStatus {
 	defer m.mu.Unlock()
 	return m.node
 }
-
-func (m *masters) String() string { return fmt.Sprintf("masters at %d", m.index) }

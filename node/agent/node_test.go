@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 
 // node is an agent with real tools.
 type node struct {
-	t     *testing.T
+	t     testing.TB
 	m     *masters
 	data  string
 	state string
@@ -58,7 +58,7 @@ type node struct {
 
 var podRange = netip.MustParsePrefix("10.99.0.0/24")
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("a real node needs root")
@@ -370,5 +370,41 @@ func (n *node) expectNothing(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(n.data, p)); err == nil {
 			t.Errorf("file left: %s", p)
 		}
+	}
+}
+
+// BenchmarkPods is the time from the bind of a pod to its being reported ready,
+// one after the other and many at once; the image is there.
+func BenchmarkPods(b *testing.B) {
+	for name, wave := range map[string]int{"one": 1, "wave": 30} {
+		b.Run(name, func(b *testing.B) {
+			n := newNode(b)
+			for i := 0; i < b.N; i += wave {
+				var refs []object.Ref
+				for j := range wave {
+					refs = append(refs, n.m.create(fmt.Sprintf("p-%d-%d", i, j), object.PodTemplate{Containers: []object.Container{program("c", "wait")}}))
+				}
+				for _, ref := range refs {
+					n.m.wait(b, ref, soon, "ready", ready)
+				}
+				b.StopTimer()
+				for _, ref := range refs {
+					n.m.stop(ref)
+				}
+				for _, ref := range refs {
+					n.m.wait(b, ref, soon, "stopped", phase(object.PodStopped))
+					n.m.remove(ref)
+				}
+				b.StartTimer()
+			}
+			b.StopTimer()
+			n.agent.Purge()
+			if err := <-n.ended; err != nil {
+				b.Fatal(err)
+			}
+			n.kill()
+			n.kill = nil
+			n.close()
+		})
 	}
 }

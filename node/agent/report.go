@@ -193,6 +193,10 @@ func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 		}
 		if r.silence != nil {
 			r.log.Info("the masters answer again")
+			if r.status == nil { // they may have judged the node by its silence
+				r.status = r.last
+				r.kick()
+			}
 		}
 		r.silence = nil
 		return answer, nil
@@ -212,13 +216,4 @@ func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 		}
 	}
 	return answer, err
-}
-
-// again makes the next report carry the node's labels and status, as the first
-// one did: the masters may have forgotten the node.
-func (r *reporter) again() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.first = true
-	r.kick()
 }

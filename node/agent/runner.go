@@ -146,7 +146,7 @@ func (r *runner) takeOver(s *container.Status) {
 				r.ready = c.Ready // nothing flaps because the agent was away; the probe corrects it
 			}
 		}
-		if r.c.Readiness == nil {
+		if r.c.Readiness == nil && r.c.Startup == nil {
 			r.ready = true
 		}
 	})
@@ -180,7 +180,7 @@ func (r *runner) runningID() string {
 // pull makes the image be there, trying until it is; false when ctx ended.
 func (r *runner) pull(ctx context.Context, policy string) bool {
 	return r.w.persist(ctx, "image of "+r.c.Name, func() error {
-		auth, err := r.w.registryAuth()
+		auth, err := r.w.registryAuth(ctx)
 		if err != nil {
 			return err
 		}
@@ -205,14 +205,7 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 	var started container.Started
 	failures := 0
 	ok := r.w.persist(ctx, "start of "+r.c.Name, func() error {
-		if r.w.contents == nil { // adopted: what the agent that made the pod had in memory
-			contents, err := r.w.a.contentsOf(ctx, r.w.pod)
-			if err != nil {
-				return err
-			}
-			r.w.setContents(contents)
-		}
-		spec, err := r.spec(r.attempt + 1)
+		spec, err := r.spec(ctx, r.attempt+1)
 		if err != nil {
 			return err
 		}
@@ -417,10 +410,6 @@ func (r *runner) exec(id string) func(context.Context, []string) error {
 // ended records how an attempt ended and what is to be thought of it.
 func (r *runner) ended(ctx context.Context, o outcome) {
 	reason, message := describe(r.c, o)
-	var lines []string
-	if o.code != 0 || o.oom || o.liveness != "" {
-		lines = r.lastLines(ctx)
-	}
 	if o.ran < quickExit {
 		r.quick++
 	} else {
@@ -429,6 +418,10 @@ func (r *runner) ended(ctx context.Context, o outcome) {
 	policy := r.w.pod.Spec.Pod.Restart
 	loops := r.quick >= crashLoop && policy != "never"
 	bad := o.code != 0 || o.oom || o.liveness != ""
+	var lines []string
+	if bad || loops {
+		lines = r.lastLines(ctx)
+	}
 	r.w.change(func(*object.PodStatus) {
 		if r.running != "" {
 			r.last = r.running

@@ -56,7 +56,7 @@ func (a *Agent) serve(ctx context.Context) error {
 // allowed lets masters and admins pass. Certificates have been verified by TLS.
 func allowed(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 { // Config.TLS has verified them
 			fail(w, &object.Error{Code: object.CodeUnauthorized, Message: "the node wants a client certificate of the cluster", Hint: "Ask a master instead; it asks the node."})
 			return
 		}

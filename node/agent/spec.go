@@ -18,9 +18,13 @@ import (
 )
 
 // spec is everything about the next attempt of the container.
-func (r *runner) spec(attempt int) (container.Spec, error) {
+func (r *runner) spec(ctx context.Context, attempt int) (container.Spec, error) {
 	c, w := r.c, r.w
-	env, err := w.env(c)
+	contents, err := w.known(ctx)
+	if err != nil {
+		return container.Spec{}, err
+	}
+	env, err := w.env(c, contents)
 	if err != nil {
 		return container.Spec{}, err
 	}
@@ -56,7 +60,7 @@ func (r *runner) spec(attempt int) (container.Spec, error) {
 
 // env is the container's environment: what Berth tells every container, then
 // whole config maps and secrets in order, then the single variables; later ones win.
-func (w *worker) env(c *object.Container) ([]string, error) {
+func (w *worker) env(c *object.Container, contents map[string]map[string]string) ([]string, error) {
 	vars := map[string]string{
 		"BERTH_NODE": w.a.cfg.Node, "BERTH_NAMESPACE": w.pod.Namespace, "BERTH_POD": w.pod.Name, "BERTH_POD_ADDRESS": w.address,
 	}
@@ -65,7 +69,7 @@ func (w *worker) env(c *object.Container) ([]string, error) {
 		if f.Secret != "" {
 			key = "secret/" + f.Secret
 		}
-		data, ok := w.contents[key]
+		data, ok := contents[key]
 		if !ok {
 			return nil, notPinned(key, "container "+c.Name)
 		}
@@ -78,7 +82,7 @@ func (w *worker) env(c *object.Container) ([]string, error) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(c.Env)) {
 		v, missing, ok := c.Env[k].Expand(func(s object.SecretKey) (string, bool) {
-			v, ok := w.contents["secret/"+s.Name][s.Key]
+			v, ok := contents["secret/"+s.Name][s.Key]
 			return v, ok
 		})
 		if !ok {
@@ -93,23 +97,36 @@ func (w *worker) env(c *object.Container) ([]string, error) {
 	return out, nil
 }
 
-func (w *worker) setContents(c map[string]map[string]string) {
+// known are the contents that the pod reads: what setup found or, for an adopted
+// pod, what the masters tell again.
+func (w *worker) known(ctx context.Context) (map[string]map[string]string, error) {
+	w.mu.Lock()
+	have := w.contents
+	w.mu.Unlock()
+	if have != nil {
+		return have, nil
+	}
+	have, err := w.a.contentsOf(ctx, w.pod)
+	if err != nil {
+		return nil, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.contents == nil {
-		w.contents = c
-	}
+	w.contents = have
+	return have, nil
 }
 
 // registryAuth are the credentials that the pod's images are pulled with.
-func (w *worker) registryAuth() (*container.Auth, error) {
+func (w *worker) registryAuth(ctx context.Context) (*container.Auth, error) {
 	name := w.pod.Spec.Pod.Credentials
 	if name == "" {
 		return nil, nil
 	}
-	w.mu.Lock()
-	data, ok := w.contents["secret/"+name]
-	w.mu.Unlock()
+	contents, err := w.known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, ok := contents["secret/"+name]
 	if !ok {
 		return nil, notPinned("secret/"+name, "registry_secret")
 	}
