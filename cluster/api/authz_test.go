@@ -89,6 +89,7 @@ func TestWhoMayWrite(t *testing.T) {
 		"POST /v1/nodes/{name}/report": {object.RoleNode},
 		"POST /v1/renew":               {object.RoleAdmin, object.RolePlanner, object.RoleMaster, object.RoleNode},
 		"POST /v1/masters":             {object.RoleMaster},
+		"PUT /v1/keyring":              {object.RoleMaster},
 	}
 	for _, r := range w.servers["m1"].Routes() {
 		if r.Method == "GET" || r.Public {

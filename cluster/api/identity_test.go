@@ -206,3 +206,32 @@ func TestBearerTokens(t *testing.T) {
 		t.Error("a listing shows a token's secret")
 	}
 }
+
+func TestKeyRotation(t *testing.T) {
+	w, ctx := newWorld(t, "m1", "m2", "m3"), context.Background()
+	was := w.keys.Primary()
+	id, err := w.admin().RotateKeys(ctx)
+	if err != nil || id == was || w.keys.Primary() != id {
+		t.Fatalf("%s %v", id, err)
+	}
+	ref := object.Ref{Kind: object.KindSecret, Namespace: "default", Name: "db"}
+	s, err := w.keys.Seal(ref, "k", "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range w.rings {
+		if plain, err := r.Reveal(ref, "k", s); err != nil || plain != "v" || r.Primary() != id {
+			t.Errorf("%q %v", plain, err)
+		}
+	}
+	// A master that cannot take the key stops the rotation before anything is
+	// sealed by it.
+	w.shared.mu.Lock()
+	w.shared.masters = append(w.shared.masters, object.Master{Name: "m4", API: "127.0.0.1:1"})
+	w.shared.mu.Unlock()
+	_, err = w.admin().RotateKeys(ctx)
+	wantCode(t, err, object.CodeUnavailable)
+	if w.keys.Primary() != id {
+		t.Error("promoted all the same")
+	}
+}

@@ -86,6 +86,9 @@ func (s *Server) register() error {
 	typed(s, op("POST", "/v1/renew", "A new certificate of the same name and role", "identity"), access{roles: everyone, limit: smallBody}, s.postRenew)
 	typed(s, op("POST", "/v1/tokens", "Make a token", "identity"), access{roles: onlyAdmin, leader: needLeader, limit: smallBody}, s.postToken)
 
+	typed(s, op("POST", "/v1/keyring/rotate", "Seal secrets by a new key from now on", "identity"), access{roles: onlyAdmin, leader: needLeader, limit: smallBody}, s.postRotation)
+	s.plain(op("PUT", "/v1/keyring", "Take the leader's keys, between masters", "identity"), access{roles: onlyMaster, limit: smallBody}, s.putKeyring)
+
 	typed(s, op("GET", "/v1/masters", "The masters", "cluster"), access{roles: readers, leader: needReads}, s.getMasters)
 	typed(s, op("POST", "/v1/masters", "Become a member, for masters that have joined", "cluster"), access{roles: onlyMaster, leader: needLeader, limit: smallBody}, s.postMaster)
 	typed(s, op("DELETE", "/v1/masters/{name}", "End a master's membership", "cluster"), access{roles: onlyAdmin, leader: needLeader}, s.deleteMaster)

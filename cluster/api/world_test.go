@@ -188,6 +188,7 @@ type world struct {
 	servers map[string]*api.Server
 	addrs   []string
 	plan    api.PlanFunc
+	rings   []*seal.Keyring // of the followers; keys is the leader's
 }
 
 // newWorld starts masters; the first leads.
@@ -211,8 +212,19 @@ func newWorld(t *testing.T, names ...string) *world {
 		}
 		w.addrs = append(w.addrs, l.Addr().String())
 		w.shared.masters = append(w.shared.masters, object.Master{Name: n, API: l.Addr().String(), Alive: true, Voter: true})
+		ring := keys
+		if len(w.servers) > 0 { // every master has its own copy
+			b, err := keys.Export()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ring, err = seal.Import("", b); err != nil {
+				t.Fatal(err)
+			}
+			w.rings = append(w.rings, ring)
+		}
 		s, err := api.New(api.Config{
-			Name: n, Version: "test", Cluster: member{w.shared, n}, CA: ca, Keys: keys, Identity: w.identity(n, "master"), Bookmark: 50 * time.Millisecond,
+			Name: n, Version: "test", Cluster: member{w.shared, n}, CA: ca, Keys: ring, Identity: w.identity(n, "master"), Bookmark: 50 * time.Millisecond,
 			Plan: func(ctx context.Context, v *state.Snapshot, p *object.Plan, now time.Time) (object.Forecast, error) {
 				if w.plan != nil {
 					return w.plan(ctx, v, p, now)

@@ -51,6 +51,16 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return err
 }
 
+// RotateKeys makes the masters seal secrets by a new key from now on and returns
+// its id. What is sealed already stays readable.
+func (c *Client) RotateKeys(ctx context.Context) (string, error) {
+	var out struct {
+		Primary string `json:"primary"`
+	}
+	err := c.exchange(ctx, http.MethodPost, "/v1/keyring/rotate", nil, nil, &out)
+	return out.Primary, err
+}
+
 // Masters lists the members of the control plane.
 func (c *Client) Masters(ctx context.Context) ([]object.Master, error) {
 	var out struct {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -239,9 +240,9 @@ func TestRenewal(t *testing.T) {
 		config := id.ServerTLS() // made before the renewals, in use after them
 		first := id.Expires()
 		ctx, cancel := context.WithCancel(context.Background())
-		failures, kept := 0, 0
+		var failures, kept atomic.Int32
 		ask := func(_ context.Context, csr []byte) ([]byte, error) {
-			if failures < 3 {
+			if failures.Load() < 3 {
 				return nil, errors.New("no master answers")
 			}
 			r, err := ParseRequest(csr)
@@ -250,11 +251,11 @@ func TestRenewal(t *testing.T) {
 			}
 			return ca.Issue(r, "n1", RoleNode)
 		}
-		keep := func(chain, key []byte) error { kept++; return nil }
+		keep := func(chain, key []byte) error { kept.Add(1); return nil }
 		done := make(chan error, 1)
 		go func() {
 			done <- id.Renew(ctx, []string{"10.0.0.1"}, ask, keep, func(err error) {
-				failures++
+				failures.Add(1)
 				if !strings.Contains(err.Error(), "no master answers") {
 					t.Error(err)
 				}
@@ -262,13 +263,13 @@ func TestRenewal(t *testing.T) {
 		}()
 		time.Sleep(10 * 24 * time.Hour) // virtual
 		synctest.Wait()
-		if kept != 0 {
+		if kept.Load() != 0 {
 			t.Error("renewed too early")
 		}
 		time.Sleep(19 * 24 * time.Hour)
 		synctest.Wait()
-		if kept != 1 || failures != 3 || !id.Expires().After(first) {
-			t.Errorf("kept %d, failures %d", kept, failures)
+		if kept.Load() != 1 || failures.Load() != 3 || !id.Expires().After(first) {
+			t.Errorf("kept %d, failures %d", kept.Load(), failures.Load())
 		}
 		time.Sleep(300 * 24 * time.Hour)
 		synctest.Wait()
