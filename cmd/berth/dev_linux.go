@@ -158,13 +158,13 @@ func (u *devUp) masters(ctx context.Context) error {
 			continue
 		}
 		if err := u.await(ctx, h, "to join the masters", func() (string, bool) {
-			st, err := u.client.Status(ctx)
+			masters, err := u.client.Masters(ctx)
 			if err != nil {
 				return err.Error(), false
 			}
-			for _, m := range st.Masters {
+			for _, m := range masters {
 				if m.Name == h.Name && m.Alive && m.Voter {
-					return "", st.Leader != ""
+					return "", true
 				}
 			}
 			return "it is not among the members", false

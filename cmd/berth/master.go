@@ -318,15 +318,24 @@ func (c *MasterListCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	st, err := cl.Status(s.ctx)
+	masters, err := cl.Masters(s.ctx)
+	if object.IsCode(err, object.CodeNoLeader) {
+		// What the master that answers knows of the others is better than nothing.
+		s.tell(err)
+		st, statusErr := cl.Status(s.ctx)
+		if statusErr != nil {
+			return statusErr
+		}
+		masters, err = st.Masters, nil
+	}
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return s.json(st)
+		return s.json(masters)
 	}
 	rows := [][]string{{"NAME", "API", "RAFT", "ROLE", "STATE"}}
-	for _, m := range st.Masters {
+	for _, m := range masters {
 		role, state := "follower", "away"
 		if m.Leader {
 			role = "leader"

@@ -174,13 +174,14 @@ func (c *Cluster) Network() error {
 	return nil
 }
 
-// Start runs the host's process unless it runs already.
-func (c *Cluster) Start(h *Host, argv []string) error {
+// Start runs the host's process unless it runs already; env is added to this
+// process's environment.
+func (c *Cluster) Start(h *Host, argv, env []string) error {
 	h.Stopped = false
 	if h.Process.Alive() {
 		return c.save()
 	}
-	return c.start(h, argv)
+	return c.start(h, argv, env)
 }
 
 // Stop ends the host's process cleanly: a node stops its pods.

@@ -91,7 +91,7 @@ func TestHostsReachEachOtherAndNothingIsLeft(t *testing.T) {
 
 	// A host's process survives us, is found again, and dies with its children.
 	inside := filepath.Join(c.DataDir(n1), "x")
-	if err := c.Start(n1, []string{"/bin/sh", "-c", "sleep 1000 & sleep 1000; : " + inside}); err != nil {
+	if err := c.Start(n1, []string{"/bin/sh", "-c", "sleep 1000 & sleep 1000; : " + inside}, nil); err != nil {
 		t.Fatal(err)
 	}
 	again, err := Open(dir)

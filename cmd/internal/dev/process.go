@@ -27,7 +27,7 @@ type Process struct {
 
 // start runs a command inside the host's network namespace, detached from this
 // terminal, its output appended to the host's log.
-func (c *Cluster) start(h *Host, argv []string) error {
+func (c *Cluster) start(h *Host, argv, env []string) error {
 	log, err := os.OpenFile(c.LogFile(h), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -36,6 +36,7 @@ func (c *Cluster) start(h *Host, argv []string) error {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Dir = c.Dir
+	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	errc := make(chan error, 1)
 	go func() {
