@@ -85,11 +85,13 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 		}
 	}
 	c := http.NewResponseController(w)
+	var deadline time.Time // none, and none left over from this connection's last request
 	if !a.stream {
-		// Test recorders have no deadlines; a real connection has.
-		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
-		_ = c.SetWriteDeadline(time.Now().Add(bodyTime))
+		deadline = time.Now().Add(bodyTime)
 	}
+	// Test recorders have no deadlines; a real connection has.
+	_ = c.SetReadDeadline(deadline)
+	_ = c.SetWriteDeadline(deadline)
 	r.Body = http.MaxBytesReader(w, r.Body, a.limit)
 	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 	return nil
