@@ -61,6 +61,12 @@ func (n *addresses) Retain(pods []string) error {
 	return nil
 }
 
+func (n *addresses) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.pods)
+}
+
 func (n *addresses) Purge() error { return n.Retain(nil) }
 
 // world is a machine with a fake runtime, and the masters of its agent.
@@ -149,7 +155,7 @@ func TestAPodComesUpAndIsStopped(t *testing.T) {
 		if s.Phase != object.PodRunning || s.Address != "10.88.0.1" || s.ReadySince.IsZero() || s.Containers[0].State != "running" {
 			t.Errorf("%+v", s)
 		}
-		if n := w.m.nodeStatus(); n.Condition != object.NodeReady || n.CPU != 2000 || w.m.labels["zone"] != "a" {
+		if n := w.m.nodeStatus(); n.Condition != object.NodeReady || n.CPU != 2000 || w.m.nodeLabels()["zone"] != "a" {
 			t.Errorf("node %+v", n)
 		}
 		spec, _ := w.r.Spec(s.Containers[0].ID)
@@ -163,7 +169,7 @@ func TestAPodComesUpAndIsStopped(t *testing.T) {
 		}
 		// Not ready was reported before the end.
 		var seen []object.PodPhase
-		for _, h := range w.m.history[ref] {
+		for _, h := range w.m.past(ref) {
 			if h.Phase == object.PodStopping && h.Ready {
 				t.Error("stopping and ready at once")
 			}
@@ -177,8 +183,8 @@ func TestAPodComesUpAndIsStopped(t *testing.T) {
 		}
 		w.m.remove(ref)
 		synctest.Wait()
-		if pods, _ := w.vol.Pods(); len(pods)+len(w.net.pods) != 0 {
-			t.Errorf("left: volumes %v, addresses %v", pods, w.net.pods)
+		if pods, _ := w.vol.Pods(); len(pods)+w.net.count() != 0 {
+			t.Errorf("left: volumes %v, %d addresses", pods, w.net.count())
 		}
 	})
 }
@@ -372,8 +378,8 @@ func TestProbesDecide(t *testing.T) {
 
 // withContents is a template that reads a config map and a secret in every way.
 func withContents(m *masters) object.PodTemplate {
-	m.contents["default/config_map.web.aaa"] = map[string]string{"app.toml": "a = 1", "MODE": "fast"}
-	m.contents["default/secret.db.bbb"] = map[string]string{"password": "hunter2"}
+	m.put("default/config_map.web.aaa", map[string]string{"app.toml": "a = 1", "MODE": "fast"})
+	m.put("default/secret.db.bbb", map[string]string{"password": "hunter2"})
 	return object.PodTemplate{
 		Reads: map[string]string{"config_map/web": "aaa", "secret/db": "bbb"},
 		Containers: []object.Container{{
@@ -404,8 +410,8 @@ func TestContents(t *testing.T) {
 		if err != nil || !strings.Contains(string(b), "a = 1") || strings.Contains(string(b), "hunter2") {
 			t.Errorf("a checkpoint holds config maps and never secrets: %v\n%s", err, b)
 		}
-		if w.m.reads != 2 {
-			t.Errorf("%d contents read", w.m.reads)
+		if _, reads := w.m.counts(); reads != 2 {
+			t.Errorf("%d contents read", reads)
 		}
 	})
 }
@@ -415,7 +421,7 @@ func TestMissingContents(t *testing.T) {
 		spoil func(*masters, *object.PodTemplate)
 		want  string
 	}{
-		"content gone":   {func(m *masters, _ *object.PodTemplate) { delete(m.contents, "default/config_map.web.aaa") }, `config map "web": its version aaa does not exist`},
+		"content gone":   {func(m *masters, _ *object.PodTemplate) { m.put("default/config_map.web.aaa", nil) }, `config map "web": its version aaa does not exist`},
 		"not pinned":     {func(_ *masters, p *object.PodTemplate) { delete(p.Reads, "config_map/web") }, `reads config map "web", of which the pod's template has no version`},
 		"missing key":    {func(_ *masters, p *object.PodTemplate) { p.Containers[0].Env["DSN"] = "${secret.db.data.pasword}" }, `env DSN refers to key "pasword" of secret "db"`},
 		"missing file":   {func(_ *masters, p *object.PodTemplate) { p.Containers[0].Mounts[0].File = "app.tml" }, `mounts file "app.tml" of volume config, which has only: MODE, app.toml`},
@@ -463,7 +469,7 @@ func TestARestartedAgentAdopts(t *testing.T) {
 		if after.Containers[0].ID != before.Containers[0].ID || after.Address != before.Address || !after.ReadySince.Equal(before.ReadySince) {
 			t.Errorf("disturbed:\n%+v\n%+v", before, after)
 		}
-		for _, h := range w.m.history[kept][1:] {
+		for _, h := range w.m.past(kept)[1:] {
 			if h.Phase == object.PodRunning && !h.Ready && !h.Started.IsZero() && h.Containers[0].Restarts == 0 && h.ReadySince.IsZero() && after.ReadySince.Before(h.Since) {
 				t.Errorf("readiness flapped: %+v", h)
 			}
@@ -550,8 +556,8 @@ func TestPurgeLeavesNothing(t *testing.T) {
 		w.kill = nil
 		list, _ := w.r.List(t.Context())
 		spaces, _ := fake.Sandboxes{Runtime: w.r}.Pods()
-		if len(list)+len(spaces)+len(w.net.pods) != 0 {
-			t.Errorf("left: %v %v %v", list, spaces, w.net.pods)
+		if len(list)+len(spaces)+w.net.count() != 0 {
+			t.Errorf("left: %v %v, %d addresses", list, spaces, w.net.count())
 		}
 		for _, p := range []string{"volumes", "agent/checkpoint.json", "agent/etc"} {
 			if _, err := os.Stat(filepath.Join(w.dir, p)); err == nil {
@@ -565,7 +571,7 @@ func TestReportsAreBatched(t *testing.T) {
 	inBubble(t, nil, func(w *world) {
 		time.Sleep(time.Second)
 		synctest.Wait()
-		before := w.m.reports
+		before, _ := w.m.counts()
 		var refs []object.Ref
 		for i := range 100 {
 			refs = append(refs, w.m.create(fmt.Sprint("p", i), one("web")))
@@ -573,16 +579,16 @@ func TestReportsAreBatched(t *testing.T) {
 		for _, r := range refs {
 			w.m.wait(t, r, time.Minute, "ready", ready)
 		}
-		if n := w.m.reports - before; n > 20 {
-			t.Errorf("%d reports for 100 pods", n)
+		if after, _ := w.m.counts(); after-before > 20 {
+			t.Errorf("%d reports for 100 pods", after-before)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		quiet := w.m.reports
+		quiet, _ := w.m.counts()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := w.m.reports - quiet; n < 11 || n > 13 {
-			t.Errorf("%d heartbeats in a minute", n)
+		if after, _ := w.m.counts(); after-quiet < 11 || after-quiet > 13 {
+			t.Errorf("%d heartbeats in a minute", after-quiet)
 		}
 	})
 }

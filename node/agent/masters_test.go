@@ -234,3 +234,32 @@ func (m *masters) nodeStatus() object.NodeStatus {
 	defer m.mu.Unlock()
 	return m.node
 }
+
+// counts are how many reports came and how many contents were read.
+func (m *masters) counts() (reports, reads int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reports, m.reads
+}
+
+// past is every status that was reported of a pod.
+func (m *masters) past(ref object.Ref) []object.PodStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.history[ref])
+}
+
+// put makes a content be there; nil removes it.
+func (m *masters) put(name string, data map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.contents[name] = data; data == nil {
+		delete(m.contents, name)
+	}
+}
+
+func (m *masters) nodeLabels() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.labels
+}

@@ -179,8 +179,8 @@ const soon = 60 * time.Second
 // TestRealNode is one node's life with real containers.
 func TestRealNode(t *testing.T) {
 	n := newNode(t)
-	n.m.contents["default/config_map.web.aaa"] = map[string]string{"app.toml": "a = 1"}
-	n.m.contents["default/secret.db.bbb"] = map[string]string{"password": "hunter2"}
+	n.m.put("default/config_map.web.aaa", map[string]string{"app.toml": "a = 1"})
+	n.m.put("default/secret.db.bbb", map[string]string{"password": "hunter2"})
 
 	// Two containers that meet on localhost, one of which needs what the init
 	// container made; ready when the probe says so.
