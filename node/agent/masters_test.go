@@ -23,6 +23,7 @@ type masters struct {
 	node     object.NodeStatus
 	labels   map[string]string
 	away     bool
+	deaf     bool // watches go on, reports fail
 	reports  int
 	history  map[object.Ref][]object.PodStatus
 	reads    int
@@ -56,6 +57,13 @@ func (m *masters) setAway(away bool) {
 	defer m.mu.Unlock()
 	m.away = away
 	m.wake()
+}
+
+// setDeaf makes reports fail.
+func (m *masters) setDeaf(deaf bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.deaf = deaf
 }
 
 func (m *masters) WatchPods(ctx context.Context, _ string, since uint64, each func(object.WatchEvent) error) error {
@@ -109,7 +117,7 @@ func (m *masters) WatchPods(ctx context.Context, _ string, since uint64, each fu
 func (m *masters) Report(_ context.Context, r object.Report) (object.ReportAnswer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.away {
+	if m.away || m.deaf {
 		return object.ReportAnswer{}, errAway
 	}
 	m.reports++
