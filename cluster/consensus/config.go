@@ -98,7 +98,7 @@ func (c *Config) raft() *raft.Config {
 	r.BatchApplyCh = true
 	r.SnapshotThreshold = c.SnapshotEntries
 	r.SnapshotInterval = 30 * time.Second
-	r.TrailingLogs = c.SnapshotEntries
+	r.TrailingLogs = c.SnapshotEntries / 4 // who lags further gets a snapshot
 	r.NoLegacyTelemetry = true
 	r.Logger = newLogger(c.Logger)
 	return r

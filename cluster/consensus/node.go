@@ -75,7 +75,7 @@ func Open(config Config) (*Node, error) {
 	n.guard = &guard{logStore: stores, where: where, fault: config.fault, closing: make(chan struct{}), report: func(err error) {
 		config.Logger.Error("the Raft log cannot be written", "where", where, "error", err)
 	}}
-	if n.log, err = raft.NewLogCache(1024, n.guard); err != nil {
+	if n.log, err = raft.NewLogCache(256, n.guard); err != nil {
 		return nil, errors.Join(err, closeFile())
 	}
 	if config.Network != nil {

@@ -116,9 +116,9 @@ func (l *leader) run(ctx context.Context) {
 			l.watcher = nil
 		} else {
 			l.reconcile(ctx, v, now)
-			l.schedule(ctx, v, now)
-			l.judge(ctx, v, now)
-			l.expireTokens(ctx, v, now)
+			l.schedule(v, now)
+			l.judge(v, now)
+			l.expireTokens(v, now)
 		}
 		if l.busy() {
 			continue
@@ -327,7 +327,7 @@ func (l *leader) delay(t task) time.Duration {
 // schedule gives waiting pods a node. The bindings go out in independent
 // changesets, so that one pod that changed in between costs one batch; the next
 // round waits for all of them, because it has to see what they took.
-func (l *leader) schedule(ctx context.Context, v *state.Snapshot, now time.Time) {
+func (l *leader) schedule(v *state.Snapshot, now time.Time) {
 	if !l.pods || l.binding > 0 || now.Before(l.retry) {
 		return
 	}
@@ -368,7 +368,7 @@ func split(c object.Changeset, size int) []object.Changeset {
 }
 
 // judge changes the conditions of nodes that fell silent or came back.
-func (l *leader) judge(_ context.Context, v *state.Snapshot, now time.Time) {
+func (l *leader) judge(v *state.Snapshot, now time.Time) {
 	if now.Sub(l.judged) < min(time.Second, l.m.config.NodeTimeout/10) {
 		return
 	}
@@ -382,7 +382,7 @@ func (l *leader) judge(_ context.Context, v *state.Snapshot, now time.Time) {
 }
 
 // expireTokens deletes tokens that nobody can use any more.
-func (l *leader) expireTokens(_ context.Context, v *state.Snapshot, now time.Time) {
+func (l *leader) expireTokens(v *state.Snapshot, now time.Time) {
 	if now.Sub(l.tokens) < tokenEvery {
 		return
 	}

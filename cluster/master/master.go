@@ -56,7 +56,6 @@ type Master struct {
 	metrics metrics
 	log     *slog.Logger
 
-	stop   context.CancelFunc
 	once   sync.Once
 	killed chan struct{}
 }
@@ -121,8 +120,8 @@ func Open(c Config) (*Master, error) {
 // means that this master cannot go on, for example with a log it cannot read.
 func (m *Master) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
-	inner, m.stop = context.WithCancel(inner)
-	defer m.stop()
+	inner, stop := context.WithCancel(inner)
+	defer stop()
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -130,7 +129,7 @@ func (m *Master) Run(ctx context.Context) error {
 		case <-m.killed:
 		case <-inner.Done():
 		}
-		m.stop()
+		stop()
 		return nil
 	})
 	if m.api != nil {
