@@ -19,8 +19,8 @@ import (
 // certificate has the role master or admin:
 //
 //	GET  /v1/logs/{namespace}/{pod}/{container}?follow&tail=N&previous&since=TIME   text, one line per line
-//	POST /v1/images       an OCI or docker archive; answers {"images": [names]}
-//	GET  /v1/images       {"images": [container.Image]}
+//	POST /v1/images       an OCI or docker archive; answers an object.NodeImages: what was in it
+//	GET  /v1/images       an object.NodeImages
 //	GET  /metrics         Prometheus text
 //	GET  /healthz         200 while the node can take pods, else 503 and why
 func (a *Agent) Handler() http.Handler {
@@ -193,7 +193,11 @@ func (a *Agent) importImages(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.log.Info("images imported", "names", names)
-	answer(w, http.StatusOK, map[string]any{"images": names})
+	out := object.NodeImages{Node: a.cfg.Node}
+	for _, name := range names {
+		out.Images = append(out.Images, object.Image{Name: name})
+	}
+	answer(w, http.StatusOK, out)
 }
 
 func (a *Agent) listImages(w http.ResponseWriter, r *http.Request) {
@@ -202,7 +206,11 @@ func (a *Agent) listImages(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"images": list})
+	out := object.NodeImages{Node: a.cfg.Node}
+	for _, i := range list {
+		out.Images = append(out.Images, object.Image{Name: i.Name, Digest: i.Digest, Size: object.Bytes(i.Size)})
+	}
+	answer(w, http.StatusOK, out)
 }
 
 func (a *Agent) serveMetrics(w http.ResponseWriter, _ *http.Request) {
