@@ -217,6 +217,9 @@ func TestWritesThroughAnyMaster(t *testing.T) {
 			}
 		}
 	}
+	if err := c.ClientOf(c.Identity("m9", object.RoleMaster)).AddMaster(ctx, object.Master{Name: "m9", Raft: c.freeAddress(), API: c.freeAddress()}); !object.IsCode(err, object.CodeUnavailable) || !strings.Contains(err.Error(), "m9") {
+		t.Fatalf("a master that does not answer was taken in: %v", err)
+	}
 	old := c.Leader()
 	c.Stop(old) // hands over
 	if _, err := c.Client().Create(ctx, configMap("later", "x")); err != nil {

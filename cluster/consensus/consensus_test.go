@@ -50,12 +50,15 @@ func newCluster(t testing.TB, n int, storage func(id string) Storage, adjust fun
 func inMemory(string) Storage { return Memory() }
 
 func (c *cluster) config(id string) Config {
-	cfg := Config{ID: id, RaftAddress: id + ":7401", APIAddress: id + ":7400", Storage: c.storage[id], Network: c.net, Bootstrap: c.members, ElectionTimeout: 150 * time.Millisecond}
+	cfg := Config{ID: id, RaftAddress: id + ":7401", APIAddress: id + ":7400", Storage: c.storage[id], Network: c.net, Bootstrap: c.members, ElectionTimeout: 300 * time.Millisecond}
 	if c.adjust != nil {
 		c.adjust(&cfg)
 	}
 	return cfg
 }
+
+// patient is for tests that are not about elections, on a machine that may be busy.
+func patient(c *Config) { c.ElectionTimeout = time.Second }
 
 func (c *cluster) start(id string) *Node {
 	c.t.Helper()
@@ -192,7 +195,7 @@ func TestThreeMastersAgree(t *testing.T) {
 
 // Each writer's refusal comes back to that writer, whatever was committed with it.
 func TestGroupCommitKeepsAnswersApart(t *testing.T) {
-	c := newCluster(t, 3, inMemory, nil)
+	c := newCluster(t, 3, inMemory, patient)
 	l := c.leader()
 	ctx := context10(t)
 	if _, err := l.Propose(ctx, create(configMap("n", ""))); err != nil {
@@ -237,7 +240,7 @@ func TestGroupCommitKeepsAnswersApart(t *testing.T) {
 }
 
 func TestLargeChangesetIsWhole(t *testing.T) {
-	c := newCluster(t, 3, inMemory, func(c *Config) { c.MaxEntry = 4 << 10 })
+	c := newCluster(t, 3, inMemory, func(c *Config) { patient(c); c.MaxEntry = 4 << 10 })
 	l := c.leader()
 	var objects []object.Object
 	for i := range 400 {
@@ -369,7 +372,7 @@ func (*syscallError) Error() string        { return "write raft.db: " + syscall.
 func (*syscallError) Is(target error) bool { return target == syscall.ENOSPC }
 
 func TestSaveAndRestore(t *testing.T) {
-	c := newCluster(t, 3, inMemory, nil)
+	c := newCluster(t, 3, inMemory, patient)
 	ctx := context10(t)
 	l := c.leader()
 	for i := range 600 {
@@ -429,7 +432,7 @@ func TestSaveAndRestore(t *testing.T) {
 	}
 
 	// And into another, new cluster whose log is much shorter.
-	other := newCluster(t, 3, inMemory, nil)
+	other := newCluster(t, 3, inMemory, patient)
 	if _, err := other.leader().Restore(ctx, bytes.NewReader(saved.Bytes())); err != nil {
 		t.Fatal(err)
 	}
