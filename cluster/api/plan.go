@@ -227,6 +227,14 @@ func (s *Server) fill(v *state.Snapshot, p *object.Plan, plain map[string]string
 			return have, nil
 		}
 		text, ok := plain[want.Digest]
+		if !ok && p.Target != 0 {
+			// On the way back nobody has the configuration of then, but the
+			// revisions keep what was in force.
+			if former, kept := sealedBefore(v, p.Stack, r, key, want.Digest); kept {
+				filled[at] = former
+				return former, nil
+			}
+		}
 		if !ok || want.Digest == "" {
 			e := object.Errorf(object.CodeInvalid, r, "the plan writes key %q, but its value did not come with the plan", key)
 			e.Hint = "A plan holds no secrets: apply it in its configuration's directory, with the same variables."
@@ -243,6 +251,28 @@ func (s *Server) fill(v *state.Snapshot, p *object.Plan, plain map[string]string
 		}
 		return sealed, err
 	})
+}
+
+// sealedBefore finds a value that a secret of the stack once had, by its digest.
+func sealedBefore(v *state.Snapshot, stack string, secret object.Ref, key, digest string) (object.Sensitive, bool) {
+	if digest == "" {
+		return object.Sensitive{}, false
+	}
+	for rev := range state.All[*object.Revision](v, object.KindRevision, state.OfStack(stack)) {
+		for _, c := range rev.Spec.Changes {
+			if c.Ref != secret {
+				continue
+			}
+			for _, side := range []object.Any{c.Before, c.After} {
+				if s, ok := side.Object.(*object.Secret); ok {
+					if have := s.Spec.Data[key]; have.Digest == digest && len(have.Sealed) > 0 {
+						return have, true
+					}
+				}
+			}
+		}
+	}
+	return object.Sensitive{}, false
 }
 
 type digestInput struct {

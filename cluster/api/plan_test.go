@@ -139,6 +139,62 @@ func TestPlanAndApply(t *testing.T) {
 	}
 }
 
+// TestTheWayBackNeedsNoSecrets: a rollback knows a former value by its digest
+// only; the masters find it in the revisions of the stack.
+func TestTheWayBackNeedsNoSecrets(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	admin := w.admin()
+	digests, err := admin.Digests(ctx, []string{"first", "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(p *object.Plan, secrets map[string]string) (*object.Secret, error) {
+		before, exists := w.shared.store.Snapshot().Get(p.Changes[0].Ref)
+		if exists {
+			p.Expect[0].Version = before.Head().Version
+		}
+		sealed, err := admin.Plan(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		applied, err := admin.Apply(ctx, object.ApplyRequest{Plan: *sealed, Secrets: secrets})
+		if err != nil {
+			return nil, err
+		}
+		s := w.get(applied.Revision).(*object.Revision).Spec.Changes[0].After.Object.(*object.Secret)
+		var c object.Changeset // as the revision controller would
+		if exists {
+			c.Update(before, s)
+		} else {
+			c.Create(s)
+		}
+		w.propose(c)
+		return s, nil
+	}
+	for i, value := range []string{"first", "second"} {
+		if _, err := apply(secretPlan(digests[i]), map[string]string{digests[i]: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Only a plan that goes back may take what was.
+	_, err = apply(secretPlan(digests[0]), nil)
+	wantCode(t, err, object.CodeInvalid)
+	back := secretPlan(digests[0])
+	back.Cause, back.Target = "rollback", 1
+	s, err := apply(back, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := w.keys.Reveal(s.Ref(), "password", s.Spec.Data["password"]); err != nil || plain != "first" {
+		t.Errorf("%q %v", plain, err)
+	}
+	// Another stack's revisions are none of its business.
+	other := secretPlan(digests[1])
+	other.Stack, other.Cause, other.Target = "other", "rollback", 1
+	_, err = apply(other, nil)
+	wantCode(t, err, object.CodeInvalid)
+}
+
 // TestApplyTakesTheNextNumber lets another apply of the same stack slip in
 // between reading the stack and proposing.
 func TestApplyTakesTheNextNumber(t *testing.T) {

@@ -99,9 +99,11 @@ func (s *session) savedPlan(file string, vars VariableFlags) (*object.Plan, map[
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("the plan writes secrets, which no plan file holds, so their values are read from %s again: %w", s.flags.Chdir, err)
 		}
-		if secrets, err = digestSecrets(s.ctx, cl, cfg); err != nil {
+		values, err := digestSecrets(s.ctx, cl, cfg)
+		if err != nil {
 			return nil, nil, nil, err
 		}
+		secrets = values.plain
 		for _, digest := range want {
 			if _, ok := secrets[digest]; !ok {
 				return nil, nil, nil, &object.Error{Code: object.CodeStale, Message: "the configuration in " + s.flags.Chdir + " has other secret values than those the plan was made with",

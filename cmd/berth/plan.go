@@ -108,7 +108,7 @@ func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]stri
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	secrets := map[string]string{}
+	var secrets secretValues
 	if cfg != nil {
 		if secrets, err = digestSecrets(s.ctx, cl, cfg); err != nil {
 			return nil, nil, nil, err
@@ -118,7 +118,7 @@ func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]stri
 			r.Objects = append(r.Objects, planner.Desired{Address: d.Address, Object: d.Object, DependsOn: slices.Concat(d.References, d.DependsOn), Ignore: d.IgnoreChanges, Range: &d.Range})
 		}
 	}
-	v, err := fetch(s.ctx, cl, r)
+	v, err := fetch(s.ctx, cl, r, secrets.held)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -130,16 +130,23 @@ func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]stri
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return sealed, secrets, cl, nil
+	return sealed, secrets.plain, cl, nil
+}
+
+// secretValues is what the masters told of a configuration's secret values.
+type secretValues struct {
+	plain map[string]string          // by keyed digest
+	held  map[object.SecretAt]string // digest of what a secret in force holds already
 }
 
 // digestSecrets asks the masters for the keyed digests of the configuration's
-// secret values, puts them in, and returns the plain values by digest.
-func digestSecrets(ctx context.Context, cl *client.Client, cfg *hcl.Configuration) (map[string]string, error) {
+// secret values, and puts them in.
+func digestSecrets(ctx context.Context, cl *client.Client, cfg *hcl.Configuration) (secretValues, error) {
 	type place struct {
 		secret *object.Secret
 		key    string
 	}
+	out := secretValues{plain: map[string]string{}, held: map[object.SecretAt]string{}}
 	var places []place
 	var request object.DigestRequest
 	for i := range cfg.Objects {
@@ -151,31 +158,35 @@ func digestSecrets(ctx context.Context, cl *client.Client, cfg *hcl.Configuratio
 		for _, key := range slices.Sorted(maps.Keys(secret.Spec.Data)) {
 			plain, ok := secret.Spec.Data[key].Reveal()
 			if !ok {
-				return nil, fmt.Errorf("%s: the value of %q is not known here", cfg.Objects[i].Address, key)
+				return out, fmt.Errorf("%s: the value of %q is not known here", cfg.Objects[i].Address, key)
 			}
 			places = append(places, place{secret, key})
 			request.Values = append(request.Values, plain)
 			request.At = append(request.At, object.SecretAt{Ref: secret.Ref(), Key: key})
 		}
 	}
-	plain := map[string]string{}
 	if len(places) == 0 {
-		return plain, nil
+		return out, nil
 	}
 	digests, err := cl.Compare(ctx, request)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	for i, p := range places {
-		p.secret.Spec.Data[p.key] = p.secret.Spec.Data[p.key].WithDigest(digests.Digests[i])
-		plain[digests.Digests[i]] = request.Values[i]
+		digest := digests.Digests[i]
+		p.secret.Spec.Data[p.key] = p.secret.Spec.Data[p.key].WithDigest(digest)
+		out.plain[digest] = request.Values[i]
+		if i < len(digests.Same) && digests.Same[i] {
+			out.held[request.At[i]] = digest
+		}
 	}
-	return plain, nil
+	return out, nil
 }
 
 // fetch reads what the diff needs: the stack with its objects, and what the
-// configuration names besides.
-func fetch(ctx context.Context, cl *client.Client, r planner.Request) (*state.Snapshot, error) {
+// configuration names besides. held fills in the digests that a planner may not
+// read, of values that are as the configuration has them.
+func fetch(ctx context.Context, cl *client.Client, r planner.Request, held map[object.SecretAt]string) (*state.Snapshot, error) {
 	var kinds []object.Kind
 	for _, info := range object.Kinds() {
 		if info.Declared {
@@ -227,7 +238,19 @@ func fetch(ctx context.Context, cl *client.Client, r planner.Request) (*state.Sn
 	if err != nil {
 		return nil, err
 	}
-	return state.Load(index, append(objects, more...)).Snapshot(), nil
+	objects = append(objects, more...)
+	for _, o := range objects {
+		secret, ok := o.(*object.Secret)
+		if !ok {
+			continue
+		}
+		for key, v := range secret.Spec.Data {
+			if digest, same := held[object.SecretAt{Ref: secret.Ref(), Key: key}]; same && v.Digest == "" {
+				secret.Spec.Data[key] = v.WithDigest(digest)
+			}
+		}
+	}
+	return state.Load(index, objects).Snapshot(), nil
 }
 
 // getAtOnce is how many missing objects are asked for one by one; of more, the
@@ -309,7 +332,7 @@ func (c *ShowCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	v, err := fetch(s.ctx, cl, planner.Request{Stack: stack})
+	v, err := fetch(s.ctx, cl, planner.Request{Stack: stack}, nil)
 	if err != nil {
 		return err
 	}

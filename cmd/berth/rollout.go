@@ -279,7 +279,7 @@ func (s *session) planBack(cl *client.Client, stack string, newestFirst []*objec
 	for _, ref := range only {
 		r.Targets = append(r.Targets, ref.String())
 	}
-	v, err := fetch(s.ctx, cl, r)
+	v, err := fetch(s.ctx, cl, r, nil)
 	if err != nil {
 		return nil, err
 	}
