@@ -1,5 +1,7 @@
 package main
 
+import "github.com/berthdev/berth/cluster/object"
+
 // DevCmd groups the development cluster's commands.
 type DevCmd struct {
 	Dir  string `default:"/var/lib/berth-dev" env:"BERTH_DEV_DIR" type:"path" placeholder:"DIR" help:"Where the cluster keeps its data."`
@@ -19,6 +21,8 @@ type DevUpCmd struct {
 	Subnet  string   `default:"10.77.0.0/24" placeholder:"RANGE" help:"Addresses of the hosts."`
 	Pods    string   `default:"10.78.0.0/16" placeholder:"RANGE" help:"Addresses of the pods; each node gets 256."`
 	Zones   []string `default:"a,b,c" help:"Zones that the nodes are put in, in turn."`
+
+	NodeTimeout object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
 }
 
 // DevStatusCmd is `berth dev status`.

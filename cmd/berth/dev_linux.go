@@ -57,6 +57,7 @@ func (c *DevUpCmd) Run(s *session, d *DevCmd) error {
 	if err != nil {
 		return err
 	}
+	cluster.File.NodeTimeout = c.NodeTimeout.String()
 	if err := cluster.Add(dev.RoleMaster, c.Masters, nil); err != nil {
 		return err
 	}
@@ -253,6 +254,9 @@ func (u *devUp) start(ctx context.Context, h *dev.Host) error {
 	switch h.Role {
 	case dev.RoleMaster:
 		argv = []string{exe, "master", "run", "--name", h.Name, "--data", data, "--listen", masterAPI(h), "--raft", h.Address + ":7401"}
+		if t := u.cluster.File.NodeTimeout; t != "" {
+			argv = append(argv, "--node-timeout", t)
+		}
 		if h == u.of(dev.RoleMaster)[0] {
 			argv = append(argv, "--bootstrap")
 		} else {

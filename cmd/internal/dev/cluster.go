@@ -37,11 +37,13 @@ type Host struct {
 
 // File is dev.json: everything that was or is about to be made.
 type File struct {
-	Name   string  `json:"name"`
-	Bridge string  `json:"bridge"`
-	Subnet string  `json:"subnet"`
-	Pods   string  `json:"pods"` // range that the nodes' pod ranges are cut from
-	Hosts  []*Host `json:"hosts"`
+	Name   string `json:"name"`
+	Bridge string `json:"bridge"`
+	Subnet string `json:"subnet"`
+	Pods   string `json:"pods"` // range that the nodes' pod ranges are cut from
+	// NodeTimeout is how long a node may be silent, as the masters' flag has it.
+	NodeTimeout string  `json:"node_timeout,omitempty"`
+	Hosts       []*Host `json:"hosts"`
 }
 
 // Cluster is the development cluster of a directory.
