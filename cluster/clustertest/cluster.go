@@ -163,6 +163,27 @@ func (c *Cluster) freeAddress() string {
 // Identity is a certificate of this cluster's authority.
 func (c *Cluster) Identity(name string, role object.Role) *pki.Identity {
 	c.t.Helper()
+	chain, key := c.issue(name, role)
+	id, err := pki.NewIdentity(chain, key, c.ca.CertPEM())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return id
+}
+
+// WriteIdentity makes a certificate and puts it into a directory, with the
+// authority's: ca.crt and tls.pem, as the client's configuration names them.
+func (c *Cluster) WriteIdentity(dir, name string, role object.Role) {
+	c.t.Helper()
+	chain, key := c.issue(name, role)
+	files := pki.Files{Dir: dir}
+	if err := errors.Join(files.SaveRoot(c.ca.CertPEM()), files.SaveIdentity(chain, key)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *Cluster) issue(name string, role object.Role) (chain, key []byte) {
+	c.t.Helper()
 	key, csr, err := pki.NewRequest(name, "127.0.0.1")
 	if err != nil {
 		c.t.Fatal(err)
@@ -171,15 +192,10 @@ func (c *Cluster) Identity(name string, role object.Role) *pki.Identity {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	chain, err := c.ca.Issue(request, name, string(role))
-	if err != nil {
+	if chain, err = c.ca.Issue(request, name, string(role)); err != nil {
 		c.t.Fatal(err)
 	}
-	id, err := pki.NewIdentity(chain, key, c.ca.CertPEM())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return id
+	return chain, key
 }
 
 // Restart starts a master that does not run, with what its storage holds.

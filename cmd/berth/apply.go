@@ -296,7 +296,7 @@ func (c *DestroyCmd) Run(s *session) error {
 // HistoryCmd is `berth history`.
 type HistoryCmd struct {
 	JSONFlag
-	Stack string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	Stack string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
 }
 
 // revisions reads a stack's revisions, the newest first.
@@ -336,7 +336,7 @@ func (c *HistoryCmd) Run(s *session) error {
 type RollbackCmd struct {
 	JSONFlag
 	Number        int    `arg:"" optional:"" help:"The revision to go back to; default: the last healthy one before the newest."`
-	Stack         string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	Stack         string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
 	AutoApprove   bool   `help:"Do not ask."`
 	Detach        bool   `help:"Return as soon as it is committed."`
 	AllowUnplaced bool   `help:"Go on though some pods fit nowhere yet."`

@@ -8,7 +8,7 @@ import (
 
 // FmtCmd is `berth fmt`; flags and exit codes are terraform fmt's.
 type FmtCmd struct {
-	Targets   []string `arg:"" optional:"" help:"Files or directories; \"-\" reads standard input. Default: the configuration's directory."`
+	Targets   []string `arg:"" optional:"" complete:"file" help:"Files or directories; \"-\" reads standard input. Default: the configuration's directory."`
 	Check     bool     `help:"Write nothing; exit code 3 if a file is not in canonical form."`
 	Diff      bool     `help:"Show the differences."`
 	List      bool     `negatable:"" default:"true" help:"List the files that differ."`

@@ -56,10 +56,10 @@ func (s *session) reference(text string, f NamespaceFlags, assumed object.Kind) 
 type GetCmd struct {
 	NamespaceFlags
 	JSONFlag
-	Kind   string            `arg:"" help:"A kind, or kind/name: pods, deploy, svc, node/n1, …"`
+	Kind   string            `arg:"" complete:"kind" help:"A kind, or kind/name: pods, deploy, svc, node/n1, …"`
 	Names  []string          `arg:"" optional:"" help:"Only these."`
 	Labels map[string]string `short:"l" placeholder:"KEY=VALUE" help:"Only those that carry the labels."`
-	Stack  string            `placeholder:"NAME" help:"Only those of the stack."`
+	Stack  string            `complete:"stack" placeholder:"NAME" help:"Only those of the stack."`
 	Watch  bool              `short:"w" help:"Go on with each change."`
 }
 
@@ -165,7 +165,7 @@ func (s *session) watchTable(kind object.Kind, namespace string, c *GetCmd) erro
 type DescribeCmd struct {
 	NamespaceFlags
 	JSONFlag
-	Object string `arg:"" help:"The object: deployment/web, node/n1, …"`
+	Object string `arg:"" complete:"object" help:"The object: deployment/web, node/n1, …"`
 }
 
 // Run shows an object, what it owns, and what happened to both.
@@ -218,7 +218,7 @@ func (c *DescribeCmd) Run(s *session) error {
 type EventsCmd struct {
 	NamespaceFlags
 	JSONFlag
-	Object string `arg:"" optional:"" help:"Only what concerns this object."`
+	Object string `arg:"" optional:"" complete:"object" help:"Only what concerns this object."`
 	Follow bool   `short:"f" help:"Go on with what happens."`
 }
 
@@ -283,7 +283,7 @@ func (c *EventsCmd) Run(s *session) error {
 // WaitCmd is `berth wait`.
 type WaitCmd struct {
 	NamespaceFlags
-	Object  string          `arg:"" help:"The object: deployment/web, pod/x, node/n1, revision/shop-3, …"`
+	Object  string          `arg:"" complete:"object" help:"The object: deployment/web, pod/x, node/n1, revision/shop-3, …"`
 	For     string          `enum:"healthy,gone,exists" default:"healthy" help:"What to wait for: ${enum}."`
 	Timeout object.Duration `default:"5m" help:"How long at most."`
 }
@@ -330,7 +330,7 @@ func (c *WaitCmd) Run(s *session) error {
 type WhyCmd struct {
 	NamespaceFlags
 	JSONFlag
-	Pod string `arg:"" help:"The pod."`
+	Pod string `arg:"" complete:"pod" help:"The pod."`
 }
 
 // Run prints what every node has for or against the pod.
@@ -382,7 +382,7 @@ func (s *session) explain(cl *client.Client, ref object.Ref) (scheduler.Explanat
 // LogsCmd is `berth logs`.
 type LogsCmd struct {
 	NamespaceFlags
-	Object    string          `arg:"" help:"A pod, or deployment/NAME, replica_set/NAME: all its pods."`
+	Object    string          `arg:"" complete:"pod|workload" help:"A pod, or deployment/NAME, replica_set/NAME: all its pods."`
 	Container string          `short:"c" placeholder:"NAME" help:"Which container; default: the first."`
 	Follow    bool            `short:"f" help:"Go on with what is written."`
 	Tail      int             `default:"-1" placeholder:"N" help:"Only the last lines."`

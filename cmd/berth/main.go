@@ -41,11 +41,11 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // Globals are the flags that every command takes.
 type Globals struct {
-	Chdir   string `short:"C" name:"chdir" placeholder:"DIR" help:"Directory of the configuration." default:"."`
+	Chdir   string `short:"C" name:"chdir" placeholder:"DIR" complete:"directory" help:"Directory of the configuration." default:"."`
 	Address string `name:"address" env:"BERTH_ADDR" placeholder:"HOST:PORT" help:"A master to talk to; several with commas."`
 	Token   string `name:"token" env:"BERTH_TOKEN" placeholder:"TOKEN" help:"Client token; default: the certificate of the client configuration."`
 	Config  string `name:"config" env:"BERTH_CONFIG" placeholder:"FILE" type:"path" help:"Client configuration; default: ~/.berth/config."`
-	Cluster string `name:"cluster" env:"BERTH_CLUSTER" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
+	Cluster string `name:"cluster" env:"BERTH_CLUSTER" complete:"cluster" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
 	NoColor bool   `name:"no-color" help:"No colours; NO_COLOR does the same."`
 }
 
@@ -154,6 +154,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			}
 		}
 	}()
+	if len(args) > 0 && args[0] == completeCommand {
+		return s.completeWord(parser.Model, args[1:])
+	}
 	args, err = normalize(parser.Model, args, env)
 	if err != nil {
 		fmt.Fprintln(stderr, "berth:", err)

@@ -342,8 +342,11 @@ func (c *MasterListCmd) Run(s *session) error {
 		} else if !m.Voter {
 			role = "joining"
 		}
-		if m.Alive {
+		switch {
+		case m.Alive:
 			state = "alive"
+		case m.Unknown: // no leader who would know
+			state = "unknown"
 		}
 		rows = append(rows, []string{m.Name, m.API, m.Raft, role, state})
 	}
@@ -413,7 +416,7 @@ func (c *TokenListCmd) Run(s *session) error {
 
 // TokenRevokeCmd is `berth token revoke`.
 type TokenRevokeCmd struct {
-	ID string `arg:"" help:"The token's id: its part before the first dot."`
+	ID string `arg:"" complete:"token" help:"The token's id: its part before the first dot."`
 }
 
 // Run deletes the token.
@@ -438,7 +441,7 @@ type SnapshotCmd struct {
 
 // SnapshotSaveCmd is `berth snapshot save`.
 type SnapshotSaveCmd struct {
-	File string `arg:"" help:"Where to write it."`
+	File string `arg:"" complete:"file" help:"Where to write it."`
 }
 
 // Run writes beside the file first, so that a failure leaves no half of one.

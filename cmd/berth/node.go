@@ -50,7 +50,7 @@ func (c *NodeListCmd) Run(s *session) error {
 
 // NodeArg names a node.
 type NodeArg struct {
-	Node string `arg:"" help:"The node."`
+	Node string `arg:"" complete:"node" help:"The node."`
 }
 
 func (a NodeArg) ref() object.Ref { return object.Ref{Kind: object.KindNode, Name: a.Node} }

@@ -388,7 +388,7 @@ func (s *session) stack(flag string) (string, error) {
 type OutputCmd struct {
 	JSONFlag
 	Raw   bool   `help:"Print a string without quotation marks."`
-	Stack string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	Stack string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
 	Name  string `arg:"" optional:"" help:"One output only."`
 }
 

@@ -26,7 +26,7 @@ type RolloutCmd struct {
 // WorkloadArg names a deployment: web, deployment/web, deployment.web.
 type WorkloadArg struct {
 	NamespaceFlags
-	Workload string `arg:"" help:"The deployment: web or deployment/web."`
+	Workload string `arg:"" complete:"deployment" help:"The deployment: web or deployment/web."`
 }
 
 func (s *session) workload(w WorkloadArg) (object.Ref, error) {
@@ -41,8 +41,8 @@ func (s *session) workload(w WorkloadArg) (object.Ref, error) {
 type RolloutStatusCmd struct {
 	JSONFlag
 	NamespaceFlags
-	Workload string `arg:"" optional:"" help:"A deployment; default: the stack's newest revision."`
-	Stack    string `placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	Workload string `arg:"" optional:"" complete:"deployment" help:"A deployment; default: the stack's newest revision."`
+	Stack    string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
 	NoWait   bool   `help:"Show how far it is and return."`
 }
 

@@ -26,7 +26,7 @@ type JSONFlag struct {
 
 // NamespaceFlags choose where to look.
 type NamespaceFlags struct {
-	Namespace     string `short:"n" env:"BERTH_NAMESPACE" placeholder:"NAME" help:"Namespace; default: that of the configuration here, else \"default\"."`
+	Namespace     string `short:"n" env:"BERTH_NAMESPACE" complete:"namespace" placeholder:"NAME" help:"Namespace; default: that of the configuration here, else \"default\"."`
 	AllNamespaces bool   `short:"A" help:"Every namespace."`
 }
 

@@ -14,7 +14,7 @@ import (
 // each remembers its place on the command line.
 type VariableFlags struct {
 	Var     []variable `name:"var" type:"variable" placeholder:"NAME=VALUE" help:"Set a variable."`
-	VarFile []variable `name:"var-file" type:"variable" placeholder:"FILE" help:"Set the variables of a file."`
+	VarFile []variable `name:"var-file" type:"variable" complete:"file" placeholder:"FILE" help:"Set the variables of a file."`
 }
 
 type variable struct {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/willabides/kongplete"
-
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -20,9 +18,4 @@ func (c *VersionCmd) Run(s *session) error {
 	}
 	fmt.Fprintf(s.stdout, "Berth %s (%s, %s)\n", version, v["platform"], v["go"])
 	return nil
-}
-
-// CompletionCmd is `berth completion`.
-type CompletionCmd struct {
-	kongplete.InstallCompletions
 }
