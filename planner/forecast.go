@@ -53,6 +53,7 @@ type rehearsal struct {
 	failed    bool // the revision is given up: what follows puts it back and is not forecast
 	outcome   string
 	reason    string
+	refused   int // keys that lost to another of the same entry and look again one by one
 }
 
 func (r *rehearsal) run(p *object.Plan) {
@@ -132,7 +133,9 @@ func (r *rehearsal) due() bool {
 }
 
 // reconcile serves the next keys. What is refused, because an earlier change of
-// the same entry was in its way, looks again at once.
+// the same entry was in its way, looks again at once; for as many keys as were
+// refused the entries then have one change each, so that what stands in line for
+// one object gets through without looking again and again.
 func (r *rehearsal) reconcile() {
 	type turn struct {
 		controller controller.Controller
@@ -142,7 +145,12 @@ func (r *rehearsal) reconcile() {
 	v := r.fork.Snapshot()
 	var turns []turn
 	var batch []object.Changeset
-	for n := 0; n < together; n++ {
+	most := together
+	if r.refused > 0 {
+		r.refused--
+		most = 1
+	}
+	for n := 0; n < most; n++ {
 		c, key, ok := r.queue.Next(r.now)
 		if !ok {
 			break
@@ -170,6 +178,7 @@ func (r *rehearsal) reconcile() {
 	for i, t := range turns {
 		if errs[i] != nil {
 			t.wake = r.now
+			r.refused++
 		}
 		r.queue.WakeAt(t.controller, t.key, t.wake)
 	}

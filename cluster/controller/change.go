@@ -13,8 +13,9 @@ import (
 
 // work collects what one Reconcile wants done.
 type work struct {
-	v   *state.Snapshot
-	now time.Time
+	v       *state.Snapshot
+	now     time.Time
+	claimed map[string]state.Usage // by namespace: pods let in by this changeset
 	Result
 }
 

@@ -258,8 +258,10 @@ func (r *release) start(in rollout.Input) {
 	st, d := &r.status, r.d
 	if st.Set != r.name || st.Phase == object.RolloutStable || st.Phase == "" {
 		if st.Set != "" && st.Set != r.name && !d.Spec.Paused {
-			if st.Phase == object.RolloutStable {
-				st.Previous = st.Set
+			// Stable once is enough: it may have been paused, or unable to start
+			// the next version, since.
+			if st.Proven != "" && st.Proven != r.name {
+				st.Previous = st.Proven
 			}
 			r.tell(d.Ref(), levelInfo, "rolling", "rolls from %s to %s", st.Set, r.name)
 		}
@@ -280,6 +282,7 @@ func (r *release) start(in rollout.Input) {
 // history.
 func (r *release) finish() {
 	st, d := &r.status, r.d
+	st.Set, st.Proven = r.wanted.set.Name, r.wanted.set.Name
 	if st.Phase != object.RolloutStable {
 		if st.Previous != "" && st.Step > 0 {
 			r.tell(d.Ref(), levelInfo, "rolled", "%s is complete: %s available", st.Set, plural(st.Available, "pod"))

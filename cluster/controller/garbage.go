@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -205,8 +206,8 @@ func (w *work) sweepContents(namespace string) {
 		add(&t.Spec)
 	}
 	for c := range state.All[*object.Content](w.v, object.KindContent, state.InNamespace(namespace)) {
-		digest := c.Name[len(object.ContentName(c.Spec.Of, "")):]
-		if read[readKey(c.Spec.Of)+"@"+digest] {
+		digest, named := strings.CutPrefix(c.Name, object.ContentName(c.Spec.Of, ""))
+		if named && read[readKey(c.Spec.Of)+"@"+digest] { // no reader can find one of another name
 			continue
 		}
 		w.because("nothing reads %s", c.Name)
@@ -259,15 +260,11 @@ func (w *work) sweepRevisions(key object.Ref) {
 	if !ok {
 		return
 	}
-	var old []*object.Revision
-	for n := 1; n <= s.Spec.Revision-revisionLimit; n++ {
-		r, ok := state.Find[*object.Revision](w.v, object.Ref{Kind: object.KindRevision, Name: object.RevisionName(key.Name, n)})
-		if ok && n != s.Status.Healthy && r.Status.Phase.Final() {
-			old = append(old, r)
+	for r := range state.All[*object.Revision](w.v, object.KindRevision, state.OfStack(key.Name)) {
+		n := r.Spec.Number
+		if n <= s.Spec.Revision-revisionLimit && n != s.Status.Healthy && r.Status.Phase.Final() {
+			w.because("%s keeps %d revisions", key.Name, revisionLimit)
+			w.Changes.Delete(r)
 		}
-	}
-	for _, r := range old {
-		w.because("%s keeps %d revisions", key.Name, revisionLimit)
-		w.Changes.Delete(r)
 	}
 }

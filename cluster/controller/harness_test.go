@@ -175,7 +175,7 @@ func (w *world) report() (next time.Time) {
 	c := object.Changeset{Author: "nodes"}
 	seen := map[object.Ref]bool{}
 	for p := range state.All[*object.Pod](v, object.KindPod) {
-		if p.Spec.Node == "" || w.dead[p.Spec.Node] {
+		if _, there := v.Get(object.Ref{Kind: object.KindNode, Name: p.Spec.Node}); !there || w.dead[p.Spec.Node] {
 			continue
 		}
 		seen[p.Ref()] = true
@@ -213,6 +213,10 @@ func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStat
 			return st, end
 		}
 		st.Phase, st.Since = object.PodStopped, end
+		return st, time.Time{}
+	}
+	if t := v.Template(p); t == nil || len(t.Containers) == 0 {
+		st.Reason = object.ReasonConfig
 		return st, time.Time{}
 	}
 	image := v.Template(p).Containers[0].Image

@@ -25,7 +25,7 @@ func (pods) Inputs() []Input {
 }
 
 func (pods) Outputs() []object.Kind {
-	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent}
+	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent, object.KindNamespace}
 }
 
 func (pods) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -63,9 +63,10 @@ func (w *work) row(p *object.Pod) (*object.Pod, *failure) {
 	}
 	t.Reads = r.pinned
 	cpu, memory := t.Asks()
-	if _, held := quotaRoom(w.v, p.Namespace, cpu, memory, 1); held != nil {
+	if _, held := w.quotaRoom(p.Namespace, cpu, memory, 1); held != nil {
 		return after, held
 	}
+	w.claim(p.Namespace, cpu, memory, 1)
 	w.pin(r)
 	after.Spec.Template, after.Spec.Pod = w.intern(p.Namespace, &t), nil
 	after.Spec.CPU, after.Spec.Memory = cpu, memory

@@ -82,6 +82,14 @@ func missingKey(v *state.Snapshot, namespace string, t *object.PodTemplate) *fai
 		}
 		return &failure{reason: object.ReasonConfig, message: fmt.Sprintf("%s has no key %q", readKey(r), key)}
 	}
+	if t.Credentials != "" {
+		for _, key := range []string{object.RegistryUsername, object.RegistryPassword} {
+			if f := has(object.KindSecret, t.Credentials, key); f != nil {
+				f.message = "registry_secret: " + f.message
+				return f
+			}
+		}
+	}
 	for _, list := range [][]object.Container{t.Init, t.Containers} {
 		for i := range list {
 			for _, name := range sortedKeys(list[i].Env) {

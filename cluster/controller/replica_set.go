@@ -55,7 +55,7 @@ func (replicaSets) Inputs() []Input {
 }
 
 func (replicaSets) Outputs() []object.Kind {
-	return []object.Kind{object.KindReplicaSet, object.KindPod, object.KindTemplate, object.KindContent, object.KindEvent}
+	return []object.Kind{object.KindReplicaSet, object.KindPod, object.KindTemplate, object.KindContent, object.KindEvent, object.KindNamespace}
 }
 
 // census sorts the pods of a set by what they count for.
@@ -90,7 +90,7 @@ func (c replicaSets) Reconcile(v *state.Snapshot, key object.Ref, now time.Time)
 	if missing := rs.Spec.Replicas - len(n.staying) - len(n.resting); missing > 0 {
 		held = w.create(rs, n, missing)
 	}
-	if extra := len(n.staying) - rs.Spec.Replicas; extra > 0 {
+	if extra := len(n.staying) - max(rs.Spec.Replicas, 0); extra > 0 {
 		w.because("%s has %s too many", key.Name, plural(extra, "pod"))
 		for _, p := range leastWanted(n.staying)[:extra] {
 			w.stop(p, "scaled down")
@@ -109,7 +109,7 @@ func (w *work) count(rs *object.ReplicaSet, minReady object.Duration) *census {
 		case p.Spec.Stop:
 		case p.Terminal():
 			until := p.Status.Since.Add(replaceDelay)
-			if p.Status.Phase != object.PodLost && w.now.Before(until) && p.Status.Since.Sub(p.Status.Started) < longLife {
+			if p.Status.Phase != object.PodLost && w.now.Before(until) && lived(p) < longLife {
 				n.resting = append(n.resting, p)
 				w.wake(until)
 				continue
@@ -127,6 +127,15 @@ func (w *work) count(rs *object.ReplicaSet, minReady object.Duration) *census {
 		w.wake(from)
 	}
 	return n
+}
+
+// lived is how long a pod that has ended was running; one that never came so far
+// did not live at all.
+func lived(p *object.Pod) time.Duration {
+	if p.Status.Started.IsZero() {
+		return 0
+	}
+	return p.Status.Since.Sub(p.Status.Started)
 }
 
 // clear asks for the end of pods that have ended by themselves, so that their
@@ -156,7 +165,7 @@ func (w *work) create(rs *object.ReplicaSet, n *census, missing int) *failure {
 		t.Reads = r.pinned
 	}
 	cpu, memory := t.Asks()
-	allowed, held := quotaRoom(w.v, rs.Namespace, cpu, memory, missing)
+	allowed, held := w.quotaRoom(rs.Namespace, cpu, memory, missing)
 	if held != nil {
 		w.wakeIn(retryDelay)
 	}
@@ -167,7 +176,9 @@ func (w *work) create(rs *object.ReplicaSet, n *census, missing int) *failure {
 	w.pin(r)
 	name := w.intern(rs.Namespace, &t)
 	ordinal := 0
-	for range min(allowed, podBatch) {
+	made := min(allowed, podBatch)
+	w.claim(rs.Namespace, cpu, memory, made)
+	for range made {
 		for n.names[podName(rs.Name, ordinal)] {
 			ordinal++
 		}

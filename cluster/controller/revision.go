@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -128,6 +129,17 @@ func (a *apply) end(p object.RevisionPhase, message string) {
 	}
 }
 
+// after is the next wave that has changes, 0 if none has.
+func (a *apply) after(wave int) int {
+	next := 0
+	for i := range a.rev.Spec.Changes {
+		if n := a.rev.Spec.Changes[i].Wave; n > wave && (next == 0 || n < next) {
+			next = n
+		}
+	}
+	return next
+}
+
 // last is the number of the last wave that has changes.
 func (a *apply) last() int {
 	n := 0
@@ -173,11 +185,8 @@ func (a *apply) proceed() {
 		}
 		a.recover()
 	}
-	next := st.Wave + 1
-	for next <= a.last() && len(a.wave(next)) == 0 {
-		next++
-	}
-	if next > a.last() {
+	next := a.after(st.Wave)
+	if next == 0 {
 		a.finish()
 		return
 	}
@@ -205,7 +214,7 @@ func (a *apply) write(changes []*object.RevisionChange) *object.Error {
 	for _, r := range a.status.Opened {
 		opened[r] = true
 	}
-	mark := len(a.Changes.Changes)
+	mark, claimed := len(a.Changes.Changes), maps.Clone(a.claimed)
 	done := slices.Clip(a.status.Opened)
 	for _, c := range changes {
 		if opened[c.Ref] {
@@ -213,7 +222,7 @@ func (a *apply) write(changes []*object.RevisionChange) *object.Error {
 		}
 		ok, err := a.change(c)
 		if err != nil {
-			a.Changes.Changes = a.Changes.Changes[:mark]
+			a.Changes.Changes, a.claimed = a.Changes.Changes[:mark], claimed
 			return err
 		}
 		if ok {
@@ -250,6 +259,9 @@ func (a *apply) change(c *object.RevisionChange) (bool, *object.Error) {
 	}
 	if c.After.IsZero() {
 		return false, object.Errorf(object.CodeInvalid, c.Ref, "revision %s does not say what it should be", a.rev.Name)
+	}
+	if c.After.Ref() != c.Ref {
+		return false, object.Errorf(object.CodeInvalid, c.Ref, "revision %s says that it should be %s", a.rev.Name, c.After.Ref())
 	}
 	after := c.After.Clone()
 	if s := after.StatusPtr(); s != nil {

@@ -97,6 +97,10 @@ func (a *apply) health(c *object.RevisionChange) gate {
 		}
 		return gate{}
 	}
+	p, isPod := o.(*object.Pod)
+	if ok, _ := object.Healthy(o); ok && (!isPod || p.Spec.Pod == nil) { // a pod with a template has not been let in yet
+		return gate{}
+	}
 	switch x := o.(type) {
 	case *object.Deployment:
 		return deploymentHealth(x)
@@ -134,6 +138,7 @@ func (a *apply) gone(r object.Ref, o object.Object) gate {
 	return gate{}
 }
 
+// deploymentHealth is what holds a deployment that is not healthy.
 func deploymentHealth(d *object.Deployment) gate {
 	st := d.Status
 	if st.Observed != d.Version {
@@ -141,8 +146,6 @@ func deploymentHealth(d *object.Deployment) gate {
 	}
 	f := failure{st.Reason, st.Message, st.LastLog}
 	switch st.Phase {
-	case object.RolloutStable:
-		return gate{}
 	case object.RolloutFailed:
 		return gate{kind: gateFailed, failure: f}
 	case object.RolloutPaused:
@@ -153,12 +156,10 @@ func deploymentHealth(d *object.Deployment) gate {
 	return gate{kind: gateWaits}
 }
 
+// setHealth is what holds a replica set that is not healthy.
 func (a *apply) setHealth(rs *object.ReplicaSet) gate {
 	if rs.Status.Observed != rs.Version {
 		return gate{kind: gateWaits}
-	}
-	if rs.Status.Ready >= rs.Spec.Replicas {
-		return gate{}
 	}
 	for p := range a.v.PodsOf(rs.Ref()) {
 		f, failing, later := verdict(p, a.now)
@@ -174,10 +175,8 @@ func (a *apply) setHealth(rs *object.ReplicaSet) gate {
 	return a.inTime(fmt.Sprintf("%d of %s ready", rs.Status.Ready, plural(rs.Spec.Replicas, "pod")), f)
 }
 
+// podHealth is what holds a declared pod that is not healthy.
 func (a *apply) podHealth(p *object.Pod) gate {
-	if p.Spec.Pod == nil && (p.Status.Ready || p.Status.Phase == object.PodSucceeded) {
-		return gate{}
-	}
 	f, failing, later := verdict(p, a.now)
 	if failing {
 		return gate{kind: gateFailed, failure: f}
@@ -204,11 +203,11 @@ func (a *apply) inTime(how string, f failure) gate {
 	return gate{kind: gateFailed, failure: failure{ReasonDeadline, message, f.log}}
 }
 
-// revisionsSince yields the stack's revisions after the one that was healthy last, up to
-// and including n, oldest first.
+// revisionsSince are the stack's revisions after the one that was healthy last, up
+// to and including n, oldest first. Older ones than the history keeps are gone.
 func (a *apply) revisionsSince(healthy, n int) []*object.Revision {
 	var out []*object.Revision
-	for i := healthy + 1; i <= n; i++ {
+	for i := max(healthy, n-2*revisionLimit) + 1; i <= n; i++ {
 		if r, ok := state.Find[*object.Revision](a.v, revisionRef(a.rev.Spec.Stack, i)); ok {
 			out = append(out, r)
 		}

@@ -15,7 +15,7 @@ func Healthy(o Object) (ok bool, how string) {
 		return x.Status.Observed == x.Version && x.Status.Phase == RolloutStable, how
 	case *ReplicaSet:
 		how = fmt.Sprintf("%d/%d ready", x.Status.Ready, x.Spec.Replicas)
-		return x.Status.Observed == x.Version && x.Status.Ready >= x.Spec.Replicas && x.Status.Total == x.Spec.Replicas, how
+		return x.Status.Observed == x.Version && x.Status.Ready >= x.Spec.Replicas, how
 	case *Pod:
 		how = string(x.Status.Phase)
 		if x.Status.Message != "" {

@@ -124,6 +124,9 @@ type Master struct {
 	Leader bool   `json:"leader,omitempty"`
 	Voter  bool   `json:"voter,omitempty"`
 	Alive  bool   `json:"alive,omitempty"` // as the leader sees it
+	// Unknown says that whoever answers does not lead, and cannot tell whether this
+	// master is alive.
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // ClusterStatus is the cluster at a glance.

@@ -78,10 +78,18 @@ type Quota struct {
 
 // Namespace is a room for names.
 type Namespace struct {
-	Meta `json:"meta"`
-	Spec NamespaceSpec `json:"spec,omitzero"`
+	Meta   `json:"meta"`
+	Spec   NamespaceSpec   `json:"spec,omitzero"`
+	Status NamespaceStatus `json:"status,omitzero"`
+}
+
+// NamespaceStatus guards the quota.
+type NamespaceStatus struct {
+	// Admissions counts the changesets that let pods in under the quota. Each of
+	// them raises it, so that two that saw the same room exclude one another.
+	Admissions uint64 `json:"admissions,omitempty"`
 }
 
 func (o *Namespace) SpecPtr() any   { return &o.Spec }
-func (o *Namespace) StatusPtr() any { return nil }
+func (o *Namespace) StatusPtr() any { return &o.Status }
 func (o *Namespace) Clone() Object  { c := *o; return &c }

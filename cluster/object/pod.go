@@ -18,7 +18,7 @@ type PodTemplate struct {
 	Grace       Duration          `json:"grace" hcl:"grace" default:"30s" effect:"rolls" doc:"Time between the stop signal and the kill."`
 	Restart     string            `json:"restart" hcl:"restart" default:"always" enum:"always,on_failure,never" effect:"rolls" doc:"Which exits of a container start it again, with a growing delay of 1s to 5m."`
 	Priority    int               `json:"priority,omitempty" hcl:"priority" effect:"rolls" doc:"Pods of a higher priority are placed first."`
-	Credentials string            `json:"credentials,omitempty" hcl:"registry_secret" effect:"rolls" doc:"Name of the secret that holds username and password for the image registry."`
+	Credentials string            `json:"credentials,omitempty" hcl:"registry_secret" effect:"rolls" doc:"Name of the secret with the keys username and password for the image registry and, if only one registry of several is meant, registry: its host."`
 
 	Init       []Container `json:"init,omitempty" hcl:"init,block" effect:"rolls" doc:"Containers that run to their end, in this order, before the others start."`
 	Containers []Container `json:"containers" hcl:"container,block" effect:"rolls" doc:"Containers that share an address, localhost and volumes."`

@@ -5,6 +5,13 @@ import (
 	"slices"
 )
 
+// The keys of a secret that PodTemplate.Credentials names.
+const (
+	RegistryUsername = "username"
+	RegistryPassword = "password"
+	RegistryHost     = "registry" // optional: the only registry that is shown them
+)
+
 // ReadRefs lists the config maps and secrets whose content the pods read, as
 // volumes, whole environments, single variables or registry credentials, sorted,
 // each once. Names in a template mean the namespace of its pods.

@@ -184,7 +184,14 @@ type TokenSpec struct {
 	Uses    int       `json:"uses,omitempty"` // joins left; 0 means any number until it expires, -1 none
 	Name    string    `json:"name,omitempty"` // the only name that may join by it; empty: any
 	Comment string    `json:"comment,omitempty"`
+	// Joined are the masters that joined by it: they may become members. Of whoever
+	// is removed it is taken out again.
+	Joined []string `json:"joined,omitempty"`
 }
+
+// TokenKept is how long an expired token is kept, so that its bearer is told that
+// it has expired and not that it never was.
+const TokenKept = 7 * 24 * time.Hour
 
 // Token lets a master, a node or a client join.
 type Token struct {

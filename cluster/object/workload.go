@@ -77,7 +77,8 @@ type DeploymentStatus struct {
 	Phase     RolloutPhase `json:"phase,omitempty"`
 	Observed  uint64       `json:"observed,omitempty"`  // Meta.Version that this speaks of
 	Set       string       `json:"set,omitempty"`       // replica set of the wanted version
-	Previous  string       `json:"previous,omitempty"`  // of the last stable version before it
+	Proven    string       `json:"proven,omitempty"`    // of the newest version that was stable
+	Previous  string       `json:"previous,omitempty"`  // of the last stable version before Set
 	Sized     int          `json:"sized,omitempty"`     // replicas that the sets were last sized for
 	Best      int          `json:"best,omitempty"`      // most available pods of the wanted version seen in this rollout
 	Step      int          `json:"step,omitempty"`      // steps taken in this rollout
