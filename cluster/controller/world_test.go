@@ -296,6 +296,19 @@ func TestRandomWorlds(t *testing.T) {
 	})
 }
 
+// lose makes a node fall silent, or come back.
+func (w *world) lose(node string, lost bool) {
+	condition := object.NodeReady
+	if lost {
+		condition = object.NodeLost
+	}
+	w.dead[node] = lost
+	w.setNode(node, condition)
+}
+
+// actions is how many kinds of steps a script has.
+const actions = 8
+
 // play runs a script of changes and failures and answers the digest of the end.
 func play(t *rapid.T, script []int) string {
 	w := newWorld(t, 3)
@@ -305,31 +318,53 @@ func play(t *rapid.T, script []int) string {
 	}
 	want := 2 + script[2]%5
 	least := want - script[1]%2
+	contents := []string{"a", "b", "crash", "c"}
 	images := []string{"ok:1", "ok:2", "missing:3", "crash:4", "never:5", "once:6"}
-	w.awaits(w.commit(one(web("ok:0", want, surge), service("web"))), object.RevisionHealthy)
-	w.neverBelow("web", least)
-	if !slices.ContainsFunc(script[3:], func(x int) bool { return x%6 == 4 }) { // a drain has its own surplus
+	has := func(action int) bool {
+		return slices.ContainsFunc(script[3:], func(x int) bool { return x%actions == action })
+	}
+	conf, app := "a", web("ok:0", want, surge, reading("conf"))
+	apply := func() int { return w.commit(one(configMap("conf", conf)), one(app, service("web"))) }
+	w.awaits(apply(), object.RevisionHealthy)
+	if !has(6) { // what a lost node takes with it nobody can promise
+		w.neverBelow("web", least)
+	}
+	if !has(4) { // a drain has its own surplus
 		surge, _ := rollout.Limits(want, script[0]%3, script[1]%2)
 		low := w.watch
 		w.watch = func(v *state.Snapshot) {
-			low(v)
+			if low != nil {
+				low(v)
+			}
 			if n := len(slices.Concat(slices.Collect(maps.Values(w.livePods("web")))...)); n > want+surge {
 				w.t.Fatalf("%d pods, at most %d were promised:\n%s", n, want+surge, w.dump())
 			}
 		}
 	}
 	for _, x := range script[3:] {
-		switch x % 6 {
+		arg := x / actions
+		name := fmt.Sprintf("n%d", 1+arg%2) // one node always takes pods
+		switch x % actions {
 		case 0, 1, 2:
-			w.commit(one(web(images[x/6%len(images)], want, surge), service("web")))
+			app = web(images[arg%len(images)], want, surge, reading("conf"))
+			apply()
 		case 3:
-			w.rest(time.Duration(x/6%40) * time.Second)
+			w.rest(time.Duration(arg%40) * time.Second)
 		case 4:
-			name := fmt.Sprintf("n%d", 1+x/6%2) // one node always takes pods
 			edit(w, object.Ref{Kind: object.KindNode, Name: name}, func(n *object.Node) { n.Spec.Drain = !n.Spec.Drain })
 		case 5:
 			w.queue = NewQueue(All())
 			w.queue.Seed(w.view())
+		case 6:
+			w.lose(name, !w.dead[name])
+		case 7:
+			conf = contents[arg%len(contents)]
+			apply()
+		}
+	}
+	for _, name := range sortedKeys(w.dead) {
+		if w.dead[name] {
+			w.lose(name, false)
 		}
 	}
 	for n := range state.All[*object.Node](w.view(), object.KindNode) {
