@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,6 +92,7 @@ const (
 	dutyNodes  = "nodes"
 	dutyTokens = "tokens"
 	dutyBind   = "scheduler"
+	dutyTell   = "events"
 )
 
 func newLeader(m *Master) *leader {
@@ -150,7 +154,9 @@ func (l *leader) observe() (*state.Snapshot, error) {
 			return nil, err
 		}
 		l.watcher, l.queue, l.pods = w, controller.NewQueue(l.m.config.Controllers), true
-		l.queue.Seed(v)
+		if safely(func() { l.queue.Seed(v) }) != nil {
+			l.seedSingly(v)
+		}
 	}
 	var events []state.Event
 	for {
@@ -171,9 +177,59 @@ func (l *leader) observe() (*state.Snapshot, error) {
 		l.finish(r, l.m.config.Now())
 	}
 	v := l.node.Snapshot()
-	l.queue.Observe(v, events)
+	l.wake(v, events)
 	l.pods = l.pods || slices.ContainsFunc(events, concernsScheduler)
 	return v, nil
+}
+
+// wake lets the queue see events. A mapping from an event to keys that panics
+// loses that one event's wake-ups, not those of the others.
+func (l *leader) wake(v *state.Snapshot, events []state.Event) {
+	for i := range events {
+		if err := safely(func() { l.queue.Observe(v, events[i:i+1]) }); err != nil {
+			l.m.metrics.failures.WithLabelValues("queue").Inc()
+			l.m.log.Error("an event cannot be told to the controllers", "key", events[i].Ref.String(), "op", events[i].Op, "error", err)
+		}
+	}
+}
+
+// seedSingly fills a queue that some object keeps from being seeded at once.
+func (l *leader) seedSingly(v *state.Snapshot) {
+	for _, info := range object.Kinds() {
+		for o := range v.List(info.Kind) {
+			l.wake(v, []state.Event{{Index: v.Index(), Op: object.OpCreate, Ref: o.Ref(), After: o}})
+		}
+	}
+}
+
+// safely turns a panic into an error that says where it came from.
+func safely(do func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v, at %s", p, origin())
+		}
+	}()
+	do()
+	return nil
+}
+
+// origin is the place that panicked, for a deferred function that recovers.
+func origin() string {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	panicked := false
+	for {
+		f, more := frames.Next()
+		switch {
+		case strings.HasPrefix(f.Function, "runtime."):
+			panicked = true
+		case panicked:
+			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
+		}
+		if !more {
+			return "an unknown place"
+		}
+	}
 }
 
 // concernsScheduler reports whether an event may let a waiting pod be placed: a
@@ -236,6 +292,9 @@ func (l *leader) reconcile(ctx context.Context, v *state.Snapshot, now time.Time
 		if err != nil {
 			l.m.metrics.failures.WithLabelValues(c.Name()).Inc()
 			l.m.log.Error("a controller failed", "controller", c.Name(), "key", key.String(), "error", err)
+			if l.failures[t] == 0 { // once; it may go on failing for days
+				l.tell(v, c.Name(), key, err, now)
+			}
 			l.queue.WakeAt(c, key, now.Add(l.delay(t)))
 			continue
 		}
@@ -251,12 +310,37 @@ func (l *leader) reconcile(ctx context.Context, v *state.Snapshot, now time.Time
 
 // reconcileSafely keeps a defect in one controller from stopping the others.
 func reconcileSafely(c controller.Controller, v *state.Snapshot, key object.Ref, now time.Time) (r controller.Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return c.Reconcile(v, key, now)
+	if defect := safely(func() { r, err = c.Reconcile(v, key, now) }); defect != nil {
+		return controller.Result{}, defect
+	}
+	return r, err
+}
+
+// tell records that a controller fails on a key, where people look for what
+// happened to the object. One event at most is under way for each key.
+func (l *leader) tell(v *state.Snapshot, owner string, key object.Ref, problem error, now time.Time) {
+	if key.Kind == "" || key.Name == "" {
+		return // a key of all the objects of a namespace; the log has it
+	}
+	t := task{dutyTell, key}
+	if _, under := l.underWay[t]; under {
+		return
+	}
+	author := "controller/" + owner
+	cs := object.Changeset{Author: author, Reason: "the controller failed"}
+	const reason = "controller_failed"
+	message := fmt.Sprintf("the %s controller fails on it and tries again: %v. What was written last may be wrong; the leading master's log has more", owner, problem)
+	e := &object.Event{
+		Meta: object.Meta{Kind: object.KindEvent, Namespace: object.EventNamespace(key), Name: object.EventName(key, reason, message)},
+		Spec: object.EventSpec{About: key, Level: "warning", Reason: reason, Message: message, Source: author, Count: 1, First: now, Last: now},
+	}
+	if old, ok := state.Find[*object.Event](v, e.Ref()); ok {
+		e.Spec.Count, e.Spec.First = old.Spec.Count+1, old.Spec.First
+		cs.Update(old, e)
+	} else {
+		cs.Create(e)
+	}
+	l.propose(t, cs, author, now)
 }
 
 func allowed(c controller.Controller, cs *object.Changeset) error {
@@ -337,7 +421,16 @@ func (l *leader) schedule(v *state.Snapshot, now time.Time) {
 		return
 	}
 	began := time.Now()
-	r := l.scheduler.Place(v, now, 0)
+	var r scheduler.Result
+	if err := safely(func() { r = l.scheduler.Place(v, now, 0) }); err != nil {
+		// What it remembers may be half changed: a fresh one knows the same.
+		l.m.metrics.failures.WithLabelValues(dutyBind).Inc()
+		l.m.log.Error("the scheduler failed", "pending", v.PendingCount(), "error", err)
+		l.scheduler = scheduler.New(l.m.config.Policy)
+		l.pods, l.retry = true, now.Add(l.delay(task{owner: dutyBind}))
+		return
+	}
+	delete(l.failures, task{owner: dutyBind})
 	l.m.metrics.rounds.Observe(time.Since(began).Seconds())
 	l.m.metrics.placed.Add(float64(len(r.Placed)))
 	l.m.metrics.unplaced.Set(float64(len(r.Unplaced)))
@@ -381,7 +474,7 @@ func (l *leader) judge(v *state.Snapshot, now time.Time) {
 	}
 }
 
-// expireTokens deletes tokens that nobody can use any more.
+// expireTokens deletes tokens that expired long ago.
 func (l *leader) expireTokens(v *state.Snapshot, now time.Time) {
 	if now.Sub(l.tokens) < tokenEvery {
 		return
@@ -389,10 +482,10 @@ func (l *leader) expireTokens(v *state.Snapshot, now time.Time) {
 	l.tokens = now
 	for t := range state.All[*object.Token](v, object.KindToken) {
 		task := task{dutyTokens, t.Ref()}
-		if _, under := l.underWay[task]; under || t.Spec.Expires.IsZero() || now.Before(t.Spec.Expires) {
+		if _, under := l.underWay[task]; under || t.Spec.Expires.IsZero() || now.Sub(t.Spec.Expires) < object.TokenKept {
 			continue
 		}
-		cs := object.Changeset{Author: "master", Reason: "the token has expired"}
+		cs := object.Changeset{Author: "master", Reason: "the token expired long ago"}
 		cs.Delete(t)
 		l.propose(task, cs, "master", now)
 	}

@@ -197,6 +197,104 @@ func TestBadControllers(t *testing.T) {
 	}
 }
 
+// TestPanicIsTold: a controller that panics on a key is asked again after a
+// growing pause, the others go on, and an event at the object says which
+// controller fails and where.
+func TestPanicIsTold(t *testing.T) {
+	var calls atomic.Int64
+	bad := &mirror{name: "bad", outputs: []object.Kind{object.KindConfigMap}, mischief: func(key object.Ref) {
+		if key.Name == "in-bad" {
+			calls.Add(1)
+			var none []int
+			_ = none[len(key.Name)]
+		}
+	}}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{bad} })
+	for _, name := range []string{"in-bad", "in-good"} {
+		if err := put(t.Context(), m, name, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var told *object.Event
+	eventually(t, "it is told and tried again", func() bool {
+		for e := range state.All[*object.Event](m.node.Snapshot(), object.KindEvent) {
+			told = e
+		}
+		return told != nil && calls.Load() > 2 && value(m.node.Snapshot(), "out-good") == "1"
+	})
+	if s := told.Spec; s.About != configMap("in-bad", "").Ref() || s.Reason != "controller_failed" || s.Level != "warning" ||
+		!strings.Contains(s.Message, "index out of range") || !strings.Contains(s.Message, "master_test.go:") {
+		t.Errorf("event: %+v", s)
+	}
+	if n := m.node.Snapshot().Count(object.KindEvent); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// brittle panics while it is told of an event about one object.
+type brittle struct{ mirror }
+
+func (b *brittle) Inputs() []controller.Input {
+	in := b.mirror.Inputs()
+	keys := in[0].Keys
+	in[0].Keys = func(v *state.Snapshot, e state.Event) []object.Ref {
+		if e.Ref.Name == "in-bad" {
+			panic("a defect")
+		}
+		return keys(v, e)
+	}
+	return in
+}
+
+// TestPanicOverAnEvent: a mapping from events to keys that panics, at the
+// beginning of a leadership or later, costs nobody else a wake-up.
+func TestPanicOverAnEvent(t *testing.T) {
+	c := &brittle{mirror{name: "brittle", outputs: []object.Kind{object.KindConfigMap}}}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{c} })
+	for _, name := range []string{"in-a", "in-bad", "in-z"} {
+		if err := put(t.Context(), m, name, "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the others are served", func() bool {
+		v := m.node.Snapshot()
+		return value(v, "out-a") == "1" && value(v, "out-z") == "1"
+	})
+	l := newLeader(m)
+	if _, err := l.observe(); err != nil { // as a new leader does
+		t.Fatal(err)
+	}
+	if n := l.queue.Len(); n != 2 {
+		t.Errorf("%d keys wait for the new leader, want 2", n)
+	}
+}
+
+// TestRefusedChangesetsAreMadeAgain: whatever a changeset is refused with, its
+// key is looked at again with a pause that grows.
+func TestRefusedChangesetsAreMadeAgain(t *testing.T) {
+	c := &mirror{name: "mirror", outputs: []object.Kind{object.KindConfigMap}}
+	m := startMaster(t, func(cfg *Config) { cfg.Controllers = []controller.Controller{c} })
+	for _, code := range []object.Code{object.CodeConflict, object.CodeExists, object.CodeNotFound, object.CodeInvalid, object.CodeNoLeader} {
+		l := newLeader(m)
+		l.queue = controller.NewQueue(m.config.Controllers)
+		key := configMap("in-x", "").Ref()
+		tk := task{c.Name(), key}
+		now := time.Now()
+		for i, pause := range []time.Duration{firstDelay, 2 * firstDelay, 4 * firstDelay} {
+			l.underWay[tk] = false
+			l.finish(result{tk, object.Errorf(code, key, "refused")}, now)
+			if at, ok := l.queue.NextWake(); !ok || at.Sub(now) != pause {
+				t.Errorf("%s, time %d: looks again after %s (%v), want %s", code, i+1, at.Sub(now), ok, pause)
+			}
+		}
+		l.underWay[tk] = true // something happened to it meanwhile
+		l.finish(result{tk, nil}, now)
+		if at, ok := l.queue.NextWake(); !ok || at.After(now) || l.failures[tk] != 0 {
+			t.Errorf("%s: not well after a success", code)
+		}
+	}
+}
+
 // alarm writes a config map when its time has come, and not before.
 type alarm struct{ at time.Time }
 
@@ -298,7 +396,7 @@ func TestSplitKeepsAnObjectsChangesTogether(t *testing.T) {
 func TestExpiredTokensGo(t *testing.T) {
 	m := startMaster(t, func(*Config) {})
 	cs := object.Changeset{Author: "test"}
-	for name, expires := range map[string]time.Time{"old": time.Now().Add(-time.Second), "new": time.Now().Add(time.Hour)} {
+	for name, expires := range map[string]time.Time{"old": time.Now().Add(-object.TokenKept - time.Second), "told": time.Now().Add(-time.Second), "new": time.Now().Add(time.Hour)} {
 		cs.Create(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: name}, Spec: object.TokenSpec{Role: object.RoleNode, Expires: expires}})
 	}
 	if _, err := m.node.Propose(t.Context(), cs); err != nil {
@@ -306,7 +404,7 @@ func TestExpiredTokensGo(t *testing.T) {
 	}
 	l := newLeader(m)
 	l.expireTokens(m.node.Snapshot(), time.Now())
-	eventually(t, "the expired token is gone", func() bool { return m.node.Snapshot().Count(object.KindToken) == 1 })
+	eventually(t, "the token that expired long ago is gone", func() bool { return m.node.Snapshot().Count(object.KindToken) == 2 })
 	if _, ok := m.node.Snapshot().Get(object.Ref{Kind: object.KindToken, Name: "new"}); !ok {
 		t.Error("a token that is still good was deleted")
 	}
