@@ -11,10 +11,12 @@ import (
 )
 
 type planInput struct {
-	Body body[object.Plan]
+	Brief bool `query:"brief" doc:"Answer without what was sent: resource_changes, expect and outputs are left out."`
+	Body  body[object.Plan]
 }
 
-// postPlan rehearses a plan on what is so now and seals it.
+// postPlan rehearses a plan on what is so now and seals it. The seal is over the
+// whole plan; who asks for a brief answer puts the rest in again.
 func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Plan], error) {
 	p, err := in.Body.get()
 	if err != nil {
@@ -44,6 +46,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		return nil, err
 	}
 	p.Seal = s.Keys.Sign(b)
+	if in.Brief {
+		p.Changes, p.Expect, p.Outputs, p.OutputChanges = nil, nil, nil, nil
+	}
 	return &answer[object.Plan]{Body: p}, nil
 }
 

@@ -3,16 +3,19 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/berthdev/berth/cluster/object"
 )
 
-// Plan has the leader rehearse and seal a plan.
+// Plan has the leader rehearse and seal a plan. What the plan changes is not sent
+// back: it is the caller's, shared with the answer.
 func (c *Client) Plan(ctx context.Context, p *object.Plan) (*object.Plan, error) {
 	var out object.Plan
-	if err := c.exchange(ctx, http.MethodPost, "/v1/plan", nil, p, &out); err != nil {
+	if err := c.exchange(ctx, http.MethodPost, "/v1/plan", url.Values{"brief": {"true"}}, p, &out); err != nil {
 		return nil, err
 	}
+	out.Changes, out.Expect, out.Outputs, out.OutputChanges = p.Changes, p.Expect, p.Outputs, p.OutputChanges
 	return &out, nil
 }
 

@@ -26,6 +26,12 @@ func (a *Any) UnmarshalJSON(b []byte) error {
 		a.Object = nil
 		return nil
 	}
+	if kind, ok := firstKind(b); ok {
+		if o, err := decodeAs(kind, b); err == nil && o.Head().Kind == kind {
+			a.Object = o
+			return nil
+		}
+	}
 	var head struct {
 		Meta struct {
 			Kind Kind `json:"kind"`
@@ -34,17 +40,39 @@ func (a *Any) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &head); err != nil {
 		return Errorf(CodeInvalid, Ref{}, "not an object: %w", err)
 	}
-	o, err := New(head.Meta.Kind)
+	o, err := decodeAs(head.Meta.Kind, b)
 	if err != nil {
 		return err
+	}
+	a.Object = o
+	return nil
+}
+
+// firstKind is the kind of an object as MarshalJSON writes it, where that is the
+// first thing said: a listing of ten thousand is then read once, not twice.
+func firstKind(b []byte) (Kind, bool) {
+	rest, ok := bytes.CutPrefix(b, []byte(`{"meta":{"kind":"`))
+	if !ok {
+		return "", false
+	}
+	kind, _, ok := bytes.Cut(rest[:min(len(rest), 64)], []byte{'"'})
+	if !ok || bytes.IndexByte(kind, '\\') >= 0 {
+		return "", false
+	}
+	return Kind(kind), true
+}
+
+func decodeAs(kind Kind, b []byte) (Object, error) {
+	o, err := New(kind)
+	if err != nil {
+		return nil, err
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(o); err != nil {
-		return Errorf(CodeInvalid, Ref{Kind: head.Meta.Kind}, "not a valid %s: %w", head.Meta.Kind, err)
+		return nil, Errorf(CodeInvalid, Ref{Kind: kind}, "not a valid %s: %w", kind, err)
 	}
-	a.Object = o
-	return nil
+	return o, nil
 }
 
 type cborAny struct {

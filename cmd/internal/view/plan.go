@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"maps"
@@ -18,6 +19,15 @@ const (
 // Plan prints a plan for people: the field diff, changes to outputs, the
 // forecast and the summary line.
 func Plan(w io.Writer, plan *object.Plan, o Options) error {
+	b := bufio.NewWriterSize(w, 64<<10) // ten thousand objects are half a million lines
+	err := printPlan(b, plan, o)
+	if flushErr := b.Flush(); err == nil {
+		err = flushErr
+	}
+	return err
+}
+
+func printPlan(w io.Writer, plan *object.Plan, o Options) error {
 	p := &printer{Options: o, w: w}
 	if len(plan.Changes) == 0 && len(plan.OutputChanges) == 0 {
 		p.line()

@@ -50,7 +50,18 @@ func (p *printer) printf(format string, args ...any) {
 	}
 }
 
-func (p *printer) line(parts ...string) { p.printf("%s\n", strings.Join(parts, "")) }
+func (p *printer) line(parts ...string) {
+	for _, s := range parts {
+		p.text(s)
+	}
+	p.text("\n")
+}
+
+func (p *printer) text(s string) {
+	if p.err == nil {
+		_, p.err = io.WriteString(p.w, s)
+	}
+}
 
 // plural is "1 pod", "2 pods".
 func plural(n int, noun string) string {
