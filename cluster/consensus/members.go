@@ -25,7 +25,7 @@ func (p *peerHealth) observe(n *Node) {
 	events := make(chan raft.Observation, 64)
 	observer := raft.NewObserver(events, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
-		case raft.FailedHeartbeatObservation, raft.ResumedHeartbeatObservation, raft.RaftState:
+		case raft.FailedHeartbeatObservation, raft.ResumedHeartbeatObservation, raft.PeerObservation, raft.RaftState:
 			return true
 		}
 		return false
@@ -44,6 +44,8 @@ func (p *peerHealth) observe(n *Node) {
 					p.silent[d.PeerID] = d.LastContact
 				case raft.ResumedHeartbeatObservation:
 					delete(p.silent, d.PeerID)
+				case raft.PeerObservation: // went, or came (back): it begins anew
+					delete(p.silent, d.Peer.ID)
 				case raft.RaftState:
 					clear(p.silent) // whoever leads now begins to look
 				}
