@@ -132,7 +132,8 @@ func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *clien
 	a, err := agent.New(agent.Config{
 		Node: c.Name, Dir: filepath.Join(c.Data, "agent"), Labels: c.Label, Status: status,
 		Masters: masters, Runtime: containers, Sandboxes: runtime.Sandboxes{Dir: filepath.Join(c.State, "ns")}, Network: pods, Volumes: volumes,
-		Prober: prober{probe.New(0)}, Firewall: &proxy.Masquerade{Range: podRange}, Listener: listener, TLS: identity.MutualTLS(string(object.RoleMaster), string(object.RoleAdmin)), Logger: log,
+		Prober: prober{probe.New(0)}, Firewall: &proxy.Masquerade{Range: podRange}, HostPorts: &proxy.HostPorts{Range: podRange, Bridge: pods.Bridge()},
+		Listener: listener, TLS: identity.MutualTLS(string(object.RoleMaster), string(object.RoleAdmin)), Logger: log,
 	})
 	if err != nil {
 		return err

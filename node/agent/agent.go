@@ -36,7 +36,8 @@ type Config struct {
 	Network   Network
 	Volumes   Volumes
 	Prober    Prober
-	Firewall  Firewall // may be nil
+	Firewall  Firewall  // may be nil
+	HostPorts HostPorts // may be nil; then pods with host ports cannot run here
 
 	// Check adds a condition of the machine to those that the agent knows
 	// (containers can be started, the disk has room); an error makes the node
@@ -154,6 +155,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.cfg.Firewall != nil {
 		if err := a.cfg.Firewall.Ensure(); err != nil {
 			return fmt.Errorf("packet rules: %w", err)
+		}
+	}
+	if a.cfg.HostPorts != nil {
+		if err := a.cfg.HostPorts.Ensure(); err != nil {
+			return fmt.Errorf("host ports: %w", err)
 		}
 	}
 	if err := a.find(ctx); err != nil {
@@ -394,6 +400,9 @@ func (a *Agent) sweep(ids map[string]bool, orphans []container.Pod) {
 	remove(a.cfg.Volumes.Pods, a.cfg.Volumes.Remove)
 	remove(a.etcPods, func(id string) error { return os.RemoveAll(a.etcDir(id)) })
 	errs = append(errs, a.cfg.Network.Retain(busy))
+	if a.cfg.HostPorts != nil {
+		errs = append(errs, a.cfg.HostPorts.Retain(busy))
+	}
 	if err := errors.Join(errs...); err != nil {
 		a.log.Warn("left-overs cannot be removed", "error", err)
 	}
@@ -418,7 +427,12 @@ func (a *Agent) clean(ctx context.Context, p container.Pod) error {
 	if err := a.cfg.Runtime.RemovePod(ctx, p); err != nil {
 		return err
 	}
+	var ports error
+	if a.cfg.HostPorts != nil {
+		ports = a.cfg.HostPorts.Release(id) // before its address can be another's
+	}
 	return errors.Join(
+		ports,
 		a.cfg.Sandboxes.Remove(id),
 		a.cfg.Network.Detach(id),
 		a.cfg.Volumes.Remove(id),
@@ -460,6 +474,9 @@ func (a *Agent) removeOwn() error {
 	errs := []error{a.cfg.Network.Purge(), a.cfg.Volumes.Purge()}
 	if a.cfg.Firewall != nil {
 		errs = append(errs, a.cfg.Firewall.Purge())
+	}
+	if a.cfg.HostPorts != nil {
+		errs = append(errs, a.cfg.HostPorts.Purge())
 	}
 	return errors.Join(append(errs, os.RemoveAll(filepath.Join(a.cfg.Dir, "etc")), removeFile(a.checkpointPath()))...)
 }

@@ -255,6 +255,64 @@ func TestCrashLoop(t *testing.T) {
 	})
 }
 
+// An agent that restarts must not make a pod in a crash loop look well, nor start
+// its containers every second again.
+func TestARestartedAgentRemembersTheCrashLoop(t *testing.T) {
+	inBubble(t, fake.Script{"bad": {Crash: 100 * time.Millisecond, ExitCode: 3}}, func(w *world) {
+		ref := w.m.create("p", one("bad"))
+		w.m.wait(t, ref, time.Minute, "crash_loop", reason(object.ReasonCrashLoop))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		w.stop()
+		told, starts := len(w.m.past(ref)), w.r.Starts()
+		w.start()
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		for _, s := range w.m.past(ref)[told:] {
+			if s.Reason != object.ReasonCrashLoop {
+				t.Errorf("the crash loop was forgotten: %+v", s)
+			}
+		}
+		if n := w.r.Starts() - starts; n > 2 {
+			t.Errorf("%d starts within 4 minutes of an agent's restart", n)
+		}
+	})
+}
+
+// With pull = "always" the first start asked the registry twice.
+func TestEachPodAsksForItsImageOnce(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		tpl := one("web")
+		tpl.Containers[0].Pull = container.PullAlways
+		tpl.Containers = append(tpl.Containers, tpl.Containers[0])
+		tpl.Containers[1].Name = "second"
+		s := w.m.wait(t, w.m.create("p", tpl), time.Minute, "ready", ready)
+		if n := w.r.Pulls(); n != 1 {
+			t.Errorf("%d pulls for the first start of two containers of one image", n)
+		}
+		// Removed behind the agent's back: the next start gets it again.
+		w.r.RemoveImage("web")
+		w.r.Kill(s.Containers[0].ID, 1, false)
+		w.m.wait(t, object.Ref{Kind: object.KindPod, Namespace: "default", Name: "p"}, time.Minute, "restarted", func(s object.PodStatus) bool { return s.Ready && s.Containers[0].Restarts == 1 })
+	})
+}
+
+// A change that changes nothing is not told to the masters.
+func TestReportsOnlyDifferences(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		ref := w.m.create("p", one("web"))
+		w.m.wait(t, ref, time.Minute, "ready", ready)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		past := w.m.past(ref)
+		for i := 1; i < len(past); i++ {
+			if object.Digest(past[i-1]) == object.Digest(past[i]) {
+				t.Errorf("told twice: %+v", past[i])
+			}
+		}
+	})
+}
+
 func TestOOMAndStartErrors(t *testing.T) {
 	inBubble(t, fake.Script{"fat": {OOM: true, Crash: time.Second}}, func(w *world) {
 		tpl := one("fat")

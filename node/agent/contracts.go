@@ -90,6 +90,21 @@ type Prober interface {
 		exec func(ctx context.Context, command []string) error, verdict func(good bool, why string))
 }
 
+// HostPorts forwards ports of the node to pods. Methods may be called at once and
+// repeated. What is forwarded outlives the process.
+type HostPorts interface {
+	// Forward makes the host ports among ports lead to the pod, and no others.
+	Forward(pod string, address netip.Addr, ports []object.ContainerPort) error
+	// Release takes the pod's ports back.
+	Release(pod string) error
+	// Retain takes back the ports of pods that are not listed.
+	Retain(pods []string) error
+	// Ensure puts right what is missing; it is called again and again.
+	Ensure() error
+	// Purge removes everything that was ever made on this machine.
+	Purge() error
+}
+
 // Firewall keeps the machine's packet rules that pods need.
 type Firewall interface {
 	// Ensure puts right what is missing; it is called again and again.

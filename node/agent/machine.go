@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	goruntime "runtime"
@@ -111,21 +112,29 @@ func freeDisk(dir string) (int64, error) {
 // observe tells the masters how the machine is, and keeps its packet rules.
 func (a *Agent) observe(ctx context.Context) {
 	a.judge()
-	t := time.NewTicker(checkPeriod)
-	defer t.Stop()
 	rules := time.Now()
 	for {
-		select {
-		case <-ctx.Done():
+		period := checkPeriod
+		if a.reports.unwell() {
+			period = time.Second // ready again as soon as it is
+		}
+		if !sleep(ctx, period) {
 			return
-		case <-t.C:
 		}
 		a.judge()
-		if a.cfg.Firewall != nil && time.Since(rules) >= rulesPeriod {
-			rules = time.Now()
-			if err := a.cfg.Firewall.Ensure(); err != nil {
-				a.log.Error("packet rules", "error", err)
-			}
+		if time.Since(rules) < rulesPeriod {
+			continue
+		}
+		rules = time.Now()
+		var errs []error
+		if a.cfg.Firewall != nil {
+			errs = append(errs, a.cfg.Firewall.Ensure())
+		}
+		if a.cfg.HostPorts != nil {
+			errs = append(errs, a.cfg.HostPorts.Ensure())
+		}
+		if err := errors.Join(errs...); err != nil {
+			a.log.Error("packet rules", "error", err)
 		}
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -75,6 +77,9 @@ func newNode(t testing.TB) *node {
 	if testing.Verbose() {
 		n.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil { // of the test's own namespace
+		t.Fatalf("%v: %s", err, out)
+	}
 	t.Cleanup(func() {
 		if n.kill != nil {
 			n.stop()
@@ -114,7 +119,7 @@ func (n *node) start() {
 	n.agent, err = agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(n.data, "agent"), Status: status, Masters: n.m, Runtime: n.rt,
 		Sandboxes: runtime.Sandboxes{Dir: filepath.Join(n.state, "ns")}, Network: n.net, Volumes: volumes,
-		Prober: probe.New(0), Firewall: &proxy.Masquerade{Range: podRange}, Logger: n.log,
+		Prober: probe.New(0), Firewall: &proxy.Masquerade{Range: podRange}, HostPorts: &proxy.HostPorts{Range: podRange, Bridge: n.net.Bridge()}, Logger: n.log,
 	})
 	fatal(err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -186,7 +191,7 @@ func TestRealNode(t *testing.T) {
 	// container made; ready when the probe says so.
 	period := object.Duration(500 * time.Millisecond)
 	web := program("web", "listen", ":8080")
-	web.Ports = []object.ContainerPort{{Name: "http", Port: 8080}}
+	web.Ports = []object.ContainerPort{{Name: "http", Port: 8080, HostPort: 18080}}
 	web.Readiness = &object.Probe{TCP: &object.TCPProbe{Port: "http"}, Period: period, Timeout: object.Duration(time.Second), Success: 1, Failure: 3}
 	web.Mounts = []object.Mount{{Volume: "scratch", Path: "/scratch"}}
 	peer := program("peer", "wait")
@@ -235,6 +240,8 @@ func TestRealNode(t *testing.T) {
 	if hosts := inside(peerID, "read", "/etc/hosts"); !strings.Contains(hosts, s.Address+" main") {
 		t.Errorf("/etc/hosts: %s", hosts)
 	}
+
+	n.expectHostPort(t)
 
 	t.Run("a killed process is started again", func(t *testing.T) {
 		list, err := n.rt.List(t.Context())
@@ -294,6 +301,7 @@ func TestRealNode(t *testing.T) {
 		if out := inside(peerID, "dial", got.Address+":8080"); out != "hello" {
 			t.Errorf("the pod answers %q", out)
 		}
+		n.expectHostPort(t)
 	})
 
 	t.Run("containerd is killed", func(t *testing.T) {
@@ -328,6 +336,22 @@ func TestRealNode(t *testing.T) {
 		n.net.Close()
 		n.expectNothing(t)
 	})
+}
+
+// expectHostPort calls the pod that claims port 18080 of the node.
+func (n *node) expectHostPort(t *testing.T) {
+	t.Helper()
+	for _, host := range []string{"127.0.0.1", n.net.Gateway().String()} {
+		c, err := net.DialTimeout("tcp", host+":18080", 5*time.Second)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if b, _ := io.ReadAll(c); string(b) != "hello\n" {
+			t.Errorf("%s:18080 answers %q", host, b)
+		}
+		c.Close()
+	}
 }
 
 // expectNothing looks for what a node may leave behind.

@@ -95,6 +95,17 @@ func (r *reporter) setStatus(s object.NodeStatus) {
 	r.kick()
 }
 
+// unwell reports whether the node has said that it is not ready.
+func (r *reporter) unwell() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have := r.last
+	if r.status != nil {
+		have = r.status
+	}
+	return have != nil && have.Condition != object.NodeReady
+}
+
 func (r *reporter) setSeen(index uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -35,6 +35,7 @@ type runner struct {
 	adopted *container.Status // what an earlier agent left, until it has been looked at
 	passed  bool              // an init container that has done its work
 	failed  bool              // it ended badly for good
+	pulled  bool              // prepare has seen to the image
 	attempt int               // of the container that runs, or ran last; -1 before the first
 	last    string            // id of the attempt before, to be removed
 	restart backoff
@@ -179,32 +180,43 @@ func (r *runner) runningID() string {
 
 // pull makes the image be there, trying until it is; false when ctx ended.
 func (r *runner) pull(ctx context.Context, policy string) bool {
-	return r.w.persist(ctx, "image of "+r.c.Name, func() error {
-		auth, err := r.w.registryAuth(ctx)
-		if err != nil {
-			return err
-		}
-		if err := r.w.a.pulls.take(ctx); err != nil {
-			return err
-		}
-		defer r.w.a.pulls.give()
-		_, err = r.w.a.cfg.Runtime.PullImage(ctx, r.c.Image, auth, policy)
+	return r.w.persist(ctx, "image of "+r.c.Name, func() error { return r.fetch(ctx, policy) })
+}
+
+// fetch makes the image be there, or says why it cannot be.
+func (r *runner) fetch(ctx context.Context, policy string) error {
+	auth, err := r.w.registryAuth(ctx)
+	if err != nil {
 		return err
-	})
+	}
+	if err := r.w.a.pulls.take(ctx); err != nil {
+		return err
+	}
+	defer r.w.a.pulls.give()
+	_, err = r.w.a.cfg.Runtime.PullImage(ctx, r.c.Image, auth, policy)
+	return err
 }
 
 // start starts the next attempt, trying until it runs; false when ctx ended.
 func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 	policy := r.c.Pull
-	if r.attempt >= 0 && policy == container.PullAlways {
+	if policy == container.PullAlways && (r.pulled || r.attempt >= 0) {
 		policy = container.PullMissing // a restart is not a new version
 	}
-	if !r.pull(ctx, policy) {
+	if !r.pulled && !r.pull(ctx, policy) {
 		return "", time.Time{}, false
 	}
+	r.pulled = false // the attempts after this one look again
 	var started container.Started
 	failures := 0
+	lost := false // the image was removed since it was seen
 	ok := r.w.persist(ctx, "start of "+r.c.Name, func() error {
+		if lost {
+			if err := r.fetch(ctx, policy); err != nil {
+				return err
+			}
+			lost = false
+		}
 		spec, err := r.spec(ctx, r.attempt+1)
 		if err != nil {
 			return err
@@ -216,6 +228,10 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 		r.attempt++
 		r.expect(r.attempt)
 		if started, err = r.w.a.cfg.Runtime.StartContainer(ctx, spec); err != nil {
+			var image *container.ImageError
+			if lost = errors.As(err, &image); lost {
+				return err
+			}
 			failures++
 			return &startError{r.c.Name, failures, err}
 		}

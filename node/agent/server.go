@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -37,6 +38,17 @@ func (a *Agent) Handler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	return m
+}
+
+// ownPort is the port of the node's own API; 0 without one.
+func (a *Agent) ownPort() int {
+	if a.cfg.Listener == nil {
+		return 0
+	}
+	if t, ok := a.cfg.Listener.Addr().(*net.TCPAddr); ok {
+		return t.Port
+	}
+	return 0
 }
 
 // serve answers until ctx ends.

@@ -130,7 +130,7 @@ func (w *worker) registryAuth(ctx context.Context) (*container.Auth, error) {
 	if !ok {
 		return nil, notPinned("secret/"+name, "registry_secret")
 	}
-	auth := &container.Auth{Username: data["username"], Password: data["password"]}
+	auth := &container.Auth{Username: data[object.RegistryUsername], Password: data[object.RegistryPassword], Registry: data[object.RegistryHost]}
 	if auth.Username == "" || auth.Password == "" {
 		return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "secret %q holds no registry credentials: it needs the keys username and password", name)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -29,7 +30,7 @@ func (w *worker) fine(what string) {
 
 // change edits the status, under the lock, derives what follows from the parts,
 // and queues it for the masters if anything is different. The channel is closed
-// when they have it.
+// when they have it, or at once if there is nothing to tell.
 func (w *worker) change(edit func(*object.PodStatus)) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,13 +70,17 @@ func (w *worker) change(edit func(*object.PodStatus)) <-chan struct{} {
 	if s.Phase != before.Phase || s.Reason != before.Reason {
 		s.Since = now()
 	}
+	same := reflect.DeepEqual(s, before)
 	w.status = s
 	select {
 	case <-w.gone:
+		same = true
+	default:
+	}
+	if same {
 		done := make(chan struct{})
 		close(done)
 		return done
-	default:
 	}
 	w.a.touch()
 	return w.a.reports.put(object.PodReport{Ref: w.pod.Ref(), Created: w.pod.Created, Status: s})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -79,6 +80,12 @@ func newWorker(a *Agent, p *object.Pod) *worker {
 	// What the masters know of an earlier life of this process goes on.
 	if s := p.Status; s.Phase != "" && s.Phase != object.PodPending {
 		w.status.Started, w.status.ReadySince = s.Started, s.ReadySince
+		for _, c := range s.Containers {
+			if r := w.runner(c.Name); r != nil && s.Reason == object.ReasonCrashLoop && c.Restarts >= crashLoop {
+				r.quick, r.restart.last = crashLoop-1, min(restartFirst<<min(c.Restarts-1, 20), restartMost)
+				w.troubles[c.Name] = trouble{s.Reason, s.Message}
+			}
+		}
 	}
 	return w
 }
@@ -202,6 +209,9 @@ func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, err
 		}
 		return false, w.clean(ctx)
 	}
+	if err := w.forward(addr); err != nil {
+		w.log.Error("host ports of an adopted pod", "error", err) // the rules of before may still serve
+	}
 	w.namespaces, w.address, w.paths, w.etc = ns, addr.String(), paths, w.a.etcDir(w.id)
 	for _, r := range w.runners {
 		r.passed = r.init && mains > 0
@@ -238,7 +248,13 @@ func (w *worker) prepare(ctx context.Context) bool {
 	}
 	ok := w.persist(ctx, "setup", func() error { return w.setup(ctx) })
 	wg.Wait()
-	return ok && ctx.Err() == nil
+	if !ok || ctx.Err() != nil {
+		return false
+	}
+	for _, r := range w.runners {
+		r.pulled = true
+	}
+	return true
 }
 
 // persist tries until try succeeds, with growing pauses, and shows the trouble
@@ -296,12 +312,41 @@ func (w *worker) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.forward(addr); err != nil {
+		return err
+	}
 	etc, err := w.a.writeEtc(w.id, w.pod.Name, addr)
 	if err != nil {
 		return err
 	}
 	w.namespaces, w.address, w.paths, w.etc = ns, addr.String(), paths, etc
 	w.change(func(s *object.PodStatus) { s.Address = w.address })
+	return nil
+}
+
+// forward makes the node's ports that the pod claims lead to it.
+func (w *worker) forward(addr netip.Addr) error {
+	var ports []object.ContainerPort
+	for _, r := range w.runners {
+		for _, p := range r.c.Ports {
+			if p.HostPort == 0 {
+				continue
+			}
+			if p.HostPort == w.a.ownPort() && cmp.Or(p.Protocol, "tcp") == "tcp" {
+				return object.Errorf(object.CodeInvalid, object.Ref{}, "container %s claims host port %d, which is the node agent's own; choose another", r.c.Name, p.HostPort)
+			}
+			ports = append(ports, p)
+		}
+	}
+	switch {
+	case len(ports) == 0:
+		return nil
+	case w.a.cfg.HostPorts == nil:
+		return object.Errorf(object.CodeInvalid, object.Ref{}, "this node does not forward host ports")
+	}
+	if err := w.a.cfg.HostPorts.Forward(w.id, addr, ports); err != nil {
+		return fmt.Errorf("host ports: %w", err)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Runtime struct {
 	events chan container.Event
 	broken error
 	starts int
+	pulls  int
 	nsPods map[string]string
 }
 
@@ -83,6 +85,20 @@ func (r *Runtime) Starts() int {
 	return r.starts
 }
 
+// Pulls is how often an image was asked for that was not simply there.
+func (r *Runtime) Pulls() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pulls
+}
+
+// RemoveImage removes an image, as a person on the node might.
+func (r *Runtime) RemoveImage(ref string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.images, ref)
+}
+
 // Spec is what a container was started with.
 func (r *Runtime) Spec(id string) (container.Spec, bool) {
 	r.mu.Lock()
@@ -120,8 +136,9 @@ func (r *Runtime) Events() <-chan container.Event {
 	return r.events
 }
 
-// PullImage takes the time that the script says and fails for missing images.
-func (r *Runtime) PullImage(ctx context.Context, ref string, _ *container.Auth, policy string) (container.Image, error) {
+// PullImage takes the time that the script says and fails for missing images and
+// for those whose password it is not given.
+func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Auth, policy string) (container.Image, error) {
 	r.mu.Lock()
 	b, have, broken := r.behavior(ref), r.images[ref], r.broken
 	r.mu.Unlock()
@@ -140,9 +157,15 @@ func (r *Runtime) PullImage(ctx context.Context, ref string, _ *container.Auth, 
 	if b.Missing {
 		return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageNotFound, Hint: "Check the name and the tag."}
 	}
+	if host, _, _ := strings.Cut(ref, "/"); b.Password != "" {
+		if _, password := auth.For(host); password != b.Password {
+			return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageUnauthorized, Hint: "Check the secret named by registry_secret."}
+		}
+	}
 	img := container.Image{Name: ref, Digest: fmt.Sprintf("sha256:%064x", len(ref))}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.pulls++
 	r.images[ref] = img
 	return img, nil
 }

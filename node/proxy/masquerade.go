@@ -52,7 +52,7 @@ var jumps = []rule{
 	{"filter", "FORWARD", []string{"-m", "comment", "--comment", "berth: pods", "-j", chainForward}},
 }
 
-func open() (*iptables.IPTables, error) {
+func openTables() (*iptables.IPTables, error) {
 	t, err := iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(5))
 	if err != nil {
 		return nil, fmt.Errorf("iptables cannot be used (%w); install it: apt-get install iptables", err)
@@ -65,7 +65,7 @@ func open() (*iptables.IPTables, error) {
 func (m *Masquerade) Ensure() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t, err := open()
+	t, err := openTables()
 	if err != nil {
 		return err
 	}
@@ -83,13 +83,18 @@ func (m *Masquerade) Ensure() error {
 			return err
 		}
 	}
+	return ensureJumps(t, jumps)
+}
+
+// ensureJumps puts jumps that are missing first in their chains: a policy of the
+// machine's owner that drops comes later.
+func ensureJumps(t *iptables.IPTables, jumps []rule) error {
 	for _, j := range jumps {
 		if ok, err := t.Exists(j.table, j.chain, j.spec...); err != nil {
-			return err
+			return fmt.Errorf("iptables: %s %s: %w", j.table, j.chain, err)
 		} else if ok {
 			continue
 		}
-		// First in FORWARD: a policy of the machine's owner that drops comes later.
 		if err := t.Insert(j.table, j.chain, 1, j.spec...); err != nil {
 			return fmt.Errorf("iptables: %s %s: %w", j.table, j.chain, err)
 		}
@@ -130,10 +135,15 @@ func ensureChain(t *iptables.IPTables, table, chain string, want []rule) error {
 func (m *Masquerade) Purge() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	t, err := open()
+	t, err := openTables()
 	if err != nil {
 		return err
 	}
+	return removeChains(t, jumps)
+}
+
+// removeChains removes jumps, then the chains that they lead to.
+func removeChains(t *iptables.IPTables, jumps []rule) error {
 	for _, j := range jumps {
 		for {
 			ok, err := t.Exists(j.table, j.chain, j.spec...)
@@ -144,6 +154,8 @@ func (m *Masquerade) Purge() error {
 				return fmt.Errorf("iptables: %s %s: %w", j.table, j.chain, err)
 			}
 		}
+	}
+	for _, j := range jumps {
 		own := j.spec[len(j.spec)-1]
 		if ok, err := t.ChainExists(j.table, own); err != nil {
 			return fmt.Errorf("iptables: %s %s: %w", j.table, own, err)
