@@ -133,11 +133,12 @@ func (r *Runtime) resolver(auth *container.Auth) remotes.Resolver {
 	client := &http.Client{Transport: transport}
 	authorizer := docker.NewDockerAuthorizer(
 		docker.WithAuthClient(client),
-		docker.WithAuthCreds(func(string) (string, string, error) {
-			if auth == nil {
-				return "", "", nil
+		docker.WithAuthCreds(func(host string) (string, string, error) {
+			if host == "registry-1.docker.io" {
+				host = "docker.io" // its API has another name than its images
 			}
-			return auth.Username, auth.Password, nil
+			username, password := auth.For(host)
+			return username, password, nil
 		}))
 	return docker.NewResolver(docker.ResolverOptions{
 		Hosts: docker.ConfigureDefaultRegistries(

@@ -148,6 +148,7 @@ func TestRegistry(t *testing.T) {
 		t.Errorf("pinned: %+v, %s", img, fault)
 	}
 	push(t, host+"/private/web:1")
+	push(t, host+"/private/other:1")
 	for _, c := range []struct {
 		ref  string
 		auth *container.Auth
@@ -158,7 +159,9 @@ func TestRegistry(t *testing.T) {
 		{host + "/shop/web@sha256:" + strings.Repeat("0", 64), nil, container.ImageNotFound},
 		{host + "/private/web:1", nil, container.ImageUnauthorized},
 		{host + "/private/web:1", &container.Auth{Username: "alice", Password: "wrong"}, container.ImageUnauthorized},
-		{host + "/private/web:1", &container.Auth{Username: "alice", Password: "secret"}, ""},
+		{host + "/private/web:1", &container.Auth{Username: "alice", Password: "secret", Registry: "elsewhere.example"}, container.ImageUnauthorized},
+		{host + "/private/web:1", &container.Auth{Username: "alice", Password: "secret", Registry: host}, ""},
+		{host + "/private/other:1", &container.Auth{Username: "alice", Password: "secret"}, ""},
 		{host + "/broken/web:1", nil, container.ImageUnreachable},
 		{"127.0.0.1:1/web:1", nil, container.ImageUnreachable},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -157,10 +158,19 @@ type Stats struct {
 	OOMs   int64 // processes killed for memory
 }
 
-// Auth are credentials for the registry of one image.
+// Auth are credentials for the registry of an image.
 type Auth struct {
 	Username string
 	Password string
+	Registry string // the only host that is shown them, as image references write it; empty: each image's own
+}
+
+// For are the credentials that a registry's host is shown, empty if none.
+func (a *Auth) For(host string) (username, password string) {
+	if a == nil || a.Registry != "" && !strings.EqualFold(a.Registry, host) {
+		return "", ""
+	}
+	return a.Username, a.Password
 }
 
 // When PullImage asks the registry.
