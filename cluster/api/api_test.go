@@ -292,18 +292,70 @@ func TestSnapshotAndMasters(t *testing.T) {
 	}
 	wantCode(t, c.RestoreSnapshot(ctx, open("junk")), object.CodeInvalid)
 
-	m2 := w.as("m2", "master")
-	if err := m2.AddMaster(ctx, object.Master{Name: "m2", API: "x:7400", Raft: "x:7401"}); err != nil {
-		t.Fatal(err)
+}
+
+// A certificate outlives a membership, and a master that was removed must not
+// come back by a mere restart, nor speak for others.
+func TestRemovedMasterHasNoRightsUntilItJoinsAgain(t *testing.T) {
+	w, ctx := newWorld(t, "m1", "m2"), context.Background()
+	admin := w.at(client.Config{Addrs: w.addrs[:1], TLS: w.identity("ann", "admin").ClientTLS(pki.RoleMaster, "")})
+	id := w.identity("m2", "master")
+	m2 := w.at(client.Config{Addrs: w.addrs[:1], TLS: id.ClientTLS(pki.RoleMaster, "")})
+	self := object.Master{Name: "m2", API: w.addrs[1], Raft: "x:7401"}
+	if err := m2.AddMaster(ctx, self); err != nil {
+		t.Fatalf("a member confirms its addresses: %v", err)
 	}
 	wantCode(t, m2.AddMaster(ctx, object.Master{Name: "m3", API: "x:7400", Raft: "x:7401"}), object.CodeForbidden)
-	if list, err := c.Masters(ctx); err != nil || len(list) != 2 {
-		t.Fatalf("%v %v", list, err)
+	for round := range 2 {
+		if err := admin.RemoveMaster(ctx, "m2"); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, admin.RemoveMaster(ctx, "m2"), object.CodeNotFound)
+		wantCode(t, m2.AddMaster(ctx, self), object.CodeForbidden)
+		_, err := m2.Status(ctx)
+		wantCode(t, err, object.CodeForbidden)
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.addrs[0]+"/v1/tokens", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Berth-Forwarded", "m2")
+		r.Header.Set("Berth-Forwarded-For", "admin/ann")
+		resp, err := (&http.Transport{TLSClientConfig: id.ClientTLS(pki.RoleMaster, ""), DisableKeepAlives: true}).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("it spoke for an admin: %s", resp.Status)
+		}
+		if round > 0 {
+			break // what it joined by counts no more either
+		}
+		token := w.token(object.TokenRequest{Role: object.RoleMaster, Uses: 1})
+		if _, _, err := w.join(token.Token, "m2", object.RoleMaster); err != nil {
+			t.Fatal(err)
+		}
+		if err := m2.AddMaster(ctx, self); err != nil {
+			t.Fatalf("after it joined again: %v", err)
+		}
 	}
-	if err := c.RemoveMaster(ctx, "m2"); err != nil {
-		t.Fatal(err)
+}
+
+// A follower does not know who else is alive, and does not say so: it asks the
+// leader, or says that it does not know.
+func TestStatusThroughAFollower(t *testing.T) {
+	w, ctx := newWorld(t, "m1", "m2"), context.Background()
+	follower := w.at(client.Config{Addrs: w.addrs[1:2], TLS: w.identity("ann", "admin").ClientTLS(pki.RoleMaster, "")})
+	st, err := follower.Status(ctx)
+	if err != nil || st.Self != "m1" {
+		t.Errorf("answered by %q: %v", st.Self, err)
 	}
-	wantCode(t, c.RemoveMaster(ctx, "m2"), object.CodeNotFound)
+	w.shared.mu.Lock()
+	w.shared.leader = ""
+	w.shared.mu.Unlock()
+	if st, err = follower.Status(ctx); err != nil || st.Self != "m2" || st.Leader != "" {
+		t.Errorf("without a leader: %q led by %q, %v", st.Self, st.Leader, err)
+	}
 }
 
 func TestMetricsAndHealth(t *testing.T) {

@@ -51,6 +51,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 	for _, r := range roles {
 		ids[r] = w.identity("x", string(r))
 	}
+	ids[object.RoleMaster] = w.identity("m1", string(object.RoleMaster)) // others are no members
 	fill := strings.NewReplacer("{namespace}", "default", "{name}", "x")
 	for _, r := range w.servers["m1"].Routes() {
 		path := fill.Replace(r.Path)

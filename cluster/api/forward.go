@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -41,16 +42,49 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, l Leader, who I
 		},
 		Transport:     s.transport(object.RoleMaster, l.Name),
 		FlushInterval: -1,
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+		ErrorHandler: func(w http.ResponseWriter, p *http.Request, err error) {
 			if r.Context().Err() != nil {
 				return // the client has gone
 			}
 			s.Log.Debug("forwarding to the leader failed", "leader", l.Name, "error", err)
+			if cause := context.Cause(p.Context()); cause != nil {
+				err = cause
+			}
 			writeError(w, s.lost(r, l, err))
 		},
 	}
-	proxy.ServeHTTP(w, r)
+	ctx, stop := s.whileLeading(r.Context(), l)
+	defer stop()
+	proxy.ServeHTTP(w, r.WithContext(ctx))
 	return nil
+}
+
+// leaderEvery is how often a request that waits for the leader makes sure that
+// it still is.
+const leaderEvery = 250 * time.Millisecond
+
+var errReplaced = errors.New("another master leads")
+
+// whileLeading ends when another master leads: one that lost its power does not
+// close its connections, and who waits for it would wait for minutes.
+func (s *Server) whileLeading(ctx context.Context, l Leader) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		t := time.NewTicker(leaderEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				if now := s.Cluster.Leader(); now.Name != "" && now.Name != l.Name {
+					cancel(errReplaced)
+					return
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // lost is the error for a request that the leader did not answer. Reads may be

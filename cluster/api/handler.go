@@ -52,6 +52,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q *Request) error {
+	// Deadlines come before everything: a connection may have those of its last
+	// request. Test recorders have none; a real connection has.
+	c := http.NewResponseController(w)
+	var deadline time.Time
+	if !a.stream {
+		deadline = time.Now().Add(bodyTime)
+	}
+	_ = c.SetReadDeadline(deadline)
+	_ = c.SetWriteDeadline(deadline)
+	r.Body = http.MaxBytesReader(w, r.Body, a.limit)
 	leader := s.Cluster.Leader()
 	who, err := s.identify(r)
 	if errors.Is(err, errUnknownToken) && !leader.Self && leader.API != "" && !forwarded(r) {
@@ -69,8 +79,16 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 		if !slices.Contains(a.roles, who.Role) {
 			return forbidden(who, pattern, a)
 		}
+		if who.Role == object.RoleMaster && !a.enrols && !s.member(who.Name) {
+			return notMember(who.Name)
+		}
 	}
-	if a.leader == needLeader || (a.leader == needReads && r.URL.Query().Get("stale") != "true") {
+	stale := r.URL.Query().Get("stale") == "true"
+	if a.leader == needView && !leader.Self && leader.API != "" && !forwarded(r) && !stale {
+		q.Forwarded = true
+		return s.forward(w, r, leader, who)
+	}
+	if a.leader == needLeader || (a.leader == needReads && !stale) {
 		if !leader.Self {
 			if forwarded(r) {
 				return noLeader(leader)
@@ -84,15 +102,6 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 			}
 		}
 	}
-	c := http.NewResponseController(w)
-	var deadline time.Time // none, and none left over from this connection's last request
-	if !a.stream {
-		deadline = time.Now().Add(bodyTime)
-	}
-	// Test recorders have no deadlines; a real connection has.
-	_ = c.SetReadDeadline(deadline)
-	_ = c.SetWriteDeadline(deadline)
-	r.Body = http.MaxBytesReader(w, r.Body, a.limit)
 	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
 	return nil
 }

@@ -54,6 +54,11 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 			return Identity{}, object.Errorf(object.CodeUnauthorized, object.Ref{}, "%w", err)
 		}
 		peer = Identity{Name: name, Role: object.Role(role)}
+		if peer.Role == object.RoleNode {
+			if err := s.revoked(s.Cluster.Snapshot(), r.TLS.PeerCertificates[0]); err != nil {
+				return Identity{}, err
+			}
+		}
 	}
 	passedOn := peer.Role == object.RoleMaster && r.Header.Get(forwardedHeader) != ""
 	if !passedOn {
@@ -61,6 +66,9 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 		r.Header.Del(identityHeader)
 	}
 	if passedOn {
+		if !s.member(peer.Name) {
+			return Identity{}, notMember(peer.Name)
+		}
 		if v := r.Header.Get(identityHeader); v != "" {
 			role, name, _ := strings.Cut(v, "/")
 			return Identity{Name: name, Role: object.Role(role)}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"time"
 
@@ -43,17 +44,21 @@ func (s *Server) postJoin(ctx context.Context, in *joinInput) (*answer[object.Jo
 		if err != nil {
 			return err
 		}
-		switch now.Spec.Uses {
-		case 0:
-			return nil
-		case spent:
-			return &object.Error{Code: object.CodeForbidden, Message: "the token has been used as often as it may", Hint: "Make a new one with: berth token create"}
+		if now.Spec.Uses == spent {
+			return errSpent()
 		}
 		n := now.Clone().(*object.Token)
-		if n.Spec.Uses--; n.Spec.Uses == 0 {
+		if n.Spec.Uses == 1 {
 			n.Spec.Uses = spent
+		} else if n.Spec.Uses > 0 {
+			n.Spec.Uses--
 		}
-		c.Update(now, n)
+		if n.Spec.Role == object.RoleMaster && !slices.Contains(n.Spec.Joined, req.Name) {
+			n.Spec.Joined = append(slices.Clone(n.Spec.Joined), req.Name)
+		}
+		if !reflect.DeepEqual(n.Spec, now.Spec) {
+			c.Update(now, n)
+		}
 		return nil
 	})
 	if err != nil {
@@ -74,13 +79,17 @@ func (s *Server) postJoin(ctx context.Context, in *joinInput) (*answer[object.Jo
 	return &answer[object.Joined]{Body: *out}, nil
 }
 
+func errSpent() error {
+	return &object.Error{Code: object.CodeForbidden, Message: "the token has been used as often as it may", Hint: "Make a new one with: berth token create"}
+}
+
 // mayJoin checks what a token entitles to.
 func (s *Server) mayJoin(t *object.Token, req *object.JoinRequest) error {
 	if req.Role != "" && req.Role != t.Spec.Role {
 		return &object.Error{Code: object.CodeForbidden, Message: fmt.Sprintf("the token is for role %s, not for %s", t.Spec.Role, req.Role), Hint: fmt.Sprintf("Make one with: berth token create --role %s", req.Role)}
 	}
 	if t.Spec.Uses == spent {
-		return &object.Error{Code: object.CodeForbidden, Message: "the token has been used as often as it may", Hint: "Make a new one with: berth token create"}
+		return errSpent()
 	}
 	if t.Spec.Name != "" && req.Name != t.Spec.Name {
 		return &object.Error{Code: object.CodeForbidden, Message: fmt.Sprintf("the token is for %q only, not for %q", t.Spec.Name, req.Name)}
@@ -163,16 +172,13 @@ const (
 	defaultTokenTTL = time.Hour
 	longestJoinTTL  = 7 * 24 * time.Hour
 	longestTokenTTL = 366 * 24 * time.Hour
-	// keepExpired is how long an expired token is kept, so that its bearer is told
-	// that it has expired and not that it never was.
-	keepExpired = 7 * 24 * time.Hour
 )
 
 type tokenInput struct {
 	Body body[object.TokenRequest]
 }
 
-// postToken makes a token; long expired ones are cleared away in passing.
+// postToken makes a token.
 func (s *Server) postToken(ctx context.Context, in *tokenInput) (*answer[object.IssuedToken], error) {
 	req, err := in.Body.get()
 	if err != nil {
@@ -208,12 +214,7 @@ func (s *Server) postToken(ctx context.Context, in *tokenInput) (*answer[object.
 		Meta: object.Meta{Kind: object.KindToken, Name: made.ID},
 		Spec: object.TokenSpec{Role: req.Role, Digest: made.Digest(), Expires: now.Add(ttl), Uses: req.Uses, Name: req.Name, Comment: req.Comment},
 	}
-	_, err = s.propose(ctx, identityOf(ctx).author(), "token for role "+string(req.Role), func(v *state.Snapshot, c *object.Changeset) error {
-		for old := range state.All[*object.Token](v, object.KindToken) {
-			if now.Sub(old.Spec.Expires) > keepExpired {
-				c.Delete(old)
-			}
-		}
+	_, err = s.propose(ctx, identityOf(ctx).author(), "token for role "+string(req.Role), func(_ *state.Snapshot, c *object.Changeset) error {
 		c.Create(t)
 		return nil
 	})

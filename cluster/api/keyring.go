@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -45,22 +46,38 @@ func (s *Server) shareKeys(ctx context.Context) error {
 		if m.Name == s.Name {
 			continue
 		}
-		r, err := http.NewRequestWithContext(ctx, http.MethodPut, "https://"+m.API+"/v1/keyring", bytes.NewReader(b))
-		if err != nil {
+		if err := s.sendKeys(ctx, m, b); err != nil {
 			return err
 		}
-		r.Header.Set("Content-Type", "application/json")
-		resp, err := s.transport(object.RoleMaster, m.Name).RoundTrip(r)
-		if err != nil {
-			e := object.Errorf(object.CodeUnavailable, object.Ref{}, "master %s did not take the new key: %w", m.Name, err)
-			e.Hint = "All masters must be running to rotate keys; remove those that will not come back."
-			return e
-		}
-		answer, err := io.ReadAll(io.LimitReader(resp.Body, smallBody))
-		_ = resp.Body.Close() // it was read
-		if err != nil || resp.StatusCode >= 300 {
-			return object.Errorf(object.CodeUnavailable, object.Ref{}, "master %s did not take the new key: %s %s", m.Name, resp.Status, bytes.TrimSpace(answer))
-		}
+	}
+	return nil
+}
+
+// keysTime is how long a master may take to take keys.
+const keysTime = 10 * time.Second
+
+// sendKeys gives an exported keyring to a master.
+func (s *Server) sendKeys(ctx context.Context, m object.Master, ring []byte) error {
+	if m.Name == s.Name {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, keysTime)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPut, "https://"+m.API+"/v1/keyring", bytes.NewReader(ring))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := s.transport(object.RoleMaster, m.Name).RoundTrip(r)
+	if err != nil {
+		e := object.Errorf(object.CodeUnavailable, object.Ref{}, "master %s did not take the keys that secrets are sealed by: %w", m.Name, err)
+		e.Hint = "All masters must be running to rotate keys; remove those that will not come back."
+		return e
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, smallBody))
+	if err != nil || resp.StatusCode >= 300 {
+		return object.Errorf(object.CodeUnavailable, object.Ref{}, "master %s did not take the keys that secrets are sealed by: %s %s", m.Name, resp.Status, bytes.TrimSpace(answer))
 	}
 	return nil
 }

@@ -263,6 +263,9 @@ func (s *Server) deleteObject(ctx context.Context, k object.KindInfo, in *object
 			return e
 		}
 		c.Delete(was)
+		if k.Kind == object.KindNode {
+			s.revoke(v, c, r.Name)
+		}
 		return nil
 	})
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,17 +100,35 @@ func stale(v *state.Snapshot, x object.Expectation, since string) error {
 		e.Message = "was deleted since " + since
 	default:
 		m := o.Head()
-		e.By, e.At = m.ChangedBy, m.ChangedAt
+		e.By, e.At = changedBy(v, o), m.ChangedAt
 		what := "was changed"
 		if x.Version == 0 {
 			what = "was created"
 		}
-		e.Message = fmt.Sprintf("%s by %s at %s, since %s", what, m.ChangedBy, m.ChangedAt.UTC().Format(time.RFC3339), since)
+		e.Message = fmt.Sprintf("%s by %s at %s, since %s", what, e.By, m.ChangedAt.UTC().Format(time.RFC3339), since)
 		if m.ChangedWhy != "" {
 			e.Message += " (" + m.ChangedWhy + ")"
 		}
 	}
 	return e
+}
+
+// changedBy is who changed an object last: of what a revision wrote, its author.
+func changedBy(v *state.Snapshot, o object.Object) string {
+	m := o.Head()
+	if m.ChangedBy != "controller/revision" {
+		return m.ChangedBy
+	}
+	var last *object.Revision
+	for rev := range state.All[*object.Revision](v, object.KindRevision, state.OfStack(m.Stack)) {
+		if (last == nil || rev.Spec.Number > last.Spec.Number) && slices.ContainsFunc(rev.Spec.Changes, func(c object.RevisionChange) bool { return c.Ref == o.Ref() }) {
+			last = rev
+		}
+	}
+	if last == nil || last.Spec.Author == "" {
+		return m.ChangedBy
+	}
+	return last.Spec.Author
 }
 
 type applyInput struct {

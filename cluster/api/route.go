@@ -20,6 +20,7 @@ const (
 	needAny    need = iota // any master, from what it knows
 	needReads              // the leader, unless the client asks for ?stale=true
 	needLeader             // the leader
+	needView               // the leader while there is one, unless ?stale=true; else any master
 )
 
 // Body limits. A plan holds every object twice; archives are streamed.
@@ -37,6 +38,7 @@ type access struct {
 	leader need
 	limit  int64 // of the body, bytes
 	stream bool  // no deadline for body and answer
+	enrols bool  // masters that are not members yet may use it
 }
 
 var (
@@ -90,9 +92,9 @@ func (s *Server) register() error {
 	s.plain(op("PUT", "/v1/keyring", "Take the leader's keys, between masters", "identity"), access{roles: onlyMaster, limit: smallBody}, s.putKeyring)
 
 	typed(s, op("GET", "/v1/masters", "The masters", "cluster"), access{roles: readers, leader: needReads}, s.getMasters)
-	typed(s, op("POST", "/v1/masters", "Become a member, for masters that have joined", "cluster"), access{roles: onlyMaster, leader: needLeader, limit: smallBody}, s.postMaster)
+	typed(s, op("POST", "/v1/masters", "Become a member, for masters that have joined", "cluster"), access{roles: onlyMaster, leader: needLeader, limit: smallBody, enrols: true}, s.postMaster)
 	typed(s, op("DELETE", "/v1/masters/{name}", "End a master's membership", "cluster"), access{roles: onlyAdmin, leader: needLeader}, s.deleteMaster)
-	typed(s, op("GET", "/v1/status", "The cluster at a glance", "cluster"), access{roles: everyone}, s.getStatus)
+	typed(s, op("GET", "/v1/status", "The cluster at a glance", "cluster"), access{roles: everyone, leader: needView}, s.getStatus)
 	s.plain(op("GET", "/v1/snapshot", "The whole state, secrets sealed", "cluster"), access{roles: onlyAdmin, leader: needReads, stream: true}, s.getSnapshot)
 	s.plain(op("PUT", "/v1/snapshot", "Replace the whole state", "cluster"), access{roles: onlyAdmin, leader: needLeader, limit: imageBody, stream: true}, s.putSnapshot)
 	s.plain(op("GET", "/healthz", "Whether this master serves and knows a leader", "cluster"), access{public: true}, s.getHealth)

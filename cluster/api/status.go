@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,7 +17,11 @@ import (
 
 type noInput struct{}
 
-func (s *Server) getStatus(_ context.Context, _ *noInput) (*answer[object.ClusterStatus], error) {
+type statusInput struct {
+	Stale bool `query:"stale" doc:"Answer with what this master knows: others than itself and the leader are unknown."`
+}
+
+func (s *Server) getStatus(_ context.Context, _ *statusInput) (*answer[object.ClusterStatus], error) {
 	v, l := s.Cluster.Snapshot(), s.Cluster.Leader()
 	out := object.ClusterStatus{
 		Cluster: s.Keys.Cluster(), Version: s.Version, Self: s.Name, Leader: l.Name, Index: v.Index(),
@@ -67,11 +73,57 @@ func (s *Server) postMaster(ctx context.Context, in *masterInput) (*answer[maste
 	if m.API == "" || m.Raft == "" {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "api and raft must be addresses that the other masters reach"}
 	}
+	if err := s.mayBeMember(ctx, m.Name); err != nil {
+		return nil, err
+	}
 	if err := s.Cluster.AddMaster(ctx, m); err != nil {
+		return nil, err
+	}
+	// Keys may have been rotated since it joined, or while it was away.
+	ring, err := s.Keys.Export()
+	if err == nil {
+		err = s.sendKeys(ctx, m, ring)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.Log.Info("master added", "name", m.Name, "api", m.API, "raft", m.Raft)
 	return &answer[mastersPage]{Body: mastersPage{Items: s.masters()}}, nil
+}
+
+// mayBeMember refuses masters that are no members and have not joined of late: a
+// certificate outlives a membership.
+func (s *Server) mayBeMember(ctx context.Context, name string) error {
+	if s.member(name) {
+		return nil
+	}
+	if err := s.Cluster.Barrier(ctx); err != nil {
+		return err // what a new leader has not applied yet must not be a refusal
+	}
+	for t := range state.All[*object.Token](s.Cluster.Snapshot(), object.KindToken) {
+		if slices.Contains(t.Spec.Joined, name) && s.Now().Before(t.Spec.Expires.Add(timeToEnrol)) {
+			return nil
+		}
+	}
+	return notMember(name)
+}
+
+// timeToEnrol is how long after its token's end a master may still become a member.
+const timeToEnrol = time.Hour
+
+// member reports whether a master of the name is one of the members. A master
+// that does not find itself among them is only being taken in and knows nobody.
+func (s *Server) member(name string) bool {
+	self, found := false, false
+	for _, m := range s.Cluster.Masters() {
+		self, found = self || m.Name == s.Name, found || m.Name == name
+	}
+	return found || !self
+}
+
+func notMember(name string) error {
+	return &object.Error{Code: object.CodeForbidden, Message: fmt.Sprintf("master %s is not a member of this cluster: it was removed, or its token expired before it could become one", name),
+		Hint: "To take it in again, empty its data directory and start it with a new token (berth token create --role master)."}
 }
 
 func (s *Server) deleteMaster(ctx context.Context, in *struct {
@@ -83,6 +135,19 @@ func (s *Server) deleteMaster(ctx context.Context, in *struct {
 	}
 	if !known {
 		return nil, object.Errorf(object.CodeNotFound, object.Ref{}, "there is no master %q", in.Name)
+	}
+	_, err := s.propose(ctx, identityOf(ctx).author(), "master "+in.Name+" is removed", func(v *state.Snapshot, c *object.Changeset) error {
+		for t := range state.All[*object.Token](v, object.KindToken) {
+			if slices.Contains(t.Spec.Joined, in.Name) {
+				n := t.Clone().(*object.Token)
+				n.Spec.Joined = slices.DeleteFunc(slices.Clone(n.Spec.Joined), func(name string) bool { return name == in.Name })
+				c.Update(t, n)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := s.Cluster.RemoveMaster(ctx, in.Name); err != nil {
 		return nil, err

@@ -144,6 +144,12 @@ func (m member) Masters() []object.Master {
 func (m member) AddMaster(_ context.Context, x object.Master) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for i := range m.masters {
+		if m.masters[i].Name == x.Name {
+			m.masters[i] = x
+			return nil
+		}
+	}
 	m.masters = append(m.masters, x)
 	return nil
 }

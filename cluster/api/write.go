@@ -165,11 +165,14 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 		if x.Ref.Kind == object.KindToken && x.Op != object.OpDelete {
 			return nil, object.Errorf(object.CodeForbidden, x.Ref, "tokens are made by POST /v1/tokens")
 		}
+		if x.Op == object.OpDelete && x.Ref.Kind == object.KindNode {
+			s.revoke(v, &c, x.Ref.Name)
+		}
 		if x.Op != object.OpDelete {
 			if x.Object.IsZero() {
 				return nil, object.Errorf(object.CodeInvalid, x.Ref, "the change carries no object")
 			}
-			if x.Part != object.PartStatus {
+			if x.Op != object.OpUpdate || x.Part != object.PartStatus { // a create has no parts
 				if err := check(x.Object.Object); err != nil {
 					return nil, err
 				}

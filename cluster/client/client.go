@@ -75,7 +75,7 @@ func New(c Config) (*Client, error) {
 	k.http = &http.Client{Transport: &http.Transport{
 		TLSClientConfig:       t,
 		DialContext:           (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   5 * time.Second,
+		TLSHandshakeTimeout:   3 * time.Second,
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: 0, // contexts bound requests; a watch may be silent
@@ -111,7 +111,8 @@ type call struct {
 // while they have no leader or cannot be reached, with growing, jittered pauses,
 // until Patience is over. The caller closes the answer's body.
 func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
-	deadline := time.Now().Add(c.config.Patience)
+	began := time.Now()
+	deadline := began.Add(c.config.Patience)
 	pause := 50 * time.Millisecond
 	var last error
 	for round := 0; ; round++ {
@@ -140,7 +141,11 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 			return nil, contextError(ctx, last)
 		case <-t.C:
 		}
-		pause = min(pause*2, 2*time.Second)
+		longest := 300 * time.Millisecond // an election is soon over
+		if time.Since(began) > 5*time.Second {
+			longest = 2 * time.Second
+		}
+		pause = min(pause*2, longest)
 	}
 }
 

@@ -198,6 +198,19 @@ func (c *Cluster) issue(name string, role object.Role) (chain, key []byte) {
 	return chain, key
 }
 
+// Admit is what is left of a join as a master: it may become a member.
+func (c *Cluster) Admit(name string) {
+	c.t.Helper()
+	var cs object.Changeset
+	cs.Create(&object.Token{
+		Meta: object.Meta{Kind: object.KindToken, Name: "of-" + name},
+		Spec: object.TokenSpec{Role: object.RoleMaster, Uses: -1, Expires: time.Now().Add(time.Hour), Joined: []string{name}},
+	})
+	if _, err := c.Propose(context.Background(), cs); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // Restart starts a master that does not run, with what its storage holds.
 func (c *Cluster) Restart(name string) {
 	c.t.Helper()

@@ -14,6 +14,9 @@ import (
 	"github.com/berthdev/berth/cluster/object"
 )
 
+// DefaultElectionTimeout is Config.ElectionTimeout where none is given.
+const DefaultElectionTimeout = 600 * time.Millisecond
+
 // Config says who this master is and where it keeps its log.
 type Config struct {
 	ID string // the master's name, unique in the cluster
@@ -40,9 +43,10 @@ type Config struct {
 	// when the storage is empty; a master that joins leaves it empty.
 	Bootstrap []object.Master
 
-	// ElectionTimeout is how long a leader may be silent before another is
-	// elected; 500 ms to 1 s is right for disks whose writes may take 100 ms.
-	ElectionTimeout time.Duration // default 1s
+	// ElectionTimeout is how long a leader may be silent, at the least, before
+	// another is elected; at the most it is twice that. With the default a write
+	// succeeds within 3 s of a leader's end, the clients' pauses included.
+	ElectionTimeout time.Duration // default DefaultElectionTimeout
 	// History is how many events watchers may lag behind.
 	History int // default 100,000
 	// SnapshotEntries is the number of log entries after which the log is compacted.
@@ -70,7 +74,7 @@ func (c *Config) complete() error {
 		return errors.New("consensus: no storage is given")
 	}
 	if c.ElectionTimeout == 0 {
-		c.ElectionTimeout = time.Second
+		c.ElectionTimeout = DefaultElectionTimeout
 	}
 	if c.History == 0 {
 		c.History = 100_000

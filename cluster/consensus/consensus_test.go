@@ -191,6 +191,14 @@ func TestThreeMastersAgree(t *testing.T) {
 	if err != nil || len(masters) != 3 || !masters[0].Alive || !masters[1].Alive || !masters[2].Alive {
 		t.Fatalf("%+v %v", masters, err)
 	}
+	if masters, err = f.Masters(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range masters {
+		if known := m.Name == f.ID() || m.Name == l.ID(); m.Alive != known || m.Unknown == known {
+			t.Errorf("a follower says of %s: %+v", m.Name, m)
+		}
+	}
 }
 
 // Each writer's refusal comes back to that writer, whatever was committed with it.

@@ -56,7 +56,7 @@ func (p *peerHealth) observe(n *Node) {
 }
 
 // Masters lists the members, ordered by name. Only the leader knows which of the
-// others are alive; elsewhere only the leader and this master count as such.
+// others are alive; elsewhere all but the leader and this master are Unknown.
 func (n *Node) Masters() ([]object.Master, error) {
 	f := n.raft.GetConfiguration()
 	if err := f.Error(); err != nil {
@@ -70,9 +70,10 @@ func (n *Node) Masters() ([]object.Master, error) {
 	for _, s := range f.Configuration().Servers {
 		raftAddr, apiAddr := splitAddress(s.Address)
 		_, silent := n.peers.silent[s.ID]
+		known := leads || s.ID == leader || string(s.ID) == n.config.ID
 		out = append(out, object.Master{
 			Name: string(s.ID), Raft: raftAddr, API: apiAddr, Voter: s.Suffrage == raft.Voter, Leader: s.ID == leader,
-			Alive: string(s.ID) == n.config.ID || (leads && !silent) || (!leads && s.ID == leader),
+			Alive: known && !silent, Unknown: !known,
 		})
 	}
 	slices.SortFunc(out, func(a, b object.Master) int { return cmp.Compare(a.Name, b.Name) })

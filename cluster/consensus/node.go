@@ -211,6 +211,13 @@ func (n *Node) Leading() bool {
 	return n.leading
 }
 
+// ledTerm is the term in which this master has established itself as the leader.
+func (n *Node) ledTerm() (term uint64, leading bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.term, n.leading
+}
+
 // waitLeading waits until a master that raft calls the leader has established
 // itself, and fails at once where it is not.
 func (n *Node) waitLeading(ctx context.Context) error {

@@ -66,9 +66,13 @@ func (n *Node) runReads() {
 // readIndex is Raft's read: note the commit index, make sure that this master
 // still leads, wait until what was noted is applied.
 func (n *Node) readIndex() error {
+	term, leading := n.ledTerm()
 	index := n.raft.CommitIndex()
 	if err := n.await(n.raft.VerifyLeader()); err != nil {
 		return n.translate(err)
+	}
+	if !leading || n.raft.CurrentTerm() != term {
+		return n.notLeader() // it led, lost and leads again: in between its commit index may have lagged
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*n.config.ElectionTimeout)
 	defer cancel()

@@ -410,7 +410,7 @@ type TokenListCmd struct{ JSONFlag }
 
 // Run lists the tokens without their secrets.
 func (c *TokenListCmd) Run(s *session) error {
-	_, err := s.list(object.KindToken, "", nil, c.JSON)
+	_, err := s.list(object.KindToken, "", nil, c.JSON, false)
 	return err
 }
 
