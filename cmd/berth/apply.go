@@ -29,6 +29,7 @@ func (c *ApplyCmd) Run(s *session) error {
 	var p *object.Plan
 	var secrets map[string]string
 	var cl *client.Client
+	var page *view.Draft
 	var err error
 	if c.Plan != "" {
 		if len(c.Target) > 0 || c.Destroy {
@@ -36,12 +37,18 @@ func (c *ApplyCmd) Run(s *session) error {
 		}
 		p, secrets, cl, err = s.savedPlan(c.Plan, c.VariableFlags)
 	} else {
-		p, secrets, cl, err = s.plan(c.PlanFlags, c.Destroy)
+		var made *planned
+		if made, err = s.plan(c.PlanFlags, c.Destroy, !c.JSON); err == nil {
+			p, secrets, cl, page = made.plan, made.secrets, made.client, made.page
+		}
 	}
 	if err != nil {
 		return err
 	}
-	if !c.JSON && (c.Plan == "" || p.Empty()) {
+	switch {
+	case page != nil:
+		page.Finish(s.stdout, p)
+	case !c.JSON && p.Empty():
 		view.Plan(s.stdout, p, s.style(s.stdout))
 	}
 	if p.Empty() {

@@ -38,10 +38,11 @@ type PlanCmd struct {
 
 // Run plans and shows. Pods that fit nowhere make the exit code 6.
 func (c *PlanCmd) Run(s *session) error {
-	p, _, _, err := s.plan(c.PlanFlags, c.Destroy)
+	made, err := s.plan(c.PlanFlags, c.Destroy, !c.JSON)
 	if err != nil {
 		return err
 	}
+	p := made.plan
 	if c.Out != "" {
 		if err := writePlan(c.Out, p); err != nil {
 			return err
@@ -52,7 +53,7 @@ func (c *PlanCmd) Run(s *session) error {
 			return err
 		}
 	} else {
-		view.Plan(s.stdout, p, s.style(s.stdout))
+		made.page.Finish(s.stdout, p)
 		if c.Out != "" && !p.Empty() {
 			fmt.Fprintf(s.stdout, "\nSaved the plan to: %s\n\nTo perform exactly these actions, run:\n    berth apply %q\n", c.Out, c.Out)
 		}
@@ -89,9 +90,17 @@ func forecast(_ context.Context, v *state.Snapshot, p *object.Plan, now time.Tim
 	return planner.Forecast(v.Fork(), p, now, planner.DefaultNodes), nil
 }
 
+// planned is a sealed plan, ready to be shown and applied.
+type planned struct {
+	plan    *object.Plan
+	page    *view.Draft       // nil unless asked for
+	secrets map[string]string // the plain values of the secrets in it, by digest
+	client  *client.Client
+}
+
 // plan goes the whole way from the directory to a sealed plan with its forecast.
-// The plain values of the secrets in it are returned by their digests.
-func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]string, *client.Client, error) {
+// With show, the page is written while the masters rehearse.
+func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	var cfg *hcl.Configuration
 	r := planner.Request{Version: version, Targets: f.Target, Destroy: destroy, OnFailure: f.OnFailure}
 	if stack, _, ok := hcl.Identify(s.flags.Chdir); ok && destroy {
@@ -100,18 +109,18 @@ func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]stri
 	} else {
 		var err error
 		if cfg, err = s.load(f.VariableFlags); err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
 		r.Stack, r.Source, r.Outputs = cfg.Stack, cfg.Source, cfg.Outputs
 	}
 	cl, err := s.connect()
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	var secrets secretValues
 	if cfg != nil {
 		if secrets, err = digestSecrets(s.ctx, cl, cfg); err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
 		for i := range cfg.Objects {
 			d := &cfg.Objects[i]
@@ -120,17 +129,25 @@ func (s *session) plan(f PlanFlags, destroy bool) (*object.Plan, map[string]stri
 	}
 	v, err := fetch(s.ctx, cl, r, secrets.held)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	p, diags := planner.Diff(v, r)
 	if s.diagnose(diags) {
-		return nil, nil, nil, exitCode(exitError)
+		return nil, exitCode(exitError)
 	}
-	sealed, err := cl.Plan(s.ctx, &p)
-	if err != nil {
-		return nil, nil, nil, err
+	out := &planned{client: cl, secrets: secrets.plain}
+	var g errgroup.Group
+	if show {
+		g.Go(func() error {
+			out.page = view.NewDraft(&p, s.style(s.stdout))
+			return nil
+		})
 	}
-	return sealed, secrets.plain, cl, nil
+	g.Go(func() (err error) {
+		out.plan, err = cl.Plan(s.ctx, &p)
+		return err
+	})
+	return out, g.Wait()
 }
 
 // secretValues is what the masters told of a configuration's secret values.
@@ -274,8 +291,12 @@ func fetchMissing(ctx context.Context, cl *client.Client, refs []object.Ref, hav
 			if err != nil {
 				return nil, err
 			}
+			wanted := make(map[object.Ref]bool, len(refs))
+			for _, r := range refs {
+				wanted[r] = true
+			}
 			for _, o := range page.Items {
-				if slices.Contains(refs, o.Ref()) {
+				if wanted[o.Ref()] {
 					out = append(out, o.Object)
 				}
 			}

@@ -54,7 +54,7 @@ const block = `deployment "%[1]s" {
 `
 
 const forEach = `deployment "each" {
-  for_each = toset([for i in range(10000) : format("d%05d", i)])
+  for_each = toset(flatten([for f in range(20) : [for i in range(500) : format("d%05d", f * 500 + i)]]))
   replicas = 0
 
   pod {

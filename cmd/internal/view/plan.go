@@ -1,7 +1,7 @@
 package view
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -19,31 +19,32 @@ const (
 // Plan prints a plan for people: the field diff, changes to outputs, the
 // forecast and the summary line.
 func Plan(w io.Writer, plan *object.Plan, o Options) error {
-	b := bufio.NewWriterSize(w, 64<<10) // ten thousand objects are half a million lines
-	err := printPlan(b, plan, o)
-	if flushErr := b.Flush(); err == nil {
-		err = flushErr
-	}
-	return err
+	return NewDraft(plan, o).Finish(w, plan)
 }
 
-func printPlan(w io.Writer, plan *object.Plan, o Options) error {
-	p := &printer{Options: o, w: w}
+// Draft is the part of a plan's page that can be written before the masters have
+// rehearsed the plan: all but the forecast and the summary.
+type Draft struct {
+	o    Options
+	text bytes.Buffer
+}
+
+// NewDraft writes that part.
+func NewDraft(plan *object.Plan, o Options) *Draft {
+	d := &Draft{o: o}
+	p := &printer{Options: o, w: &d.text}
 	if len(plan.Changes) == 0 && len(plan.OutputChanges) == 0 {
 		p.line()
 		p.line(p.paint("1;32", "No changes."), p.paint(bold, strings.TrimPrefix(nothingToDo, "No changes.")))
 		p.line()
 		p.line(wrap("Berth has compared your real infrastructure against your configuration and found no differences, so no changes are needed.", o.Width))
-		return p.err
+		return d
 	}
 	if len(plan.Changes) > 0 {
 		p.legend(plan)
 		p.line()
 		p.line("Berth will perform the following actions:")
-		for i := range plan.Changes {
-			p.line()
-			p.change(&plan.Changes[i])
-		}
+		p.changes(plan.Changes)
 	}
 	if len(plan.OutputChanges) > 0 {
 		p.line()
@@ -51,13 +52,21 @@ func printPlan(w io.Writer, plan *object.Plan, o Options) error {
 		if len(plan.Changes) == 0 {
 			p.line()
 			p.line(wrap("You can apply this plan to save these new output values, without changing any real infrastructure.", o.Width))
-			return p.err
 		}
 	}
-	p.forecast(plan)
-	p.line()
-	p.line(Summary(plan, o))
-	return p.err
+	return d
+}
+
+// Finish prints the page. The plan is the one of the draft, with its forecast.
+func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
+	p := &printer{Options: d.o, w: &d.text}
+	if len(plan.Changes) > 0 {
+		p.forecast(plan)
+		p.line()
+		p.line(Summary(plan, d.o))
+	}
+	_, err := d.text.WriteTo(w)
+	return err
 }
 
 // Summary is "Plan: 1 to add, 2 to change, 0 to destroy.".
@@ -125,6 +134,14 @@ func (p *printer) legend(plan *object.Plan) {
 		if used[x.symbol] {
 			p.line(strings.Repeat(" ", 3-len(x.symbol)), p.symbol(x.symbol), " ", x.text)
 		}
+	}
+}
+
+// changes prints the objects' blocks.
+func (p *printer) changes(list []object.PlannedChange) {
+	for i := range list {
+		p.line()
+		p.change(&list[i])
 	}
 }
 
