@@ -2,12 +2,16 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -98,9 +102,36 @@ func (c *Client) List(ctx context.Context, k object.Kind, o ListOptions) (object
 	if err != nil {
 		return object.Page{}, err
 	}
-	var page object.Page
-	err = c.exchange(ctx, http.MethodGet, p, o.query(), nil, &page)
-	return page, err
+	var raw struct {
+		Index uint64            `json:"index"`
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := c.exchange(ctx, http.MethodGet, p, o.query(), nil, &raw); err != nil {
+		return object.Page{}, err
+	}
+	page := object.Page{Index: raw.Index, Items: make([]object.Any, len(raw.Items))}
+	return page, decodeItems(raw.Items, page.Items)
+}
+
+// decodeItems decodes a page on as many goroutines as there are processors.
+func decodeItems(raw []json.RawMessage, items []object.Any) error {
+	parts := runtime.GOMAXPROCS(0)
+	var g errgroup.Group
+	for i := range parts {
+		from, to := len(raw)*i/parts, len(raw)*(i+1)/parts
+		if from == to {
+			continue
+		}
+		g.Go(func() error {
+			for j := from; j < to; j++ {
+				if err := items[j].UnmarshalJSON(raw[j]); err != nil {
+					return object.Errorf(object.CodeUnavailable, object.Ref{}, "the answer cannot be read: %w", err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // List reads a kind's objects of a known type.
