@@ -71,16 +71,7 @@ func story(p *object.Pod) failure {
 	if p.Spec.Node != "" {
 		fmt.Fprintf(&b, " on %s", p.Spec.Node)
 	}
-	var blamed *object.ContainerStatus
-	for i := range p.Status.Containers {
-		c := &p.Status.Containers[i]
-		if c.Ready || (c.State == "exited" && c.ExitCode == 0 && c.Reason == "") {
-			continue
-		}
-		if blamed == nil || (blamed.Reason == "" && blamed.ExitCode == 0 && (c.Reason != "" || c.ExitCode != 0)) {
-			blamed = c
-		}
-	}
+	blamed := blame(p)
 	said := p.Status.Message
 	if blamed != nil {
 		fmt.Fprintf(&b, ", container %s", blamed.Name)
@@ -112,6 +103,25 @@ func story(p *object.Pod) failure {
 	fmt.Fprintf(&b, ": %s", said)
 	f.message = b.String()
 	return f
+}
+
+// blame picks the container that keeps a pod from being well: one that failed
+// rather than one that only is not ready yet; nil when all are well. An init
+// container that has done its work is well.
+func blame(p *object.Pod) *object.ContainerStatus {
+	var blamed *object.ContainerStatus
+	failed := func(c *object.ContainerStatus) bool { return c.Reason != "" || c.ExitCode != 0 }
+	for i := range p.Status.Containers {
+		c := &p.Status.Containers[i]
+		done := c.State == "exited" && c.ExitCode == 0 && (c.Reason == "" || c.Reason == object.ReasonCompleted)
+		if c.Ready || done {
+			continue
+		}
+		if blamed == nil || !failed(blamed) && failed(c) {
+			blamed = c
+		}
+	}
+	return blamed
 }
 
 // live reports whether the pod counts for its owner: it runs or will run.

@@ -471,7 +471,7 @@ func describe(c *object.Container, o outcome) (reason, message string) {
 	case o.liveness != "":
 		return "not_alive", "stopped because it was not alive: " + o.liveness
 	case o.code == 0:
-		return "completed", "ended with exit code 0"
+		return object.ReasonCompleted, "ended with exit code 0"
 	case o.code < 0:
 		return "unknown", "ended while nobody watched; the exit code is not known"
 	case o.code > 128 && o.code < 128+65:
