@@ -12,7 +12,8 @@ import (
 // object alone: what its tags demand (required, enum, names) and what the
 // fields mean together (ports, mounts, probes, selectors). Paths are written as
 // the diff writes them: pod.container["web"].port["http"].port. Both hcl and the
-// API use it; kinds that people do not declare have only their address checked.
+// API use it. Of kinds that only Berth writes, what names them and what they name
+// is checked.
 func Validate(o Object) Diagnostics {
 	c := &checker{}
 	m := o.Head()
@@ -25,6 +26,8 @@ func Validate(o Object) Diagnostics {
 	if info.Declared {
 		c.labels(m.Labels, &step{name: "labels"})
 		c.structure(reflect.ValueOf(o.SpecPtr()).Elem(), nil)
+	} else {
+		c.internal(o)
 	}
 	for i := range c.found {
 		c.found[i].Address = o.Ref().Address()

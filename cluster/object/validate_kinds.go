@@ -1,6 +1,7 @@
 package object
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -8,8 +9,28 @@ import (
 // What the fields of a struct mean together, beside it in the order of the
 // files that declare them.
 
+// maxPods bounds what one set may be asked to keep: more is a slip of the keyboard.
+const maxPods = 1_000_000
+
+func (c *checker) replicas(n int, at *step) {
+	if n > maxPods {
+		c.fail(at.to("replicas"), "Too many pods", "replicas is %d; it is %d at most.", n, maxPods)
+	}
+}
+
+func (s *ReplicaSetSpec) check(c *checker, at *step) { c.replicas(s.Replicas, at) }
+
 func (s *DeploymentSpec) check(c *checker, at *step) {
+	c.replicas(s.Replicas, at)
 	u := s.Update
+	for _, x := range []struct {
+		name string
+		n    int
+	}{{"surge", u.Surge.N}, {"unavailable", u.Unavailable.N}} {
+		if x.n < 0 || x.n > maxPods {
+			c.fail(at.to("update").to(x.name), "Wrong number of pods", "%s is %d; it is 0 to %d, or a share of 0%% to 100%%.", x.name, x.n, maxPods)
+		}
+	}
 	if u.Strategy == "rolling" && u.Surge.N == 0 && u.Unavailable.N == 0 {
 		c.fail(at.to("update").to("surge"), "Update that cannot move", "With surge = 0 and unavailable = 0 no pod may be added and none taken away. Raise one of them, or write strategy = \"recreate\".")
 	}
@@ -327,6 +348,45 @@ func (c *checker) dataKeys(keys []string, at *step) {
 	for _, k := range keys {
 		if !dataKey.MatchString(k) || k == "." || k == ".." {
 			c.fail(&step{up: at, name: "data", label: k, key: true}, "Wrong key", "%q is not a key: each key is the name of a file, so use letters, digits and -_.", k)
+		}
+	}
+}
+
+// internal checks the kinds that only Berth writes: an administrator can write
+// them, too, and what does not hold together would have to be expected everywhere.
+func (c *checker) internal(o Object) {
+	name, spec := &step{name: "name"}, &step{name: "spec"}
+	switch x := o.(type) {
+	case *Template:
+		c.structure(reflect.ValueOf(&x.Spec).Elem(), nil)
+		if want := Digest(x.Spec); x.Name != want {
+			c.fail(name, "Wrong name", "A template is named by its digest, which is %s.", want)
+		}
+	case *Content:
+		if of := x.Spec.Of; of.Kind != KindConfigMap && of.Kind != KindSecret || of.Namespace != x.Namespace {
+			c.fail(spec.to("of"), "Wrong reference", "A content is a version of a config_map or secret of its namespace, not of %q.", of)
+		} else if prefix := ContentName(of, ""); !strings.HasPrefix(x.Name, prefix) || x.Name == prefix {
+			c.fail(name, "Wrong name", "A version of %s is named %sDIGEST.", of.Address(), prefix)
+		}
+	case *Stack:
+		if x.Spec.Revision < 0 {
+			c.fail(spec.to("revision"), "Negative number", "revision is %d; it may not be below 0.", x.Spec.Revision)
+		}
+	case *Revision:
+		if want := RevisionName(x.Spec.Stack, x.Spec.Number); x.Name != want || x.Spec.Number < 1 {
+			c.fail(name, "Wrong name", "Revision %d of stack %q is named %q; numbers begin with 1.", x.Spec.Number, x.Spec.Stack, want)
+		}
+		for i := range x.Spec.Changes {
+			change := &x.Spec.Changes[i]
+			here := &step{up: spec, name: "changes", index: i + 1}
+			if change.Wave < 1 || change.Wave > maxPods {
+				c.fail(here.to("wave"), "Wrong wave", "wave is %d; waves are numbered from 1.", change.Wave)
+			}
+			for _, side := range []Any{change.Before, change.After} {
+				if !side.IsZero() && side.Ref() != change.Ref {
+					c.fail(here, "Another object", "The change of %s speaks of %s.", change.Ref, side.Ref())
+				}
+			}
 		}
 	}
 }

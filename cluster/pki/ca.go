@@ -44,6 +44,9 @@ func Lifetime(role string) time.Duration {
 	return personLifetime
 }
 
+// IssuedAt is when an authority of Berth made a certificate, to the second.
+func IssuedAt(c *x509.Certificate) time.Time { return c.NotBefore.Add(backdate) }
+
 // CA is the certificate authority of one cluster. It may be used by any number
 // of goroutines.
 type CA struct {
