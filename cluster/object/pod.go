@@ -226,7 +226,7 @@ const (
 	ReasonCrashLoop     = "crash_loop"      // a container keeps ending
 	ReasonOOM           = "oom_killed"      // over its memory limit
 	ReasonConfig        = "config"          // a config map, secret, key or volume is missing or wrong
-	ReasonCompleted     = "completed" // a container ended with 0
+	ReasonCompleted     = "completed"       // a container ended with 0
 	ReasonNodeLost      = "node_lost"
 	ReasonNodeResources = "node_resources" // disk full and the like
 )
