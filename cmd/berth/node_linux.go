@@ -187,7 +187,9 @@ func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *clien
 		return err
 	})
 	err = g.Wait()
-	if !c.KeepPods {
+	// Only a stop that was asked for ends the pods: a node that fails leaves them
+	// to the next agent.
+	if ctx.Err() != nil && !c.KeepPods {
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		if purgeErr := containers.Purge(stop); err == nil {

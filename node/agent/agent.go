@@ -81,6 +81,7 @@ type Agent struct {
 	dirty    chan struct{}                // the checkpoint is to be written
 	synced   bool                         // the masters have told everything once
 	leaving  bool                         // everything is being removed from the machine
+	imported chan struct{}                // closed, and made anew, when images were imported
 	wg       sync.WaitGroup
 }
 
@@ -128,7 +129,7 @@ func New(c Config) (*Agent, error) {
 		slots: make(slots, c.Parallel), pulls: make(slots, c.Parallel), purging: make(chan struct{}),
 		workers: map[object.Ref]*worker{}, waiting: map[object.Ref]*object.Pod{},
 		found: map[container.Pod][]container.Status{}, contents: map[string]map[string]string{},
-		dirty: make(chan struct{}, 1),
+		dirty: make(chan struct{}, 1), imported: make(chan struct{}),
 	}, nil
 }
 
@@ -528,6 +529,21 @@ func (a *Agent) deliver(e container.Event) {
 	if r := w.runner(e.Name); r != nil {
 		r.deliver(e)
 	}
+}
+
+// arrival is closed when images are imported: who waits to try again need not
+// wait any longer.
+func (a *Agent) arrival() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.imported
+}
+
+func (a *Agent) arrived() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(a.imported)
+	a.imported = make(chan struct{})
 }
 
 // touch asks for a new checkpoint.

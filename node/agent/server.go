@@ -205,6 +205,7 @@ func (a *Agent) importImages(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.log.Info("images imported", "names", names)
+	a.arrived()
 	out := object.NodeImages{Node: a.cfg.Node}
 	for _, name := range names {
 		out.Images = append(out.Images, object.Image{Name: name})

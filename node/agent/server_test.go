@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/fake"
 )
 
@@ -26,6 +27,20 @@ func (w *world) ask(role, method, path, body string) (int, string) {
 	w.agent.Handler().ServeHTTP(rec, r)
 	b, _ := io.ReadAll(rec.Body)
 	return rec.Code, string(b)
+}
+
+// A pod that waits to ask for its image again, for minutes perhaps, comes up when
+// somebody brings the image.
+func TestAnImportedImageIsNotWaitedFor(t *testing.T) {
+	inBubble(t, fake.Script{"web:new": {Missing: true}}, func(w *world) {
+		ref := w.m.create("p", one("web:new"))
+		w.m.wait(t, ref, time.Minute, "image_not_found", reason(object.ReasonImageNotFound))
+		time.Sleep(11 * time.Minute) // the waits are 5 minutes by now
+		if status, body := w.ask("master", "POST", "/v1/images", "web:new"); status != http.StatusOK {
+			t.Fatal(status, body)
+		}
+		w.m.wait(t, ref, time.Second, "ready", ready)
+	})
 }
 
 func TestNodeAPI(t *testing.T) {

@@ -276,7 +276,14 @@ func (w *worker) persist(ctx context.Context, what string, try func() error) boo
 		if soon && b.last >= 2*time.Second {
 			b.reset() // masters or containerd are away: they will be back
 		}
-		if !sleep(ctx, b.next()) {
+		t := time.NewTimer(b.next())
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-w.a.arrival(): // of what it waits for, perhaps
+		}
+		t.Stop()
+		if ctx.Err() != nil {
 			return false
 		}
 	}

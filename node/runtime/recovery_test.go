@@ -157,6 +157,9 @@ func TestKilledAgent(t *testing.T) {
 	if err := r.Purge(t.Context()); err != nil {
 		t.Error(err)
 	}
+	if err := r.Close(); err != nil { // closed again on the way out: once a panic
+		t.Error(err)
+	}
 	expectNothingLeft(t, c)
 }
 

@@ -139,7 +139,11 @@ func (r *Runtime) open(ctx context.Context) (err error) {
 
 // Close stops watching and, if it is ours, containerd. Containers go on running
 // and logging; the next Open takes them over.
+// Closing again does nothing.
 func (r *Runtime) Close() error {
+	if r.ctx.Err() != nil {
+		return nil
+	}
 	r.cancel()
 	if r.daemon != nil {
 		r.daemon.stop()
