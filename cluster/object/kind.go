@@ -119,9 +119,9 @@ func ParseKind(s string) (Kind, error) {
 			return k.Kind, nil
 		}
 	}
-	names := make([]string, 0, len(kinds))
+	names := make([]string, 0, 2*len(kinds))
 	for _, k := range kinds {
-		names = append(names, k.Plural)
+		names = append(names, string(k.Kind), k.Plural)
 	}
 	return "", &Error{Code: CodeInvalid, Message: fmt.Sprintf("there is no kind %q", s), Hint: DidYouMean(s, names)}
 }

@@ -61,6 +61,7 @@ type GetCmd struct {
 	Labels map[string]string `short:"l" placeholder:"KEY=VALUE" help:"Only those that carry the labels."`
 	Stack  string            `complete:"stack" placeholder:"NAME" help:"Only those of the stack."`
 	Watch  bool              `short:"w" help:"Go on with each change."`
+	Wide   bool              `help:"More columns: images, labels, messages."`
 }
 
 // Run lists. Names that do not exist are an error, after those that do.
@@ -84,7 +85,7 @@ func (c *GetCmd) Run(s *session) error {
 		return object.HasLabels(o.Head().Labels, c.Labels) && (c.Stack == "" || o.Head().Stack == c.Stack) &&
 			(len(c.Names) == 0 || slices.Contains(c.Names, o.Head().Name))
 	}
-	found, err := s.list(kind, namespace, keep, c.JSON)
+	found, err := s.list(kind, namespace, keep, c.JSON, c.Wide)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (c *GetCmd) Run(s *session) error {
 }
 
 // list prints the objects of a kind that keep wants, and returns their names.
-func (s *session) list(kind object.Kind, namespace string, keep func(object.Object) bool, asJSON bool) ([]string, error) {
+func (s *session) list(kind object.Kind, namespace string, keep func(object.Object) bool, asJSON, wide bool) ([]string, error) {
 	cl, err := s.connect()
 	if err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (s *session) list(kind object.Kind, namespace string, keep func(object.Obje
 	for i, o := range page.Items {
 		list[i] = o.Object
 	}
-	return names, view.Table(s.stdout, kind, list, namespace == "", time.Now(), s.style(s.stdout))
+	return names, view.Table(s.stdout, kind, list, namespace == "", time.Now(), s.tableStyle(wide))
 }
 
 // watchTable prints a line for each change until interrupted.
@@ -153,7 +154,7 @@ func (s *session) watchTable(kind object.Kind, namespace string, c *GetCmd) erro
 			fmt.Fprintf(s.stdout, "%s is gone\n", e.Ref)
 			return nil
 		}
-		return view.Table(s.stdout, kind, []object.Object{e.Object.Object}, namespace == "", time.Now(), s.style(s.stdout))
+		return view.Table(s.stdout, kind, []object.Object{e.Object.Object}, namespace == "", time.Now(), s.tableStyle(c.Wide))
 	})
 	if s.ctx.Err() != nil {
 		return nil

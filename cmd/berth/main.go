@@ -122,6 +122,19 @@ func serverMemory() {
 	debug.SetMemoryLimit(math.MaxInt64)
 }
 
+// newParser is the command line's grammar, from the structs' tags.
+func newParser(cli *CLI, s *session, more ...kong.Option) (*kong.Kong, error) {
+	return kong.New(cli, append([]kong.Option{
+		kong.Name("berth"),
+		kong.Description("Plan, apply and run containers. What apply will do, plan shows first."),
+		kong.Writers(s.stdout, s.stderr),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.UsageOnError(),
+		kong.NamedMapper("variable", variableMapper()),
+		kong.Bind(s),
+	}, more...)...)
+}
+
 // run is main without the process: tests call it.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) (code int) {
 	clientMemory()
@@ -129,16 +142,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var cli CLI
 	s := &session{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, env: env, flags: &cli.Globals}
 	exited := -1
-	parser, err := kong.New(&cli,
-		kong.Name("berth"),
-		kong.Description("Plan, apply and run containers. What apply will do, plan shows first."),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(c int) { exited = c; panic(exitCode(c)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.UsageOnError(),
-		kong.NamedMapper("variable", variableMapper()),
-		kong.Bind(s),
-	)
+	parser, err := newParser(&cli, s, kong.Exit(func(c int) { exited = c; panic(exitCode(c)) }))
 	if err != nil {
 		fmt.Fprintln(stderr, "berth:", err)
 		return exitError

@@ -44,7 +44,7 @@ type NodeListCmd struct{ JSONFlag }
 
 // Run lists the nodes.
 func (c *NodeListCmd) Run(s *session) error {
-	_, err := s.list(object.KindNode, "", nil, c.JSON)
+	_, err := s.list(object.KindNode, "", nil, c.JSON, false)
 	return err
 }
 

@@ -259,7 +259,7 @@ func (c *RolloutHistoryCmd) Run(s *session) error {
 		list[i] = set
 	}
 	fmt.Fprintf(s.stdout, "%s runs %s.\n\n", ref, d.Status.Set)
-	return view.Table(s.stdout, object.KindReplicaSet, list, false, time.Now(), s.style(s.stdout))
+	return view.Table(s.stdout, object.KindReplicaSet, list, false, time.Now(), s.tableStyle(true))
 }
 
 // planBack plans a stack, or only some of its objects, as they were when a

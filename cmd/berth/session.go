@@ -156,11 +156,36 @@ func (s *session) style(w any) view.Options {
 	return view.Options{Color: s.color(w), TTY: terminal(w), Width: width(w)}
 }
 
+// tableStyle is style for a table on standard output.
+func (s *session) tableStyle(wide bool) view.Options {
+	o := s.style(s.stdout)
+	o.Wide = wide
+	return o
+}
+
 // diagnose tells diagnostics on standard error and reports whether there are
 // errors among them.
 func (s *session) diagnose(d object.Diagnostics) bool {
+	quote(d)
 	view.Diagnostics(s.stderr, d, s.style(s.stderr))
 	return d.HasErrors()
+}
+
+// quote puts the line itself into diagnostics that know only where it is: those
+// of the planner, who reads no files.
+func quote(d object.Diagnostics) {
+	for i := range d {
+		if d[i].Range == nil || d[i].Snippet != "" {
+			continue
+		}
+		text, err := os.ReadFile(d[i].Range.File)
+		if err != nil {
+			continue
+		}
+		if lines := strings.Split(string(text), "\n"); d[i].Range.Start.Line >= 1 && d[i].Range.Start.Line <= len(lines) {
+			d[i].Snippet = lines[d[i].Range.Start.Line-1]
+		}
+	}
 }
 
 // tell writes an error that ended a command.

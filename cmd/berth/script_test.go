@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/clustertest"
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/fake"
+)
+
+// TestMain lets the scripts run this very binary as berth.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"berth": main})
+}
+
+// images are what the simulated nodes know; every other image starts at once and
+// is ready at once.
+var images = fake.Script{
+	"app:missing": {Missing: true},
+	"app:crash":   {Crash: 50 * time.Millisecond, ExitCode: 3, Log: []string{"reading the configuration", "panic: no database"}},
+	"app:slow":    {Ready: time.Hour},
+	"app:once":    {Exit: 10 * time.Millisecond},
+}
+
+// TestScripts runs testdata/script/*.txtar. Besides testscript's own commands:
+//
+//	cluster [MASTERS [NODES]]   start a cluster of the script's own and write the
+//	                            client configuration (default: 1 master, 3 nodes)
+//	code N berth …              run berth, which must exit with N
+//	as NAME ROLE                write $HOME/.berth/NAME, a configuration of another identity
+//	sub FILE OLD NEW            replace text in a file
+//	match FILE|stdout REGEXP    like grep, for text with spaces over several lines
+//	lose NAME                   end a master as if its process had died
+//	json FILE|stdout PATH VALUE a member of a JSON document, by a.b.0.c
+//	behave IMAGE ok|missing     from now on
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("there are no scripts", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			w := &scriptWorld{t: t}
+			testscript.Run(t, testscript.Params{
+				Files: []string{file}, RequireExplicitExec: false,
+				Setup: func(e *testscript.Env) error {
+					home := filepath.Join(e.WorkDir, "home")
+					e.Setenv("HOME", home)
+					e.Setenv("NO_COLOR", "")
+					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
+				},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"cluster": w.cluster, "code": exitsWith, "as": w.as, "sub": substitute, "match": matches,
+					"lose": w.lose, "json": jsonMember, "behave": w.behave,
+				},
+			})
+		})
+	}
+}
+
+// scriptWorld is one script's cluster.
+type scriptWorld struct {
+	t *testing.T
+	c *clustertest.Cluster
+}
+
+func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string) {
+	number := func(i, otherwise int) int {
+		if len(args) <= i {
+			return otherwise
+		}
+		n, err := strconv.Atoi(args[i])
+		ts.Check(err)
+		return n
+	}
+	w.c = clustertest.Start(w.t, clustertest.Options{Masters: number(0, 1), Nodes: number(1, 3), Zones: 3, Script: images, Plan: forecast, NodeTimeout: 5 * time.Second})
+	w.as(ts, false, []string{"config", "admin"})
+}
+
+func (w *scriptWorld) as(ts *testscript.TestScript, neg bool, args []string) {
+	name, role := args[0], args[1]
+	who := name
+	if name == "config" {
+		who = "ann"
+	}
+	dir := filepath.Join(ts.Getenv("HOME"), ".berth")
+	w.c.WriteIdentity(filepath.Join(dir, "pki", name), who, object.Role(role))
+	f := client.File{Current: "test", Clusters: map[string]client.Context{
+		"test": {Addresses: w.c.Addresses(), CA: "pki/" + name + "/ca.crt", Cert: "pki/" + name + "/tls.pem"},
+	}}
+	ts.Check(f.Write(filepath.Join(dir, name)))
+}
+
+func (w *scriptWorld) lose(ts *testscript.TestScript, neg bool, args []string) { w.c.Kill(args[0]) }
+
+func (w *scriptWorld) behave(ts *testscript.TestScript, neg bool, args []string) {
+	for _, n := range []string{"n1", "n2", "n3"} {
+		w.c.Node(n).Behave(args[0], fake.Behavior{Missing: args[1] == "missing"})
+	}
+}
+
+// exitsWith runs a command that must end with a certain exit code.
+func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%s: exit code %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+func substitute(ts *testscript.TestScript, neg bool, args []string) {
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not contain %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+}
+
+func matches(ts *testscript.TestScript, neg bool, args []string) {
+	re, err := regexp.Compile("(?s)" + args[1])
+	ts.Check(err)
+	if re.MatchString(ts.ReadFile(args[0])) == neg {
+		ts.Fatalf("%s: found %q: %t", args[0], args[1], neg)
+	}
+}
+
+func jsonMember(ts *testscript.TestScript, neg bool, args []string) {
+	var doc any
+	if err := json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc); err != nil {
+		ts.Fatalf("%s is not JSON: %v", args[0], err)
+	}
+	at := doc
+	for _, part := range strings.Split(args[1], ".") {
+		switch x := at.(type) {
+		case map[string]any:
+			at = x[part]
+		case []any:
+			i, err := strconv.Atoi(part)
+			if err != nil || i >= len(x) {
+				ts.Fatalf("%s: no element %s of %d", args[1], part, len(x))
+			}
+			at = x[i]
+		default:
+			ts.Fatalf("%s: nothing has a member %q", args[1], part)
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	ts.Check(enc.Encode(at))
+	got := strings.Trim(strings.TrimSpace(b.String()), `"`)
+	if (got == args[2]) == neg {
+		ts.Fatalf("%s is %s, want %s", args[1], got, args[2])
+	}
+}
