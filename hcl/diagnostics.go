@@ -3,9 +3,13 @@ package hcl
 import (
 	"bytes"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -33,6 +37,12 @@ func fromHCL(diags hcl.Diagnostics, files map[string][]byte) object.Diagnostics 
 	var out object.Diagnostics
 	for _, d := range diags {
 		x := object.Diagnostic{Severity: object.SeverityError, Summary: d.Summary, Detail: d.Detail}
+		if u, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallUnknownDiagExtra](d); ok {
+			// hclsyntax guesses in the order of a map, and not at all below a child context.
+			name := u.CalledFunctionNamespace() + u.CalledFunctionName()
+			known := slices.Sorted(maps.Keys(functionsFor("", time.Time{})))
+			x.Detail = fmt.Sprintf("There is no function named %q.%s", name, hint(name, known, ""))
+		}
 		if d.Severity == hcl.DiagWarning {
 			x.Severity = object.SeverityWarning
 		}

@@ -13,9 +13,6 @@ type Options struct {
 	Vars []VarArgument
 	// Environ is the environment as os.Environ gives it; BERTH_VAR_name sets a variable.
 	Environ []string
-	// CacheDir is not used: reading ten thousand blocks anew (0.3 s) takes less
-	// than reading them back from a cache would.
-	CacheDir string
 	// Version of berth, for required_version. Empty: not checked.
 	Version string
 	// Now is what timestamp() returns; zero makes timestamp() an error.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -75,23 +74,11 @@ func (s *session) load(vars VariableFlags) (*hcl.Configuration, error) {
 }
 
 func (s *session) options(vars VariableFlags) hcl.Options {
-	o := hcl.Options{Vars: vars.arguments(), Environ: os.Environ(), CacheDir: cacheDir(s.env), Version: version, Now: time.Now().UTC().Truncate(time.Second)}
+	o := hcl.Options{Vars: vars.arguments(), Environ: os.Environ(), Version: version, Now: time.Now().UTC().Truncate(time.Second)}
 	if s.interactive() {
 		o.Input = s.question
 	}
 	return o
-}
-
-func cacheDir(env func(string) string) string {
-	base := env("XDG_CACHE_HOME")
-	if base == "" {
-		home := env("HOME")
-		if home == "" {
-			return ""
-		}
-		base = filepath.Join(home, ".cache")
-	}
-	return filepath.Join(base, "berth")
 }
 
 // gitCommit names the commit that a directory is at, if it is in a git checkout.

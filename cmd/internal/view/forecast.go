@@ -255,9 +255,9 @@ func summary(c *object.PlannedChange) string {
 		after, _ := c.After.Object.(*object.ReplicaSet)
 		switch {
 		case before == nil:
-			return plural(after.Spec.Replicas, "pod") + " start"
+			return verb(after.Spec.Replicas, "pod", "starts", "start")
 		case after == nil:
-			return plural(before.Spec.Replicas, "pod") + " stop"
+			return verb(before.Spec.Replicas, "pod", "stops", "stop")
 		case before.Spec.Replicas != after.Spec.Replicas:
 			return fmt.Sprintf("scales %d -> %d", before.Spec.Replicas, after.Spec.Replicas)
 		}

@@ -401,3 +401,24 @@ func TestTables(t *testing.T) {
 	})
 	golden(t, "rollout.txt", func(w io.Writer) error { return RolloutStatus(w, []*object.Deployment{dep}, now, Options{}) })
 }
+
+// TestOneReplicaStarts: a replica set of one pod was once announced as "1 pod start".
+func TestOneReplicaStarts(t *testing.T) {
+	set := func(n int) object.Any {
+		return object.Any{Object: &object.ReplicaSet{Meta: object.Meta{Kind: object.KindReplicaSet, Name: "a"}, Spec: object.ReplicaSetSpec{Replicas: n}}}
+	}
+	for _, x := range []struct {
+		before, after object.Any
+		want          string
+	}{
+		{after: set(1), want: "1 pod starts"},
+		{after: set(2), want: "2 pods start"},
+		{before: set(1), want: "1 pod stops"},
+		{before: set(2), want: "2 pods stop"},
+	} {
+		c := &object.PlannedChange{Ref: object.Ref{Kind: object.KindReplicaSet, Name: "a"}, Before: x.before, After: x.after}
+		if got := summary(c); got != x.want {
+			t.Errorf("summary is %q, not %q", got, x.want)
+		}
+	}
+}
