@@ -6,8 +6,10 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,37 +18,55 @@ import (
 
 const module = "github.com/berthdev/berth/"
 
-// mayImport is the table of docs/architecture.md: which of our packages each
-// package may import. A prefix ending in /… stands for everything below it.
-var mayImport = map[string][]string{
-	"cmd/berth":          {"…"},
-	"cmd/internal/view":  {"cluster/object"},
-	"cmd/internal/dev":   {},
-	"cmd/internal/bench": {"…"},
-	"hcl":                {"cluster/object"},
-	"planner":            {"cluster/object", "cluster/state", "cluster/scheduler", "cluster/controller"},
-	"cluster/object":     {},
-	"cluster/state":      {"cluster/object"},
-	"cluster/scheduler":  {"cluster/object", "cluster/state"},
-	"cluster/rollout":    {},
-	"cluster/controller": {"cluster/object", "cluster/state", "cluster/rollout"},
-	"cluster/consensus":  {"cluster/object", "cluster/state"},
-	"cluster/api":        {"cluster/object", "cluster/state", "cluster/pki", "cluster/seal"},
-	"cluster/client":     {"cluster/object", "cluster/pki"},
-	"cluster/pki":        {},
-	"cluster/seal":       {"cluster/object"},
-	"cluster/master":     {"cluster/…"},
-	"cluster/clustertest": {"cluster/object", "cluster/state", "cluster/master", "cluster/client", "cluster/consensus", "cluster/pki", "cluster/seal",
-		"node/agent", "node/fake"},
-	"node/agent":        {"cluster/object"},
-	"node/runtime":      {"cluster/object"},
-	"node/ociarchive":   {},
-	"node/network":      {"cluster/object"},
-	"node/proxy":        {"cluster/object"},
-	"node/volume":       {"cluster/object"},
-	"node/probe":        {"cluster/object"},
-	"node/fake":         {"cluster/object", "node/agent"},
-	"examples/shop/web": {},
+// allowance is one row of the package table of docs/architecture.md.
+type allowance struct {
+	imports []string // of our packages; a prefix ending in /… stands for everything below it
+	pure    bool
+}
+
+// architecture reads the package table of docs/architecture.md, the only place
+// where it is written down: what the page says is what the tests hold.
+func architecture(t *testing.T) map[string]allowance {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)`( \\*\\*pure\\*\\*)? \\| [^|]+ \\| ([^|]+) \\|$").FindAllStringSubmatch(string(page), -1)
+	table := map[string]allowance{}
+	for _, row := range rows {
+		if _, twice := table[row[1]]; twice {
+			t.Errorf("docs/architecture.md has two rows for %s", row[1])
+		}
+		table[row[1]] = allowance{pure: row[2] != ""}
+	}
+	for _, row := range rows {
+		a := table[row[1]]
+		for _, word := range strings.Fields(row[3]) {
+			switch word {
+			case "–":
+			case "all":
+				a.imports = append(a.imports, "…")
+			default:
+				var meant []string
+				for name := range table {
+					if name == word || strings.HasSuffix(name, "/"+word) {
+						meant = append(meant, name)
+					}
+				}
+				if len(meant) != 1 {
+					t.Errorf("docs/architecture.md: %s may import %q, which means %v: write enough of the path to tell one row of the table", row[1], word, meant)
+					continue
+				}
+				a.imports = append(a.imports, meant[0])
+			}
+		}
+		table[row[1]] = a
+	}
+	if len(table) < 15 {
+		t.Fatalf("docs/architecture.md has %d rows of packages only: has the table's form changed?", len(table))
+	}
+	return table
 }
 
 // doors: a foreign library is spoken to in one package only, so that replacing
@@ -68,11 +88,8 @@ var doors = map[string]struct {
 	"github.com/vishvananda/netlink":    {[]string{"node/network", "cmd/internal/dev"}, "links are made by the pod network, and by the development hosts"},
 }
 
-// pure packages are functions of (snapshot, now): the plan rehearses with them
-// what the masters will do with them.
-var pure = []string{"cluster/object", "cluster/state", "cluster/scheduler", "cluster/rollout", "cluster/controller", "planner"}
-
-// impureImports and impureCalls give the reason with each ban.
+// impureImports and impureCalls are what a pure package does not do, for the
+// plan rehearses with it what the masters will do with it; each with the reason.
 var impureImports = map[string]string{
 	"math/rand":    "a plan made twice must be the same to the byte",
 	"math/rand/v2": "a plan made twice must be the same to the byte",
@@ -96,13 +113,14 @@ var impureCalls = map[string]string{
 type listed struct {
 	ImportPath string
 	Dir        string
+	Doc        string
 	GoFiles    []string
 	Imports    []string
 }
 
 func ourPackages(t *testing.T) []listed {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "../../...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Doc,GoFiles,Imports", "../../...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
@@ -121,22 +139,59 @@ func ourPackages(t *testing.T) []listed {
 }
 
 func TestImportsFollowTheArchitecture(t *testing.T) {
+	table, seen := architecture(t), map[string]bool{}
 	for _, p := range ourPackages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)
-		allowed, known := mayImport[name]
-		if !known && !strings.Contains(name, "/internal/") && !strings.Contains(name+"/", "test/") {
-			t.Errorf("%s is not in the table: put it into mayImport and docs/architecture.md with its one job, or elsewhere", name)
+		row, known := table[name]
+		seen[name] = true
+		if !known {
+			t.Errorf("%s is not in the table of docs/architecture.md: give it a row with its one job, or put it elsewhere", name)
 			continue
 		}
 		for _, imp := range p.Imports {
-			if our, ok := strings.CutPrefix(imp, module); ok && known && !permitted(allowed, our, name) {
-				t.Errorf("%s imports %s; the architecture lets it import only %v", name, our, allowed)
+			if our, ok := strings.CutPrefix(imp, module); ok && !permitted(row.imports, our, name) {
+				t.Errorf("%s imports %s; docs/architecture.md lets it import only %v", name, our, row.imports)
 			}
 			for lib, d := range doors {
 				if strings.HasPrefix(imp, lib) && !slices.ContainsFunc(d.at, func(at string) bool { return name == at || strings.HasPrefix(name, at+"/") }) {
 					t.Errorf("%s imports %s, whose only door is %v: %s", name, imp, d.at, d.why)
 				}
 			}
+		}
+	}
+	for name := range table {
+		if !seen[name] {
+			t.Errorf("docs/architecture.md has a row for %s, which is no package", name)
+		}
+	}
+}
+
+// TestPackagesSayTheirJob: the comment of a package tells its one job, what it
+// must not know, and where data comes from and goes, in a few sentences.
+func TestPackagesSayTheirJob(t *testing.T) {
+	sentence := regexp.MustCompile(`[.:?](\s|$)`)
+	for _, p := range ourPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if p.Doc == "" {
+			t.Errorf("%s has no package comment", name)
+			continue
+		}
+		comment := ""
+		for _, file := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.ParseComments|parser.PackageClauseOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc == nil {
+				continue
+			}
+			if comment != "" {
+				t.Errorf("%s has a second package comment in %s", name, file)
+			}
+			comment = f.Doc.Text()
+		}
+		if n := len(sentence.FindAllString(comment, -1)); n < 2 || n > 12 {
+			t.Errorf("the comment of %s has %d sentences; a few are needed: its job, what it must not know, where data comes from and goes", name, n)
 		}
 	}
 }
@@ -158,12 +213,13 @@ func TestThePureCoreIsPure(t *testing.T) {
 	for _, p := range ourPackages(t) {
 		byName[strings.TrimPrefix(p.ImportPath, module)] = p
 	}
-	for _, name := range pure {
+	checked := 0
+	for name, row := range architecture(t) {
 		p, ok := byName[name]
-		if !ok {
-			t.Errorf("there is no package %s", name)
+		if !row.pure || !ok {
 			continue
 		}
+		checked++
 		for _, file := range p.GoFiles {
 			fset := token.NewFileSet()
 			f, err := parser.ParseFile(fset, filepath.Join(p.Dir, file), nil, 0)
@@ -174,6 +230,9 @@ func TestThePureCoreIsPure(t *testing.T) {
 				t.Errorf("%s: %s", fset.Position(bad.pos), bad.what)
 			}
 		}
+	}
+	if checked < 6 {
+		t.Errorf("docs/architecture.md calls %d packages pure; there are six at least", checked)
 	}
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,7 +66,7 @@ func TestScripts(t *testing.T) {
 					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"cluster": w.cluster, "code": exitsWith, "as": w.as, "sub": substitute, "match": matches,
+					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave,
 				},
 			})
@@ -130,12 +132,31 @@ func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func substitute(ts *testscript.TestScript, neg bool, args []string) {
+// editPlan changes the JSON inside a saved plan, as somebody would who would like
+// another one to be applied: editplan FILE OLD NEW.
+func editPlan(ts *testscript.TestScript, neg bool, args []string) {
 	text := ts.ReadFile(args[0])
-	if !strings.Contains(text, args[1]) {
+	in, err := zip.NewReader(strings.NewReader(text), int64(len(text)))
+	ts.Check(err)
+	var out bytes.Buffer
+	z := zip.NewWriter(&out)
+	edited := false
+	for _, f := range in.File {
+		r, err := f.Open()
+		ts.Check(err)
+		b, err := io.ReadAll(r)
+		ts.Check(err)
+		edited = edited || bytes.Contains(b, []byte(args[1]))
+		w, err := z.Create(f.Name)
+		ts.Check(err)
+		_, err = w.Write(bytes.ReplaceAll(b, []byte(args[1]), []byte(args[2])))
+		ts.Check(err)
+	}
+	ts.Check(z.Close())
+	if !edited {
 		ts.Fatalf("%s does not contain %q", args[0], args[1])
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), out.Bytes(), 0o600))
 }
 
 func matches(ts *testscript.TestScript, neg bool, args []string) {
