@@ -52,7 +52,7 @@ var (
 
 // nodeKinds are the kinds that every node may read: what it needs to find other
 // nodes and services. Pods and contents it may read only where they are its own.
-var nodeKinds = []object.Kind{object.KindNode, object.KindService, object.KindEndpoints}
+var nodeKinds = []object.Kind{object.KindNode, object.KindNetwork, object.KindService, object.KindEndpoints, object.KindIngress, object.KindPolicyRules}
 
 // register makes every route. The authorization table of the whole API is what
 // stands in the access values here and in objectRoutes.
