@@ -101,7 +101,7 @@ func Open(c Config) (*Master, error) {
 		return nil, err
 	}
 	m := &Master{config: c, node: node, log: c.Log, killed: make(chan struct{})}
-	m.beats.heard = map[string]time.Time{}
+	m.beats.heard = map[string]beat{}
 	m.metrics = newMetrics(c.Metrics, node)
 	if c.Listener != nil {
 		m.api, err = api.New(api.Config{
