@@ -72,6 +72,11 @@ type Leader struct {
 	Self bool   // it is this one
 }
 
+// CheckFunc chooses what a plan leaves to the masters, and says what in it does not
+// go together with the rest of the cluster. It must not keep or change the snapshot
+// or the plan. cmd/berth makes it of package planner.
+type CheckFunc func(v *state.Snapshot, p *object.Plan) ([]object.Assignment, object.Diagnostics)
+
 // PlanFunc rehearses a plan on a snapshot: what will happen when it is applied at
 // now. It must not keep or change the snapshot or the plan. cmd/berth makes it of
 // package planner.

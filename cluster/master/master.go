@@ -31,6 +31,7 @@ type Config struct {
 	CA       *pki.CA
 	Identity *pki.Identity
 	Keys     *seal.Keyring
+	Check    api.CheckFunc // optional
 	Plan     api.PlanFunc
 	Spool    string // directory for image archives on their way; default the system's
 
@@ -105,7 +106,7 @@ func Open(c Config) (*Master, error) {
 	m.metrics = newMetrics(c.Metrics, node)
 	if c.Listener != nil {
 		m.api, err = api.New(api.Config{
-			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
+			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
 			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now,
 		})
 		if err != nil {
