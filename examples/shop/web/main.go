@@ -21,11 +21,13 @@ import (
 	"time"
 )
 
-// version and broken are set by the linker: the demo packs versions 1, 2 and a
-// 3 that ends as soon as it has started.
+// version, broken and abrupt are set by the linker: the demo packs versions 1, 2
+// and a 3 that ends as soon as it has started. An abrupt one does not finish what
+// it is answering when it is told to stop.
 var (
 	version = "dev"
 	broken  = ""
+	abrupt  = ""
 )
 
 func main() {
@@ -71,6 +73,9 @@ func main() {
 	go func() {
 		<-ctx.Done()
 		log.Print("stopping")
+		if abrupt != "" {
+			os.Exit(0)
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		server.Shutdown(ctx)
