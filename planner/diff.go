@@ -232,6 +232,7 @@ func (d *differ) change(x *Desired) {
 		// sets the labels that it names and leaves the others alone.
 		m.Labels = object.UnionLabels(m.Labels, h.Labels)
 	}
+	object.KeepAssigned(after, before)
 	diff := object.Compare(before, after)
 	replace := diff != nil && slices.ContainsFunc(diff.Fields(), func(f object.FieldDiff) bool { return f.Effect == "replaces" })
 	if !replace {

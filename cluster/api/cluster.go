@@ -25,6 +25,9 @@ type Cluster interface {
 	// anywhere before the call. CodeNoLeader on a master that does not lead.
 	Barrier(ctx context.Context) error
 
+	// WaitApplied returns when Snapshot holds the log up to an index.
+	WaitApplied(ctx context.Context, index uint64) error
+
 	// Watch begins after an index. CodeGone when that is too old; an index ahead
 	// of Snapshot is waited for.
 	Watch(since uint64) (Watch, error)

@@ -52,7 +52,7 @@ var (
 
 // nodeKinds are the kinds that every node may read: what it needs to find other
 // nodes and services. Pods and contents it may read only where they are its own.
-var nodeKinds = []object.Kind{object.KindNode, object.KindService, object.KindEndpoints}
+var nodeKinds = []object.Kind{object.KindNode, object.KindNetwork, object.KindService, object.KindEndpoints, object.KindIngress, object.KindPolicyRules}
 
 // register makes every route. The authorization table of the whole API is what
 // stands in the access values here and in objectRoutes.
@@ -95,6 +95,7 @@ func (s *Server) register() error {
 	typed(s, op("POST", "/v1/masters", "Become a member, for masters that have joined", "cluster"), access{roles: onlyMaster, leader: needLeader, limit: smallBody, enrols: true}, s.postMaster)
 	typed(s, op("DELETE", "/v1/masters/{name}", "End a master's membership", "cluster"), access{roles: onlyAdmin, leader: needLeader}, s.deleteMaster)
 	typed(s, op("GET", "/v1/status", "The cluster at a glance", "cluster"), access{roles: everyone, leader: needView}, s.getStatus)
+	typed(s, op("GET", "/v1/index", "The index that a read has to have seen to be up to date", "cluster"), access{roles: readers, leader: needReads}, s.getIndex)
 	s.plain(op("GET", "/v1/snapshot", "The whole state, secrets sealed", "cluster"), access{roles: onlyAdmin, leader: needReads, stream: true}, s.getSnapshot)
 	s.plain(op("PUT", "/v1/snapshot", "Replace the whole state", "cluster"), access{roles: onlyAdmin, leader: needLeader, limit: imageBody, stream: true}, s.putSnapshot)
 	s.plain(op("GET", "/healthz", "Whether this master serves and knows a leader", "cluster"), access{public: true}, s.getHealth)
@@ -165,7 +166,7 @@ func (s *Server) plain(o huma.Operation, a access, handle http.HandlerFunc) {
 
 // queries are the parameters of the plain routes.
 var queries = map[string][]string{
-	"GET /v1/watch": {"kinds", "namespace", "name", "stack", "labels", "node", "since", "expand"},
+	"GET /v1/watch": {"kinds", "namespace", "name", "stack", "labels", "node", "since", "expand", "stale"},
 	"GET /v1/namespaces/{namespace}/pods/{name}/logs": {"container", "follow", "tail", "previous", "since"},
 }
 

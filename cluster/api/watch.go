@@ -94,6 +94,12 @@ func (s *Server) watch(rw http.ResponseWriter, r *http.Request) {
 	}
 	ctx, stop := s.untilClosing(r.Context())
 	defer stop()
+	if w.since == 0 && r.URL.Query().Get("stale") != "true" {
+		if err := s.catchUp(ctx); err != nil {
+			writeError(rw, err)
+			return
+		}
+	}
 	v := s.Cluster.Snapshot()
 	from := w.since
 	if from == 0 {

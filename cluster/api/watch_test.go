@@ -10,6 +10,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/pki"
 )
 
 var errDone = errors.New("done")
@@ -174,5 +175,24 @@ func TestWaitFor(t *testing.T) {
 	})
 	if err != nil || o == nil {
 		t.Fatalf("%v %v", o, err)
+	}
+}
+
+// A follower that lags must not begin a watch in the past: `berth node drain`
+// took the pods of before for those of now, and said that it was done.
+func TestWatchAtAFollowerCatchesUpFirst(t *testing.T) {
+	w := newWorld(t, "m1", "m2")
+	w.write(configMap("default", "a", nil))
+	c := w.at(client.Config{Addrs: w.addrs[1:], TLS: w.identity("ops", "admin").ClientTLS(pki.RoleMaster, "")})
+	synced := func(got []object.WatchEvent) bool { return got[len(got)-1].Op == object.WatchSynced }
+	o := client.WatchOptions{Kinds: []object.Kind{object.KindConfigMap}}
+	collect(t, c, o, synced)
+	if want := []string{"m2"}; !slices.Equal(w.shared.waited, want) {
+		t.Errorf("caught up: %v, want %v", w.shared.waited, want)
+	}
+	o.Stale = true
+	collect(t, c, o, synced)
+	if len(w.shared.waited) != 1 {
+		t.Errorf("a stale watch waited too: %v", w.shared.waited)
 	}
 }

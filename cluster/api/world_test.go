@@ -30,6 +30,7 @@ type shared struct {
 	leader  string
 	masters []object.Master
 	beats   map[string]int
+	waited  []string               // who was asked to catch up
 	before  func(object.Changeset) // called before each proposal, unlocked; may propose
 }
 
@@ -81,6 +82,13 @@ func (m member) Barrier(context.Context) error {
 	if m.leader != m.name {
 		return object.Errorf(object.CodeNoLeader, object.Ref{}, "not the leader")
 	}
+	return nil
+}
+
+func (m member) WaitApplied(_ context.Context, index uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waited = append(m.waited, m.name)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type WatchOptions struct {
 	Node      string // pods bound to it, whole
 	Since     uint64 // begin after this index; 0: begin with the objects that exist
 	Rows      bool   // pods without their templates
+	Stale     bool   // begin with what the master that answers knows, which may be behind
 }
 
 // Watch follows changes until ctx ends or each returns an error, which it then
@@ -104,6 +105,9 @@ func (c *Client) watch(ctx context.Context, o WatchOptions, each func(object.Wat
 		if v != "" {
 			q.Set(k, v)
 		}
+	}
+	if o.Stale {
+		q.Set("stale", "true")
 	}
 	if o.Since != 0 {
 		q.Set("since", strconv.FormatUint(o.Since, 10))

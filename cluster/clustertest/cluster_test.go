@@ -3,8 +3,10 @@ package clustertest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +58,42 @@ func phase(v *state.Snapshot, r object.Ref) object.RevisionPhase {
 		return ""
 	}
 	return o.Status.Phase
+}
+
+// A watch begins with all that was acknowledged before it, wherever it is asked for.
+func TestAWatchNeverBeginsInThePast(t *testing.T) {
+	c := Start(t, Options{})
+	ctx := testContext(t)
+	behind := c.Follower()
+	c.Partition(slices.DeleteFunc(c.Masters(), func(m string) bool { return m == behind }), []string{behind})
+	cs := object.Changeset{}
+	cs.Create(configMap("settings", "new"))
+	if _, err := c.Propose(ctx, cs); err != nil {
+		t.Fatal(err)
+	}
+	if value(c.Master(behind).Snapshot(), "settings") != "" {
+		t.Fatal("the follower that was cut off is not behind")
+	}
+	seen, done := "", errors.New("done")
+	watched := make(chan error, 1)
+	go func() {
+		watched <- c.Client(c.Address(behind)).Watch(ctx, client.WatchOptions{Kinds: []object.Kind{object.KindConfigMap}}, func(e object.WatchEvent) error {
+			switch e.Op {
+			case object.WatchSynced:
+				return done
+			case object.WatchCreate:
+				seen = e.Ref.Name
+			}
+			return nil
+		})
+	}()
+	c.Heal()
+	if err := <-watched; !errors.Is(err, done) {
+		t.Fatal(err)
+	}
+	if seen != "settings" {
+		t.Errorf("the watch was synced without what had been acknowledged before: %q", seen)
+	}
 }
 
 func TestApplyComesUpRollsAndReverts(t *testing.T) {

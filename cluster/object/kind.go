@@ -20,14 +20,19 @@ const (
 	KindSecret     Kind = "secret"
 	KindService    Kind = "service"
 	KindNode       Kind = "node"
+	KindNetwork    Kind = "network"
+	KindIngress    Kind = "ingress"
 
-	KindTemplate  Kind = "template"  // an immutable pod template, named by its digest
-	KindContent   Kind = "content"   // an immutable version of a config map or secret
-	KindEndpoints Kind = "endpoints" // the ready pods behind a service
-	KindStack     Kind = "stack"     // one configuration directory
-	KindRevision  Kind = "revision"  // one apply of a stack
-	KindEvent     Kind = "event"     // something worth telling a person
-	KindToken     Kind = "token"     // a join or client token (its digest only)
+	KindNetworkPolicy Kind = "network_policy"
+
+	KindTemplate    Kind = "template"     // an immutable pod template, named by its digest
+	KindContent     Kind = "content"      // an immutable version of a config map or secret
+	KindEndpoints   Kind = "endpoints"    // the ready pods behind a service
+	KindPolicyRules Kind = "policy_rules" // a network policy with its selectors resolved
+	KindStack       Kind = "stack"        // one configuration directory
+	KindRevision    Kind = "revision"     // one apply of a stack
+	KindEvent       Kind = "event"        // something worth telling a person
+	KindToken       Kind = "token"        // a join or client token (its digest only)
 )
 
 // KindInfo describes a kind to generic code.
@@ -51,6 +56,8 @@ var kinds = []KindInfo{
 		Doc: "A room of its own for names, quotas and rights."},
 	{Kind: KindNode, Plural: "nodes", Short: "no", Declared: true, New: func() Object { return &Node{Meta: Meta{Kind: KindNode}} },
 		Doc: "A machine that runs pods. It registers itself; a configuration may adopt its labels and taints."},
+	{Kind: KindNetwork, Plural: "networks", Declared: true, New: func() Object { return &Network{Meta: Meta{Kind: KindNetwork}} },
+		Doc: "The network of pods and services. A cluster has one, named \"cluster\"; a configuration may adopt it."},
 	{Kind: KindConfigMap, Plural: "config_maps", Short: "cm", Namespaced: true, Declared: true, New: func() Object { return &ConfigMap{Meta: Meta{Kind: KindConfigMap}} },
 		Doc: "Configuration that pods read as files or environment, versioned by content."},
 	{Kind: KindSecret, Plural: "secrets", Namespaced: true, Declared: true, New: func() Object { return &Secret{Meta: Meta{Kind: KindSecret}} },
@@ -63,12 +70,18 @@ var kinds = []KindInfo{
 		Doc: "A replica_set that changes version step by step, or goes back."},
 	{Kind: KindService, Plural: "services", Short: "svc", Namespaced: true, Declared: true, New: func() Object { return &Service{Meta: Meta{Kind: KindService}} },
 		Doc: "One name and address for the ready pods that a selector picks."},
+	{Kind: KindIngress, Plural: "ingresses", Short: "ing", Namespaced: true, Declared: true, New: func() Object { return &Ingress{Meta: Meta{Kind: KindIngress}} },
+		Doc: "The way in from outside for a host: paths, certificates, limits, weights."},
+	{Kind: KindNetworkPolicy, Plural: "network_policies", Short: "netpol", Namespaced: true, Declared: true, New: func() Object { return &NetworkPolicy{Meta: Meta{Kind: KindNetworkPolicy}} },
+		Doc: "Which packets may reach pods, and where pods may send theirs."},
 	{Kind: KindTemplate, Plural: "templates", Namespaced: true, New: func() Object { return &Template{Meta: Meta{Kind: KindTemplate}} },
 		Doc: "An immutable pod template, named by its digest and shared by its pods."},
 	{Kind: KindContent, Plural: "contents", Namespaced: true, New: func() Object { return &Content{Meta: Meta{Kind: KindContent}} },
 		Doc: "An immutable version of a config_map or secret."},
 	{Kind: KindEndpoints, Plural: "endpoints", Short: "ep", Namespaced: true, New: func() Object { return &Endpoints{Meta: Meta{Kind: KindEndpoints}} },
 		Doc: "The ready pods behind a service."},
+	{Kind: KindPolicyRules, Plural: "policy_rules", Namespaced: true, New: func() Object { return &PolicyRules{Meta: Meta{Kind: KindPolicyRules}} },
+		Doc: "A network policy with its selectors resolved to addresses."},
 	{Kind: KindStack, Plural: "stacks", New: func() Object { return &Stack{Meta: Meta{Kind: KindStack}} },
 		Doc: "One configuration directory; it owns the objects that it made."},
 	{Kind: KindRevision, Plural: "revisions", Short: "rev", New: func() Object { return &Revision{Meta: Meta{Kind: KindRevision}} },

@@ -7,6 +7,7 @@ type NodeSpec struct {
 	Taints        []Taint `json:"taints,omitempty" hcl:"taint,block" effect:"in_place" doc:"Keep pods away that do not tolerate it."`
 	Unschedulable bool    `json:"unschedulable,omitempty" hcl:"-"` // cordoned
 	Drain         bool    `json:"drain,omitempty" hcl:"-"`         // its pods are to move elsewhere
+	PodRange      string  `json:"pod_range,omitempty" hcl:"-"`     // addresses for its pods, allotted by the masters
 }
 
 // Taint keeps pods away from a node.
@@ -36,7 +37,7 @@ type NodeStatus struct {
 	Memory     Bytes             `json:"memory,omitempty"`     // for pods
 	Pods       int               `json:"pods,omitempty"`       // the most pods it takes
 	Attributes map[string]string `json:"attributes,omitempty"` // os, arch, kernel, containerd, berth, …
-	PodRange   string            `json:"pod_range,omitempty"`  // addresses its pods get
+	PodRange   string            `json:"pod_range,omitempty"`  // addresses its pods get, as the node has put it in force
 	Version    string            `json:"version,omitempty"`    // of berth
 }
 
@@ -66,7 +67,8 @@ func (o *Node) Attribute(name string) (string, bool) {
 
 // NamespaceSpec limits what the objects of a namespace may use together.
 type NamespaceSpec struct {
-	Quota *Quota `json:"quota,omitempty" hcl:"quota,block" effect:"in_place" doc:"The most that all pods of the namespace may ask for together."`
+	Quota   *Quota   `json:"quota,omitempty" hcl:"quota,block" effect:"in_place" doc:"The most that all pods of the namespace may ask for together."`
+	Isolate []string `json:"isolate,omitempty" hcl:"isolate" effect:"in_place" doc:"Directions in which its pods' packets pass only where a network_policy allows it: ingress, egress."`
 }
 
 // Quota is a limit on asks; 0 means no limit.

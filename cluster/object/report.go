@@ -1,5 +1,7 @@
 package object
 
+import "time"
+
 // Report is what a node tells the masters: POST /v1/nodes/{name}/report. It is
 // also the node's heartbeat, so that a node with nothing to tell sends an empty
 // one.
@@ -13,6 +15,21 @@ type Report struct {
 	// Seen is the newest index that the node's watch has delivered and the node
 	// acts upon.
 	Seen uint64 `json:"seen,omitempty"`
+	// Applied is the newest index whose services, endpoints and ingresses the
+	// node's proxies have put in force: nothing new goes to a pod that had left by
+	// then. 0: it does not proxy, and nobody needs to wait for it.
+	Applied uint64 `json:"applied,omitempty"`
+	// Time is the node's clock when it sent the report.
+	Time time.Time `json:"time,omitzero"`
+	// Events are worth telling a person; each is told once.
+	Events []NodeEvent `json:"events,omitempty"`
+}
+
+// NodeEvent is something that happened on a node.
+type NodeEvent struct {
+	Reason  string `json:"reason"` // a word, such as rules_repaired
+	Warning bool   `json:"warning,omitempty"`
+	Message string `json:"message"`
 }
 
 // PodReport is the status of one incarnation of a pod. One that is meant for

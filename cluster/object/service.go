@@ -5,10 +5,21 @@ const ClusterDomain = "cluster.local"
 
 // ServiceSpec is one name for the pods that a selector picks.
 type ServiceSpec struct {
-	Selector map[string]string `json:"selector" hcl:"selector,required" effect:"in_place" doc:"Pods of the same namespace that carry all these labels."`
-	Ports    []ServicePort     `json:"ports,omitempty" hcl:"port,block" effect:"in_place" doc:"Ports of the service."`
-	Type     string            `json:"type" hcl:"type" default:"cluster" enum:"cluster,node_port,headless" effect:"in_place" doc:"cluster: an address inside the cluster; node_port: also a port on every node; headless: the pods' own addresses."`
-	Affinity string            `json:"affinity" hcl:"affinity" default:"none" enum:"none,client_ip" effect:"in_place" doc:"client_ip: a client stays with its pod."`
+	Selector        map[string]string `json:"selector,omitempty" hcl:"selector" effect:"in_place" doc:"Pods of the same namespace that carry all these labels; every type but external needs it."`
+	Ports           []ServicePort     `json:"ports,omitempty" hcl:"port,block" effect:"in_place" doc:"Ports of the service."`
+	Type            string            `json:"type" hcl:"type" default:"cluster" enum:"cluster,node_port,headless,external" effect:"in_place" doc:"cluster: an address inside the cluster; node_port: also a port on every node; headless: the pods' own addresses; external: another name for a host outside."`
+	Address         string            `json:"address,omitempty" hcl:"address" effect:"in_place" doc:"Virtual address out of the network's service range. The masters choose one, at plan time, for a service that names none, and keep it."`
+	ExternalName    string            `json:"external_name,omitempty" hcl:"external_name" effect:"in_place" doc:"The host that a service of type external stands for."`
+	Affinity        string            `json:"affinity" hcl:"affinity" default:"none" enum:"none,client_ip" effect:"in_place" doc:"client_ip: a client stays with its pod."`
+	AffinityTimeout Duration          `json:"affinity_timeout,omitempty" hcl:"affinity_timeout" effect:"in_place" doc:"How long after its last connection a client stays with its pod; default: 3h."`
+	Shares          []ServiceShare    `json:"shares,omitempty" hcl:"share,block" effect:"in_place" doc:"Shares of the connections for sets of pods, as of a canary. Pods that are in no share get none, once there is one."`
+}
+
+// ServiceShare is the part of a service's connections that a set of its pods gets.
+type ServiceShare struct {
+	Name     string            `json:"name" hcl:"name,label" doc:"Name of the share."`
+	Selector map[string]string `json:"selector" hcl:"selector,required" doc:"Those of the service's pods that carry all these labels, too. A pod counts for the first share that it fits."`
+	Weight   int               `json:"weight" hcl:"weight,required" doc:"Its part of the sum of all weights, 0 to 10000. The part of a share without a ready pod falls to the others."`
 }
 
 // ServicePort leads from a port of the service to one of the pods.
@@ -17,7 +28,7 @@ type ServicePort struct {
 	Port     int     `json:"port" hcl:"port,required" doc:"Number at the service, 1 to 65535."`
 	Target   PortRef `json:"target,omitempty" hcl:"target" doc:"Port of the pods by name or number; default: the same number."`
 	Protocol string  `json:"protocol" hcl:"protocol" default:"tcp" enum:"tcp,udp,sctp" doc:"Transport."`
-	NodePort int     `json:"node_port,omitempty" hcl:"node_port" doc:"Port on every node, for type node_port."`
+	NodePort int     `json:"node_port,omitempty" hcl:"node_port" doc:"Port on every node, for type node_port. The masters choose one, at plan time, for a port that names none, and keep it."`
 }
 
 // Service is one name for the ready pods that its selector picks.
@@ -29,6 +40,9 @@ type Service struct {
 func (o *Service) SpecPtr() any   { return &o.Spec }
 func (o *Service) StatusPtr() any { return nil }
 func (o *Service) Clone() Object  { c := *o; return &c }
+
+// Virtual reports whether the service has an address of its own.
+func (s *ServiceSpec) Virtual() bool { return s.Type == "cluster" || s.Type == "node_port" }
 
 // Host is the DNS name of the service.
 func (o *Service) Host() string {
@@ -46,6 +60,7 @@ type Endpoint struct {
 	Pod     string         `json:"pod"`
 	Node    string         `json:"node"`
 	Address string         `json:"address"`
+	Share   string         `json:"share,omitempty"` // the service's share that it counts for
 	Ports   map[string]int `json:"ports,omitempty"` // by the service port's name
 }
 

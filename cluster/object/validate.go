@@ -206,6 +206,10 @@ func (c *checker) address(m *Meta, info KindInfo) {
 		return
 	}
 	switch {
+	case m.Kind == KindNetwork:
+		if m.Name != NetworkName {
+			c.fail(nil, "Wrong name", "A cluster has one network, and its name is %q.", NetworkName)
+		}
 	case m.Kind == KindNode:
 		if !dnsName.MatchString(m.Name) || len(m.Name) > 253 {
 			c.fail(nil, "Wrong name", "%q is not the name of a node: use lower-case letters, digits, hyphens and dots.", m.Name)

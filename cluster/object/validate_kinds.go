@@ -310,36 +310,6 @@ func (c *checker) weight(n, low int, at *step) {
 	}
 }
 
-func (s *ServiceSpec) check(c *checker, at *step) {
-	type listen struct {
-		protocol string
-		port     int
-	}
-	seen := map[listen]bool{}
-	for _, p := range s.Ports {
-		here := at.port(p.Name)
-		key := listen{p.Protocol, p.Port}
-		if seen[key] && p.Port != 0 {
-			c.fail(here.to("port"), "Port used twice", "The service has %s port %d already.", p.Protocol, p.Port)
-		}
-		seen[key] = true
-		if p.NodePort != 0 && s.Type != "node_port" {
-			c.fail(here.to("node_port"), "Superfluous attribute", "node_port belongs to type = \"node_port\"; this service is of type %q.", s.Type)
-		}
-	}
-	c.labels(s.Selector, at.to("selector"))
-}
-
-func (p *ServicePort) check(c *checker, at *step) {
-	c.port(p.Port, at.to("port"))
-	if n, number := p.Target.Number(); number && p.Target != "" {
-		c.port(n, at.to("target"))
-	}
-	if p.NodePort != 0 {
-		c.port(p.NodePort, at.to("node_port"))
-	}
-}
-
 func (s *ConfigMapSpec) check(c *checker, at *step) { c.dataKeys(sortedKeys(s.Data), at) }
 func (s *SecretSpec) check(c *checker, at *step)    { c.dataKeys(sortedKeys(s.Data), at) }
 

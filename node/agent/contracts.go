@@ -112,3 +112,28 @@ type Firewall interface {
 	// Purge removes what Ensure made, and nothing else.
 	Purge() error
 }
+
+// NetworkTool puts what a node has to know of the cluster's network in force: the
+// routes to other nodes, the rules of services and policies, names, the ingress.
+type NetworkTool interface {
+	// Apply puts a view in force and returns when it is: whatever it lists as gone
+	// gets nothing new from then on. It is called from one goroutine, with ever
+	// newer views, each of them whole; some are skipped. What has not changed since
+	// the last call should cost nothing: unchanged objects keep their pointers. What
+	// is in force serves on while the process is away; the first call after a
+	// restart finds it and corrects it, so that no flow is interrupted.
+	Apply(ctx context.Context, v *object.NetworkView) error
+	// Ensure finds out whether what was applied last is still so and puts right what
+	// is not; it says in words what it mended, for an event. It is called every few
+	// seconds, never at once with Apply.
+	Ensure(ctx context.Context) (mended []string, err error)
+	// Purge removes everything that the tool ever made on this machine, and nothing else.
+	Purge() error
+}
+
+// Drainer is a NetworkTool that has requests of its own under way.
+type Drainer interface {
+	// Drain waits until no request is under way to an endpoint that was no longer
+	// ready in the view that was applied last before the call, or ctx ends.
+	Drain(ctx context.Context) error
+}
