@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,4 +106,20 @@ func TestImagesGoToEveryReadyNode(t *testing.T) {
 	empty := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }
 	_, err = w.admin().ImportImage(ctx, empty)
 	wantCode(t, err, object.CodeInvalid)
+}
+
+// A follower that lags knew of one node out of two just after `berth dev up`, and
+// an import left the other out without a word.
+func TestImagesAtAFollowerCatchUpFirst(t *testing.T) {
+	w := newWorld(t, "m1", "m2")
+	w.write(readyNode("n1", w.agent("n1", func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, `{"images":[{"name":"web:1","size":"10Mi"}]}`)
+	})))
+	c := w.at(client.Config{Addrs: w.addrs[1:], TLS: w.identity("ops", "admin").ClientTLS(pki.RoleMaster, "")})
+	if got, err := c.Images(context.Background()); err != nil || len(got) != 1 {
+		t.Fatalf("%+v %v", got, err)
+	}
+	if want := []string{"m2"}; !slices.Equal(w.shared.waited, want) {
+		t.Errorf("caught up: %v, want %v", w.shared.waited, want)
+	}
 }
