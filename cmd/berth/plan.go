@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -444,11 +446,21 @@ func (c *OutputCmd) Run(s *session) error {
 			Hint: object.DidYouMean(c.Name, slices.Sorted(maps.Keys(outputs)))}
 	case out.Sensitive:
 		return errors.New("the output is sensitive: its value is not stored")
-	case c.Raw:
-		fmt.Fprint(s.stdout, out.Value)
-		return nil
 	case c.JSON:
 		return s.json(out.Value)
+	case c.Raw:
+		switch v := out.Value.(type) {
+		case string:
+			_, err := io.WriteString(s.stdout, v)
+			return err
+		case bool, float64:
+			b, err := json.Marshal(v) // 1000000 and not 1e+06
+			if err == nil {
+				_, err = s.stdout.Write(b)
+			}
+			return err
+		}
+		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("the output %q is neither text, number, true nor false, and --raw prints only those", c.Name), Hint: "Take --json."}
 	}
-	return view.Outputs(s.stdout, map[string]object.Output{c.Name: out}, s.style(s.stdout))
+	return view.Output(s.stdout, out, s.style(s.stdout))
 }
