@@ -275,6 +275,7 @@ func (r *run) readLocals(k *block) {
 		n := &node{address: "local." + a.name, src: src, at: a.nameAt, body: &body{src: src, attrs: []attribute{*a}}}
 		n.eval = func(n *node) {
 			if n.failed {
+				n.diags = append(n.diags, unknownFunctions(a.expr, r.root)...)
 				return
 			}
 			v, diags := a.value(r.context(&n.scope))
