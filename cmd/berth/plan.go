@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -331,7 +332,7 @@ func fetchMissing(ctx context.Context, cl *client.Client, refs []object.Ref, hav
 // ShowCmd is `berth show`.
 type ShowCmd struct {
 	JSONFlag
-	File string `arg:"" optional:"" type:"existingfile" help:"A saved plan; without one, the stack as the masters hold it."`
+	File string `arg:"" optional:"" type:"path" help:"A saved plan; without one, the stack as the masters hold it."`
 }
 
 // Run shows a plan as plan did, or the stack's objects as HCL.
@@ -389,7 +390,12 @@ func declared(v *state.Snapshot, stack string) []object.Any {
 
 func readPlan(file string) (*object.Plan, error) {
 	b, err := os.ReadFile(file)
-	if err != nil {
+	switch info, statErr := os.Stat(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &object.Error{Code: object.CodeNotFound, Message: "there is no saved plan " + file, Hint: "berth plan --out FILE writes one. To apply a directory, name it with -C."}
+	case statErr == nil && info.IsDir():
+		return nil, &object.Error{Code: object.CodeInvalid, Message: file + " is a directory, not a saved plan", Hint: "To apply a directory, name it with -C: berth -C " + file + " apply"}
+	case err != nil:
 		return nil, err
 	}
 	return planner.ReadPlan(file, b)
