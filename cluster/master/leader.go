@@ -328,8 +328,8 @@ func (l *leader) tell(v *state.Snapshot, owner string, key object.Ref, problem e
 	}
 	author := "controller/" + owner
 	cs := object.Changeset{Author: author, Reason: "the controller failed"}
-	message := fmt.Sprintf("the %s controller fails on it and tries again: %v. What was written last may be wrong; the leading master's log has more", owner, problem)
-	v.Tell(&cs, object.EventSpec{About: key, Level: "warning", Reason: "controller_failed", Message: message, Source: author, Last: now})
+	state.Tell(v, &cs, key, object.EventSpec{Level: "warning", Reason: "controller_failed", Source: author, Last: now,
+		Message: fmt.Sprintf("the %s controller fails on it and tries again: %v. What was written last may be wrong; the leading master's log has more", owner, problem)})
 	l.propose(t, cs, author, now)
 }
 

@@ -122,8 +122,8 @@ type Capabilities struct {
 type Mount struct {
 	Volume   string `json:"volume" hcl:"volume,label" doc:"Name of the pod's volume."`
 	Path     string `json:"path" hcl:"path,required" doc:"Where the container sees it."`
-	ReadOnly bool   `json:"read_only,omitempty" hcl:"read_only" doc:"Refuse writes."`
-	File     string `json:"file,omitempty" hcl:"file" doc:"Only this file of the volume, at Path."`
+	ReadOnly bool   `json:"read_only,omitempty" hcl:"read_only" doc:"Refuse writes. Config maps and secrets always do."`
+	File     string `json:"file,omitempty" hcl:"file" doc:"Only this file of the volume, at path."`
 }
 
 // Volume is a directory that lives as long as its pod. Exactly one source is set.

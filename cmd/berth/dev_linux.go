@@ -35,7 +35,7 @@ func (d *DevCmd) open() (*dev.Cluster, error) {
 	}
 	c, err := dev.Open(d.Dir)
 	if errors.Is(err, dev.ErrNone) {
-		return nil, &object.Error{Code: object.CodeNotFound, Message: "there is no development cluster in " + d.Dir, Hint: "Make one with: berth dev up"}
+		return nil, &object.Error{Code: object.CodeNotFound, Message: "there is no development cluster in " + d.Dir, Hint: "Make one with: berth dev up. One that was made elsewhere is found with --dir, or BERTH_DEV_DIR."}
 	}
 	return c, err
 }
@@ -372,7 +372,7 @@ func (c *DevStatusCmd) Run(s *session, d *DevCmd) error {
 func (c *DevDownCmd) Run(s *session, d *DevCmd) error {
 	cluster, err := d.open()
 	if object.IsCode(err, object.CodeNotFound) {
-		fmt.Fprintln(s.stdout, "There is no development cluster.")
+		fmt.Fprintf(s.stdout, "There is no development cluster in %s. One that was made elsewhere is found with --dir, or BERTH_DEV_DIR.\n", d.Dir)
 		return nil
 	}
 	if err != nil {

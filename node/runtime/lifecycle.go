@@ -204,7 +204,38 @@ func parseSignal(s string) (syscall.Signal, error) {
 	if n := unix.SignalNum(name); n != 0 {
 		return n, nil
 	}
+	if n := realTime(name); n != 0 { // images of systemd want SIGRTMIN+3
+		return n, nil
+	}
 	return 0, fmt.Errorf("%q is not a signal; write for example SIGTERM or SIGQUIT", s)
+}
+
+// The real-time signals that programs may use: the C library keeps 32 and 33.
+const (
+	firstRealTime = 34
+	lastRealTime  = 64
+)
+
+// realTime is the number of a signal such as SIGRTMIN+3 or SIGRTMAX-1; 0 for others.
+func realTime(name string) syscall.Signal {
+	offset := func(rest, sign string) (int, bool) {
+		if rest == "" {
+			return 0, true
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(rest, sign))
+		return n, strings.HasPrefix(rest, sign) && err == nil && n >= 0 && n <= lastRealTime-firstRealTime
+	}
+	if rest, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
+		if n, ok := offset(rest, "+"); ok {
+			return syscall.Signal(firstRealTime + n)
+		}
+	}
+	if rest, ok := strings.CutPrefix(name, "SIGRTMAX"); ok {
+		if n, ok := offset(rest, "-"); ok {
+			return syscall.Signal(lastRealTime - n)
+		}
+	}
+	return 0
 }
 
 // Stop asks a container to end, by the given signal or else its own, and kills
