@@ -329,6 +329,10 @@ func TestOOMAndStartErrors(t *testing.T) {
 		if !strings.Contains(s.Message, `container web cannot be started: exec: "/missing"`) {
 			t.Errorf("message %q", s.Message)
 		}
+		// Attempts that did not begin count: by them a rollout gives the version up.
+		if c := s.Containers[0]; c.Restarts != 2 || c.Reason != "cannot_start" || !strings.Contains(c.Message, "/missing") {
+			t.Errorf("container %+v", c)
+		}
 	})
 }
 
