@@ -640,7 +640,9 @@ func TestPurgeLeavesNothing(t *testing.T) {
 func TestBarePodsReturnWithTheirNode(t *testing.T) {
 	inBubble(t, nil, func(w *world) {
 		bare, owned := w.m.create("bare", one("web")), w.m.create("owned", one("web"))
-		w.m.edit(owned, func(p *object.Pod) { p.Owner = object.Ref{Kind: object.KindReplicaSet, Namespace: "default", Name: "set"} })
+		w.m.edit(owned, func(p *object.Pod) {
+			p.Owner = object.Ref{Kind: object.KindReplicaSet, Namespace: "default", Name: "set"}
+		})
 		first := w.m.wait(t, bare, time.Minute, "ready", ready)
 		w.m.wait(t, owned, time.Minute, "ready", ready)
 		w.agent.Purge()
