@@ -156,6 +156,7 @@ func (u *devUp) masters(ctx context.Context) error {
 			return err
 		}
 		if h.Stopped {
+			fmt.Fprintf(u.s.stdout, "  master %s  stopped\n", h.Name)
 			continue
 		}
 		if err := u.await(ctx, h, "to join the masters", func() (string, bool) {
