@@ -156,6 +156,7 @@ func (u *devUp) masters(ctx context.Context) error {
 			return err
 		}
 		if h.Stopped {
+			fmt.Fprintf(u.s.stdout, "  master %s  stopped\n", h.Name)
 			continue
 		}
 		if err := u.await(ctx, h, "to join the masters", func() (string, bool) {
@@ -242,6 +243,9 @@ func (u *devUp) joined(h *dev.Host) bool {
 // start runs a host's process; one that has not joined yet gets a token, in its
 // environment, where other users cannot read it.
 func (u *devUp) start(ctx context.Context, h *dev.Host) error {
+	if h.Stopped && u.client != nil && !u.joined(h) {
+		h.Stopped = false // its data was wiped: it can only join anew, and that is up's business
+	}
 	if h.Stopped || h.Process.Alive() {
 		return nil
 	}

@@ -97,12 +97,16 @@ func states(r Rollout) []changeState {
 			if c.Wave < r.Revision.Status.Wave {
 				s.phase = stateDone
 			}
-			if d, ok := o.(*object.Deployment); ok && c.Op != object.OpDelete {
+			d, isDeployment := o.(*object.Deployment)
+			switch {
+			case isDeployment && c.Op != object.OpDelete:
 				s.phase, s.text = deploymentState(d, s.phase)
 				s.pods = trouble[c.Ref]
-			} else if o == nil && c.Op == object.OpDelete {
-				s.phase = stateDone
-			} else if o != nil && o.Ref().Kind != object.KindPod && o.Ref().Kind != object.KindReplicaSet && c.Op != object.OpDelete {
+			case c.Op == object.OpDelete:
+				if o == nil {
+					s.phase = stateDone
+				}
+			case !comesUp(c.Ref.Kind): // it is there as soon as it is written, whether r lists it or not
 				s.phase = stateDone
 			}
 		case c.Wave <= 1:
@@ -111,6 +115,11 @@ func states(r Rollout) []changeState {
 		out = append(out, s)
 	}
 	return out
+}
+
+// comesUp tells the kinds that have pods, and are not done when they are written.
+func comesUp(k object.Kind) bool {
+	return k == object.KindDeployment || k == object.KindReplicaSet || k == object.KindPod
 }
 
 func deploymentState(d *object.Deployment, phase int) (int, string) {
