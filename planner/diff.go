@@ -15,28 +15,14 @@ import (
 )
 
 // Diff compares what a configuration asks for with what is in force and orders
-// the changes in waves. v must hold the stack's objects, and those that Lookups
-// names as far as they exist; more does no harm. Secrets are compared by digest,
+// the changes in waves. v is what InForce made of the masters' answer to Claims;
+// more in it does no harm. Secrets are compared by digest,
 // so their values need one. The plan has no forecast yet. With errors among the
 // diagnostics the plan must not be used; warnings stand in the plan, too.
 func Diff(v *state.Snapshot, r Request) (object.Plan, object.Diagnostics) {
 	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: map[object.Ref]*Desired{}, expect: map[object.Ref]uint64{},
 		deps: map[object.Ref][]object.Ref{}, readBy: map[object.Ref][]*Desired{}}
 	return d.plan()
-}
-
-// Lookups lists the objects outside the stack that Diff has to know of, as far
-// as they exist: what is desired (it may belong to somebody else), what it
-// depends on, and what its pods read. Sorted, each once.
-func Lookups(r Request) []object.Ref {
-	var out []object.Ref
-	for i := range r.Objects {
-		x := &r.Objects[i]
-		out = append(out, x.Object.Ref())
-		out = append(out, dependencies(x)...)
-	}
-	slices.SortFunc(out, object.Ref.Compare)
-	return slices.Compact(out)
 }
 
 type differ struct {
@@ -188,12 +174,8 @@ func (d *differ) change(x *Desired) {
 		}
 	}
 	before, exists := d.v.Get(ref)
-	after := x.Object.Clone()
+	after := declare(x, d.r.Stack, d.deps[ref])
 	m := after.Head()
-	m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, d.deps[ref]
-	if t := object.TemplateOf(after); t != nil && ref.Kind == object.KindPod && len(m.Labels) == 0 {
-		m.Labels = t.Labels // as the pods of a set have theirs: services select by them
-	}
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}
 	if !exists {
 		d.expect[ref] = 0

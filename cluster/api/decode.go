@@ -46,6 +46,11 @@ func decode(raw []byte, into any) error {
 			return object.Errorf(object.CodeInvalid, object.Ref{}, "not a report: %w", err)
 		}
 		return nil
+	case *object.StackRequest: // ten thousand small ones
+		if err := json.Unmarshal(raw, into); err != nil {
+			return object.Errorf(object.CodeInvalid, object.Ref{}, "not a request to compare: %w", err)
+		}
+		return nil
 	case *object.Plan, *object.ApplyRequest: // written whole, by a planner
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.DisallowUnknownFields()

@@ -199,7 +199,10 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 
 // exchange sends one JSON value (nil: none) and reads another (nil: ignored).
 func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	k := call{method: method, path: path, query: query, once: method == http.MethodPost, contentType: "application/json"}
+	return c.request(ctx, call{method: method, path: path, query: query, once: method == http.MethodPost, contentType: "application/json"}, in, out)
+}
+
+func (c *Client) request(ctx context.Context, k call, in, out any) error {
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
@@ -219,7 +222,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, query url.Va
 		if ctx.Err() != nil {
 			return contextError(ctx, nil)
 		}
-		return object.Errorf(object.CodeUnavailable, object.Ref{}, "the answer to %s %s broke off or cannot be read: %w", method, path, err)
+		return object.Errorf(object.CodeUnavailable, object.Ref{}, "the answer to %s %s broke off or cannot be read: %w", k.method, k.path, err)
 	}
 	return nil
 }
