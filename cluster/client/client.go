@@ -107,6 +107,19 @@ type call struct {
 	once         bool // it must not be sent again after it may have arrived
 }
 
+// encode writes the body: plans in their own form, all else as JSON.
+func (k *call) encode(in any) ([]byte, error) {
+	k.contentType = object.PlanMediaType
+	switch x := in.(type) {
+	case *object.Plan:
+		return object.EncodePlan(x)
+	case object.ApplyRequest:
+		return object.EncodeApply(&x)
+	}
+	k.contentType = "application/json"
+	return json.Marshal(in)
+}
+
 // do sends a request to the master that answered last, and on to the others
 // while they have no leader or cannot be reached, with growing, jittered pauses,
 // until Patience is over. The caller closes the answer's body.
@@ -199,12 +212,12 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 
 // exchange sends one JSON value (nil: none) and reads another (nil: ignored).
 func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	return c.request(ctx, call{method: method, path: path, query: query, once: method == http.MethodPost, contentType: "application/json"}, in, out)
+	return c.request(ctx, call{method: method, path: path, query: query, once: method == http.MethodPost}, in, out)
 }
 
 func (c *Client) request(ctx context.Context, k call, in, out any) error {
 	if in != nil {
-		b, err := json.Marshal(in)
+		b, err := k.encode(in)
 		if err != nil {
 			return object.Errorf(object.CodeInvalid, object.Ref{}, "%w", err)
 		}

@@ -31,7 +31,7 @@ func (c *Client) Stack(ctx context.Context, stack string, claims []object.Claim)
 	if claims == nil {
 		claims = []object.Claim{}
 	}
-	k := call{method: http.MethodPost, path: "/v1/stacks/" + url.PathEscape(stack) + "/compare", contentType: "application/json"}
+	k := call{method: http.MethodPost, path: "/v1/stacks/" + url.PathEscape(stack) + "/compare"}
 	if err := c.request(ctx, k, object.StackRequest{Claims: claims}, &raw); err != nil {
 		return object.StackState{}, err
 	}

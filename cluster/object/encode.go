@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -67,12 +68,17 @@ func decodeAs(kind Kind, b []byte) (Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(o); err != nil {
+	if err := unmarshalStrictly(b, o); err != nil {
 		return nil, Errorf(CodeInvalid, Ref{Kind: kind}, "not a valid %s: %w", kind, err)
 	}
 	return o, nil
+}
+
+// unmarshalStrictly is json.Unmarshal that refuses unknown fields.
+func unmarshalStrictly(b []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	return dec.Decode(v)
 }
 
 type cborAny struct {
@@ -126,13 +132,22 @@ var canonical = func() cbor.EncMode {
 	return m
 }()
 
-var decoding = func() cbor.DecMode {
-	m, err := cbor.DecOptions{TextUnmarshaler: cbor.TextUnmarshalerTextString, MaxArrayElements: 1 << 24, MaxMapPairs: 1 << 24}.DecMode()
+var (
+	decoding = decodingWith(cbor.ExtraDecErrorNone)
+	strict   = decodingWith(cbor.ExtraDecErrorUnknownField)
+)
+
+// decodingWith reads values of no fixed type as JSON would: outputs go on to it.
+func decodingWith(extra cbor.ExtraDecErrorCond) cbor.DecMode {
+	m, err := cbor.DecOptions{
+		TextUnmarshaler: cbor.TextUnmarshalerTextString, MaxArrayElements: 1 << 24, MaxMapPairs: 1 << 24,
+		DefaultMapType: reflect.TypeFor[map[string]any](), ExtraReturnErrors: extra,
+	}.DecMode()
 	if err != nil {
 		panic(err) // options are constants
 	}
 	return m
-}()
+}
 
 // Encode is the canonical binary encoding (deterministic CBOR, RFC 8949 4.2):
 // equal values give equal bytes. The Raft log, snapshots and digests use it.
