@@ -84,8 +84,6 @@ func DecodeApply(b []byte) (*ApplyRequest, error) {
 	return r, nil
 }
 
-var null = cbor.RawMessage{0xf6}
-
 func encodeSide(r Ref, a Any) (cbor.RawMessage, error) {
 	if a.IsZero() {
 		return null, nil

@@ -117,3 +117,36 @@ func TestFreeValuesSurviveTheLog(t *testing.T) {
 		t.Errorf("%s\n%s", a, b)
 	}
 }
+
+// An object in the log is the pair that any reader of CBOR would call it.
+func TestObjectsInTheLogArePairs(t *testing.T) {
+	for _, info := range Kinds() {
+		o := info.New()
+		o.Head().Kind, o.Head().Name = info.Kind, "x"
+		got, err := Encode(Any{o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := Encode([]any{info.Kind, o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: %x, want %x", info.Kind, got, want)
+		}
+		var back Any
+		if err := Decode(got, &back); err != nil || back.Ref() != o.Ref() {
+			t.Errorf("%s: %v %v", info.Kind, back, err)
+		}
+		for n := range len(got) { // cut off anywhere it is an error, no panic
+			if err := new(Any).UnmarshalCBOR(got[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes are read", info.Kind, n, len(got))
+			}
+		}
+	}
+	for _, junk := range [][]byte{nil, {0x82}, {0x82, 0x63, 'p', 'o'}, {0x83, 0x63, 'p', 'o', 'd'}, {0x82, 0x64, 'n', 'o', 'n', 'o', 0xa0}} {
+		if err := new(Any).UnmarshalCBOR(junk); err == nil {
+			t.Errorf("%x is read", junk)
+		}
+	}
+}
