@@ -109,6 +109,9 @@ func (l layout) part(svc *object.Service, eps *object.Endpoints) *part {
 		p.problem(svc, "its address %q is not an IPv4 address", svc.Spec.Address)
 		return p
 	}
+	if svc.Spec.Affinity == "client_ip" && l.lacks.affinity {
+		p.problem(svc, "affinity to a client's address needs the match \"recent\" of iptables, which this node's kernel lacks; connections are spread without it. Load the module xt_recent")
+	}
 	p.chains = map[string][]string{}
 	for i := range svc.Spec.Ports {
 		l.port(p, svc, &svc.Spec.Ports[i], addr, eps)

@@ -33,8 +33,8 @@ type Services struct {
 	verified uint32 // the kernel's generation at which all was right
 	known    bool   // whether verified says anything
 	problems []string
-	settled  bool // whether the machine's settings have been put right once
-	routed   bool // whether the route was made once
+	settled  map[string]bool // settings of the machine that were put right once
+	routed   bool            // whether the route was made once
 }
 
 const commentServices = "berth: services"
@@ -241,8 +241,9 @@ func (s *Services) Ensure(ctx context.Context) ([]string, error) {
 		s.printed = notPrints(again, s.want)
 		wrong = slices.DeleteFunc(wrong, func(chain string) bool {
 			return slices.ContainsFunc(tables, func(t string) bool {
-				rules, ok := again[t][chain]
-				return ok && sameRules(rules, have[t][chain])
+				before, there := have[t][chain]
+				after, still := again[t][chain]
+				return there && still && sameRules(before, after)
 			})
 		})
 		if len(wrong) > 0 {
@@ -366,6 +367,6 @@ func (s *Services) Purge() error {
 		}
 	}
 	s.k, s.have, s.want, s.kept, s.printed, s.builder = nil, nil, nil, nil, nil, builder{}
-	s.known, s.settled, s.routed = false, false, false
+	s.known, s.settled, s.routed = false, nil, false
 	return removeServiceRoutes()
 }
