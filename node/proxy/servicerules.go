@@ -57,6 +57,7 @@ type lacks struct {
 // part is what one service adds to the rules. It is a function of the layout, the
 // service and its endpoints, and is kept while these stay the same.
 type part struct {
+	addr     netip.Addr          // virtual; none of services without one
 	chains   map[string][]string // of the nat table
 	virtual  []entry             // where its address leads
 	ports    []entry             // where its node ports lead
@@ -112,7 +113,7 @@ func (l layout) part(svc *object.Service, eps *object.Endpoints) *part {
 	if svc.Spec.Affinity == "client_ip" && l.lacks.affinity {
 		p.problem(svc, "affinity to a client's address needs the match \"recent\" of iptables, which this node's kernel lacks; connections are spread without it. Load the module xt_recent")
 	}
-	p.chains = map[string][]string{}
+	p.addr, p.chains = addr, map[string][]string{}
 	for i := range svc.Spec.Ports {
 		l.port(p, svc, &svc.Spec.Ports[i], addr, eps)
 	}

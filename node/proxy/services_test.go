@@ -520,6 +520,7 @@ func TestServiceRepair(t *testing.T) {
 	right := save(t)
 	ensure := func() []string {
 		t.Helper()
+		s.services.rest = 0
 		mended, err := s.services.Ensure(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -654,6 +655,7 @@ func TestServiceBackends(t *testing.T) {
 		t.Error("the backend did not change")
 	}
 	for range 2 {
+		second.rest = 0
 		if mended, err := second.Ensure(t.Context()); err != nil || len(mended) > 0 {
 			t.Errorf("mended what was right: %q, %v", mended, err)
 		}
@@ -664,6 +666,7 @@ func TestServiceBackends(t *testing.T) {
 		}
 	}
 	s.node.sh(t, "iptables-"+other+" -t nat -F "+prefixPods+short("shop/web:http"))
+	second.rest = 0
 	if mended, err := second.Ensure(t.Context()); err != nil || len(mended) != 1 {
 		t.Errorf("mended %q, %v", mended, err)
 	}
