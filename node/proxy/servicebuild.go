@@ -108,7 +108,7 @@ func (b *builder) assemble() ruleSet {
 	}
 	nat[chainMasq] = l.masquerades()
 	filter[chainReject] = l.rejects(outside)
-	filter[chainClosed] = nil
+	filter[chainPass], filter[chainClosed] = l.passes(), nil
 	for _, e := range b.claim(closed) {
 		filter[chainClosed] = append(filter[chainClosed], e.rule)
 	}
@@ -187,6 +187,21 @@ func (l layout) masquerades() []string {
 		out = append(out, fmt.Sprintf("! -s %[1]s -d %[1]s -m conntrack --ctstate DNAT -j MASQUERADE", l.pods))
 	}
 	return out
+}
+
+// passes let connections through that come to a node port and were led to a pod of
+// another node, where the machine's own policy would drop them. Those of this node's
+// pods are for others to judge.
+func (l layout) passes() []string {
+	if !l.own.IsValid() || !l.pods.IsValid() {
+		return nil
+	}
+	return []string{
+		fmt.Sprintf("-s %s -j RETURN", l.own),
+		fmt.Sprintf("-d %s -j RETURN", l.own),
+		fmt.Sprintf("-d %s -m conntrack --ctstate DNAT -j ACCEPT", l.pods),
+		fmt.Sprintf("-s %s -m conntrack --ctstate DNAT -j ACCEPT", l.pods),
+	}
 }
 
 // rejects answer what is still on its way to a virtual address after the

@@ -23,6 +23,7 @@ const (
 	chainMasq     = "BERTH-SVC-MASQ"   // nat, from POSTROUTING: whose answer would not come back this way
 	chainSelf     = "BERTH-SVC-SELF"   // nat: pods that reach themselves
 	chainReject   = "BERTH-SVC-REJECT" // filter, from FORWARD and OUTPUT: addresses that lead nowhere
+	chainPass     = "BERTH-SVC-PASS"   // filter, from FORWARD: between the world and other nodes' pods
 	chainClosed   = "BERTH-SVC-CLOSED" // filter, from INPUT: node ports that lead nowhere
 
 	prefixAddresses = "BERTH-SVC-A-" // nat: a run of addresses

@@ -51,6 +51,7 @@ var serviceJumps = []rule{
 	{"nat", "OUTPUT", []string{"-m", "comment", "--comment", commentServices, "-j", chainServices}},
 	{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", commentServices, "-j", chainMasq}},
 	{"filter", "FORWARD", []string{"-m", "comment", "--comment", commentServices, "-j", chainReject}},
+	{"filter", "FORWARD", []string{"-m", "comment", "--comment", commentServices, "-j", chainPass}},
 	{"filter", "OUTPUT", []string{"-m", "comment", "--comment", commentServices, "-j", chainReject}},
 	{"filter", "INPUT", []string{"-m", "comment", "--comment", commentServices, "-j", chainClosed}},
 }
@@ -122,8 +123,10 @@ func (s *Services) layout(ctx context.Context, v *object.NetworkView) (layout, e
 	l.pods, _ = object.Prefix(v.Network.Spec.Pods)
 	l.services, _ = object.Prefix(v.Network.Spec.Services)
 	if i, ok := slices.BinarySearchFunc(v.Nodes, s.Node, func(n *object.Node, name string) int { return strings.Compare(n.Name, name) }); ok {
-		if own, ok := object.Prefix(v.Nodes[i].Spec.PodRange); ok {
-			l.own = own
+		for _, text := range []string{v.Nodes[i].Spec.PodRange, v.Nodes[i].Status.PodRange} { // the latter is in force
+			if own, ok := object.Prefix(text); ok {
+				l.own = own
+			}
 		}
 	}
 	var err error
@@ -228,7 +231,7 @@ func (s *Services) Ensure(ctx context.Context) ([]string, error) {
 	mended, problems := s.machine()
 	s.report(append(problems, s.builder.problems...))
 	at, counted := s.k.generation()
-	if counted && s.known && at == s.verified || time.Since(s.looked) < s.rest {
+	if counted && s.known && at == s.verified || s.have != nil && time.Since(s.looked) < s.rest {
 		return mended, nil
 	}
 	began := time.Now()

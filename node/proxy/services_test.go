@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -278,6 +280,13 @@ func TestServices(t *testing.T) {
 		check("the node by a node port, to another node", s.node, network, "192.0.2.1"+nodePort, "far 198.51.100.1")
 	}
 
+	// A machine whose owner lets nothing pass that is not named.
+	s.node.sh(t, "iptables -P FORWARD DROP")
+	check("the world, to another node, through a closed machine", s.outside, "tcp", "192.0.2.1:30080", "far 198.51.100.1")
+	check("a pod, to another node, through a closed machine", s.pods[0], "tcp", "10.79.0.5:80", "far 10.77.1.2")
+	check("the world, to a pod's own address", s.outside, "tcp", "198.51.100.2:8080", "network is unreachable")
+	s.node.sh(t, "iptables -P FORWARD ACCEPT")
+
 	one()
 	for network, port := range both {
 		nodePort := map[string]string{"tcp": ":30080", "udp": ":30053"}[network]
@@ -452,6 +461,100 @@ func TestServiceDrain(t *testing.T) {
 	}
 	s.apply(t, nil, nil)
 	echo("after the service is gone")
+}
+
+// TestServiceChangeUnderLoad: no connection is lost while pods come and go in the
+// rules, one table being changed at a time.
+func TestServiceChangeUnderLoad(t *testing.T) {
+	s := newSite(t)
+	s.serveAll(t)
+	other := newService("other", "10.79.0.6", portHTTP)
+	sets := [][]object.Endpoint{{podA, podB}, {podFar}, {podB, podFar}, {podA}}
+	s.apply(t, []*object.Service{web()}, []*object.Endpoints{newEndpoints("web", sets[0]...)})
+	type result struct {
+		asked int
+		wrong []string
+	}
+	results, done := make(chan result), make(chan struct{})
+	callers := []struct {
+		from *place
+		addr string
+	}{{s.pods[0], "10.79.0.5:80"}, {s.outside, "192.0.2.1:30080"}, {s.node, "10.79.0.5:80"}}
+	for _, c := range callers {
+		go func() {
+			var r result
+			for {
+				select {
+				case <-done:
+					results <- r
+					return
+				default:
+				}
+				r.asked++
+				if got := c.from.ask("tcp", c.addr); !strings.Contains(got, " ") || strings.Contains(got, "refused") {
+					r.wrong = append(r.wrong, c.addr+": "+got)
+				}
+			}
+		}()
+	}
+	const changes = 40
+	for i := range changes {
+		services, endpoints := []*object.Service{web()}, []*object.Endpoints{newEndpoints("web", sets[i%len(sets)]...)}
+		if i%3 == 0 { // neighbours in the same bucket come and go, too
+			services, endpoints = slices.Insert(services, 0, other), slices.Insert(endpoints, 0, newEndpoints("other", podA))
+		}
+		if i%10 == 0 { // the process is another one
+			s.services = newServices()
+		}
+		s.apply(t, services, endpoints)
+	}
+	close(done)
+	asked := 0
+	for range callers {
+		r := <-results
+		if asked += r.asked; len(r.wrong) > 0 || r.asked < changes {
+			t.Errorf("%d of %d connections were lost: %v", len(r.wrong), r.asked, r.wrong[:min(len(r.wrong), 3)])
+		}
+	}
+	t.Logf("%d connections, %d changes", asked, changes)
+}
+
+// TestStaleFlows: which flows of UDP end with a change.
+func TestStaleFlows(t *testing.T) {
+	build := func(pods ...object.Endpoint) *part { return testLayout.part(web(), newEndpoints("web", pods...)) }
+	if s := staleFlows([]change{{before: testLayout.part(newService("web", "10.79.0.5", portHTTP), newEndpoints("web", podA)), after: &part{}}}); s != nil {
+		t.Errorf("a service without UDP: %v", s)
+	}
+	s := staleFlows([]change{{before: build(podA, podB), after: build(podB)}})
+	s.node = map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true}
+	gone := staleFlows([]change{{before: build(podA)}})
+	moved := staleFlows([]change{{before: nil, after: build(podB)}, {before: build(podA)}})
+	for _, c := range []struct {
+		s        *stale
+		protocol uint8
+		to, pod  string
+		want     bool
+	}{
+		{s, 17, "10.79.0.5:53", "10.77.1.2:8080", true},
+		{s, 17, "10.79.0.5:53", "10.77.1.3:8080", false},
+		{s, 17, "10.79.0.5:53", "10.79.0.5:53", true}, // begun before there was a service
+		{s, 6, "10.79.0.5:53", "10.77.1.2:8080", false},
+		{s, 17, "10.79.0.5:54", "10.77.1.2:8080", false},
+		{s, 17, "10.79.0.6:53", "10.77.1.2:8080", false},
+		{s, 17, "192.0.2.1:30053", "10.77.1.2:8080", true},
+		{s, 17, "192.0.2.1:30053", "10.77.1.3:8080", false},
+		{s, 17, "203.0.113.7:30053", "203.0.113.7:30053", false}, // somebody else's port
+		{gone, 17, "10.79.0.5:53", "10.77.1.2:8080", true},
+		{moved, 17, "10.79.0.5:53", "10.77.1.3:8080", false},
+		{moved, 17, "10.79.0.5:53", "10.77.1.2:8080", true},
+	} {
+		to, pod := netip.MustParseAddrPort(c.to), netip.MustParseAddrPort(c.pod)
+		f := &netlink.ConntrackFlow{Forward: netlink.IPTuple{Protocol: c.protocol, DstIP: to.Addr().AsSlice(), DstPort: to.Port()},
+			Reverse: netlink.IPTuple{Protocol: c.protocol, SrcIP: pod.Addr().AsSlice(), SrcPort: pod.Port()}}
+		if got := c.s.MatchConntrackFlow(f); got != c.want {
+			t.Errorf("protocol %d to %s behind %s: stale: %t", c.protocol, c.to, c.pod, got)
+		}
+	}
 }
 
 // TestServiceRestart: rules serve on while no process is there, the next one adopts
