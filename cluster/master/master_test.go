@@ -354,9 +354,9 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := state.Load(1, []object.Object{&object.Node{Meta: object.Meta{Kind: object.KindNode, Name: "n", CreatedAt: start}, Status: object.NodeStatus{Condition: c.condition, Since: at(c.since)}}}).Snapshot()
-			b := beats{heard: map[string]time.Time{}}
+			b := beats{heard: map[string]beat{}}
 			if c.heard >= 0 {
-				b.hear("n", at(c.heard))
+				b.hear("n", 0, at(c.heard))
 			}
 			got := b.judge(v, at(c.now), at(c.leads), limit)
 			if (len(got) == 0) != (c.want == "") {
@@ -390,22 +390,5 @@ func TestSplitKeepsAnObjectsChangesTogether(t *testing.T) {
 	}
 	if n != 25 {
 		t.Errorf("%d of 25 changes", n)
-	}
-}
-
-func TestExpiredTokensGo(t *testing.T) {
-	m := startMaster(t, func(*Config) {})
-	cs := object.Changeset{Author: "test"}
-	for name, expires := range map[string]time.Time{"old": time.Now().Add(-object.TokenKept - time.Second), "told": time.Now().Add(-time.Second), "new": time.Now().Add(time.Hour)} {
-		cs.Create(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: name}, Spec: object.TokenSpec{Role: object.RoleNode, Expires: expires}})
-	}
-	if _, err := m.node.Propose(t.Context(), cs); err != nil {
-		t.Fatal(err)
-	}
-	l := newLeader(m)
-	l.expireTokens(m.node.Snapshot(), time.Now())
-	eventually(t, "the token that expired long ago is gone", func() bool { return m.node.Snapshot().Count(object.KindToken) == 2 })
-	if _, ok := m.node.Snapshot().Get(object.Ref{Kind: object.KindToken, Name: "new"}); !ok {
-		t.Error("a token that is still good was deleted")
 	}
 }

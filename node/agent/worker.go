@@ -78,7 +78,7 @@ func newWorker(a *Agent, p *object.Pod) *worker {
 		}
 	}
 	// What the masters know of an earlier life of this process goes on.
-	if s := p.Status; s.Phase != "" && s.Phase != object.PodPending {
+	if s := p.Status; s.Phase != "" && s.Phase != object.PodPending && s.Phase != object.PodStopped {
 		w.status.Started, w.status.ReadySince = s.Started, s.ReadySince
 		for _, c := range s.Containers {
 			if r := w.runner(c.Name); r != nil && s.Reason == object.ReasonCrashLoop && c.Restarts >= crashLoop {
@@ -366,6 +366,9 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 	message := w.why
 	w.mu.Unlock()
 	w.a.touch()
+	if errors.Is(why, errPurge) {
+		message = "its node was stopped and emptied"
+	}
 	told := w.change(func(s *object.PodStatus) {
 		s.Phase, s.Ready, s.ReadySince = object.PodStopping, false, time.Time{}
 		if message != "" {
@@ -373,14 +376,7 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 		}
 	})
 	if served && !errors.Is(why, errRemoved) {
-		// Traffic leaves before the signal comes: wait until the masters know.
-		t := time.NewTimer(time.Second)
-		select {
-		case <-told:
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		t.Stop()
+		w.awaitLeft(ctx, told)
 	}
 	w.stopContainers(ctx)
 	b := backoff{first: time.Second, most: 30 * time.Second}
@@ -399,6 +395,28 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 	}
 	w.finish(object.PodStopped)
 	w.log.Info("stopped", "why", why)
+}
+
+// leaveTime is the longest that a pod is kept from its stop signal because somebody
+// may still send it something new.
+const leaveTime = time.Second
+
+// awaitLeft lets traffic leave before the signal comes: it waits until the masters
+// know that the pod stops, and every node's proxies that it has.
+func (w *worker) awaitLeft(ctx context.Context, told <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	select {
+	case <-told:
+	case <-ctx.Done():
+		return
+	}
+	if len(w.a.cfg.Tools) == 0 {
+		return // no part of the cluster's network: nobody was led here
+	}
+	if err := w.a.cfg.Masters.AwaitLeft(ctx, w.pod.Ref(), w.pod.Created); err != nil {
+		w.log.Info("stopping although not every node has acknowledged it", "error", err)
+	}
 }
 
 func (w *worker) stopContainers(ctx context.Context) {
