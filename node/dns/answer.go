@@ -150,13 +150,15 @@ func (z *zone) serviceName(s *service, owner string, qtype uint16) reply {
 }
 
 func (z *zone) externalName(s *service, owner string, qtype uint16) reply {
-	outside := s.object.Spec.ExternalName
-	if a, err := netip.ParseAddr(outside); err == nil { // digits and dots look like a host, too
-		return z.addresses(owner, qtype, stableTTL, a)
+	if s.address.IsValid() {
+		return z.addresses(owner, qtype, stableTTL, s.address)
 	}
-	r := reply{answer: []dns.RR{&dns.CNAME{Hdr: header(owner, dns.TypeCNAME, stableTTL), Target: dns.Fqdn(outside)}}}
+	if s.outside == "" {
+		return failure(fromCluster, "the external_name of the service is no name that can be asked for")
+	}
+	r := reply{answer: []dns.RR{&dns.CNAME{Hdr: header(owner, dns.TypeCNAME, stableTTL), Target: s.outside}}}
 	if qtype != dns.TypeCNAME && qtype != dns.TypeANY {
-		r.alias = dns.Fqdn(outside)
+		r.alias = s.outside
 	}
 	return r
 }
@@ -175,14 +177,10 @@ func (z *zone) portName(s *service, p *object.ServicePort, owner string, qtype u
 		}
 	}
 	switch {
-	case s.object.Spec.Type == "external":
-		if a, err := netip.ParseAddr(s.object.Spec.ExternalName); err == nil {
-			add(s.host, a, p.Port, 1, stableTTL)
-		} else {
-			add(dns.Fqdn(s.object.Spec.ExternalName), netip.Addr{}, p.Port, 1, stableTTL)
-		}
 	case s.address.IsValid():
 		add(s.host, s.address, p.Port, 1, stableTTL)
+	case s.outside != "":
+		add(s.outside, netip.Addr{}, p.Port, 1, stableTTL)
 	default:
 		for _, i := range rand.Perm(len(s.serving)) {
 			pod := s.serving[i]

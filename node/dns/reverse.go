@@ -63,7 +63,7 @@ func (e *reverseEdit) learn(s *service) {
 		m := e.part(a)
 		m[a] = append(slices.Clip(m[a]), c) // clipped: the list may be another zone's, too
 	}
-	if s.address.IsValid() {
+	if s.object.Spec.Virtual() && s.address.IsValid() {
 		add(s.address, claim{service: s})
 	}
 	for i := range s.pods {
@@ -87,7 +87,7 @@ func (e *reverseEdit) forget(s *service) {
 			delete(m, a)
 		}
 	}
-	if s.address.IsValid() {
+	if s.object.Spec.Virtual() && s.address.IsValid() {
 		remove(s.address)
 	}
 	for i := range s.pods {

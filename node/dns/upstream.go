@@ -157,7 +157,14 @@ func (u *upstream) ask(ctx context.Context, q question) (*dns.Msg, error) {
 func (u *upstream) exchange(ctx context.Context, network string, m *dns.Msg) (*dns.Msg, error) {
 	c := dns.Client{Net: network, Timeout: u.timing.try}
 	m.Id = dns.Id()
-	r, _, err := c.ExchangeContext(ctx, m, u.addr)
+	conn, err := c.DialContext(ctx, u.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	// The client honours a deadline of ctx, but not its end.
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	r, _, err := c.ExchangeWithConnContext(ctx, m, conn)
 	switch {
 	case err != nil:
 		return nil, err

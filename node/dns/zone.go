@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/miekg/dns"
+
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -27,7 +29,8 @@ type service struct {
 	object    *object.Service
 	endpoints *object.Endpoints // nil: none yet
 	host      string            // its name, with the last dot
-	address   netip.Addr        // virtual; the zero Addr: none
+	address   netip.Addr        // virtual, or that of an external service that names one; the zero Addr: none
+	outside   string            // what an external service stands for, with the last dot
 	pods      []pod             // all, by name
 	serving   []*pod            // ready, and their share of the connections is not nothing
 }
@@ -123,7 +126,15 @@ func newService(svc *object.Service, eps *object.Endpoints) (s *service, notes [
 		return a.Unmap()
 	}
 	if svc.Spec.Type == "external" {
-		return s, nil
+		// Digits and dots look like a host, too.
+		if a, err := netip.ParseAddr(svc.Spec.ExternalName); err == nil {
+			s.address = a.Unmap()
+		} else if _, ok := dns.IsDomainName(svc.Spec.ExternalName); ok { // not too long
+			s.outside = dns.Fqdn(svc.Spec.ExternalName)
+		} else {
+			notes = append(notes, fmt.Sprintf("service %s/%s: external_name %q is no name", svc.Namespace, svc.Name, svc.Spec.ExternalName))
+		}
+		return s, notes
 	}
 	if svc.Spec.Virtual() && svc.Spec.Address != "" {
 		s.address = read("it", svc.Spec.Address)
