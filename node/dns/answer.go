@@ -75,12 +75,12 @@ func (z *zone) clusterName(owner, rest string, qtype uint16, self []netip.Addr) 
 		return z.unknown(clusterDomain)
 	}
 	if n == 2 {
-		if z.namespaces[labels[0]] {
+		if z.hasNamespace(labels[0]) {
 			return z.nothing(clusterDomain)
 		}
 		return z.unknown(clusterDomain)
 	}
-	s := z.services[serviceKey{labels[n-2], labels[n-3]}]
+	s := z.service(labels[n-2], labels[n-3])
 	switch {
 	case s == nil:
 	case n == 3:

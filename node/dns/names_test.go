@@ -432,7 +432,7 @@ func TestAddressesThatAreNone(t *testing.T) {
 	if got := brief(w.ask("udp", "s.n.svc.cluster.local", dns.TypeA)); got != "NOERROR | A 10.78.1.1" {
 		t.Error(got)
 	}
-	if w.log.count(`pod p-1 has the address \"soon\", which is none`) != 1 {
+	if w.log.count(`the address \"soon\" of p-1 is none`) != 1 {
 		t.Errorf("the log says %s", w.log.text.String())
 	}
 	if err := w.s.Apply(context.Background(), (&view{}).build()); err != nil {

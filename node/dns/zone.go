@@ -14,15 +14,12 @@ import (
 // zone is all names of the cluster at one index. It is not written into once it
 // is published; the next one shares with it what has not changed.
 type zone struct {
-	index      uint64
-	told       bool // the masters have told: what is not here is nowhere
-	services   map[serviceKey]*service
-	namespaces map[string]bool // that have services
-	reverse    reverse
-	ranges     []netip.Prefix // addresses that are the cluster's own
+	index    uint64
+	told     bool       // the masters have told: what is not here is nowhere
+	services []*service // by namespace and name
+	reverse  reverse
+	ranges   []netip.Prefix // addresses that are the cluster's own
 }
-
-type serviceKey struct{ namespace, name string }
 
 // service is what is answered for one service.
 type service struct {
@@ -63,10 +60,7 @@ func emptyZone() *zone { return &zone{} }
 // taken over, so a small change costs little. The notes are of what cannot be
 // read in the objects that are new; it is left out of the answers.
 func (z *zone) next(v *object.NetworkView) (next *zone, notes []string) {
-	n := &zone{
-		index: v.Index, told: v.Network != nil, services: make(map[serviceKey]*service, len(v.Services)),
-		namespaces: map[string]bool{}, reverse: z.reverse,
-	}
+	n := &zone{index: v.Index, told: v.Network != nil, services: make([]*service, 0, len(v.Services)), reverse: z.reverse}
 	if v.Network != nil {
 		for _, text := range []string{v.Network.Spec.Pods, v.Network.Spec.Services} {
 			if p, err := netip.ParsePrefix(text); err == nil {
@@ -74,54 +68,71 @@ func (z *zone) next(v *object.NetworkView) (next *zone, notes []string) {
 			}
 		}
 	}
-	edit := reverseEdit{r: &n.reverse}
-	endpoints := v.Endpoints
-	kept := 0 // services of z that are in n, too, changed or not
+	// All three lists are ordered by namespace and name.
+	edit, old, endpoints := reverseEdit{r: &n.reverse}, z.services, v.Endpoints
 	for _, svc := range v.Services {
-		k := serviceKey{svc.Namespace, svc.Name}
-		n.namespaces[svc.Namespace] = true
-		// Both lists are ordered by namespace and name.
-		for len(endpoints) > 0 && before(endpoints[0], svc) {
+		if len(old) > 0 && len(endpoints) > 0 && old[0].object == svc && old[0].endpoints == endpoints[0] {
+			n.services = append(n.services, old[0]) // as most are, without looking into them
+			old, endpoints = old[1:], endpoints[1:]
+			continue
+		}
+		for len(old) > 0 && compare(&old[0].object.Meta, svc.Namespace, svc.Name) < 0 {
+			edit.forget(old[0])
+			old = old[1:]
+		}
+		for len(endpoints) > 0 && compare(&endpoints[0].Meta, svc.Namespace, svc.Name) < 0 {
 			endpoints = endpoints[1:]
 		}
 		var eps *object.Endpoints
-		if len(endpoints) > 0 && endpoints[0].Namespace == svc.Namespace && endpoints[0].Name == svc.Name {
-			eps = endpoints[0]
+		if len(endpoints) > 0 && compare(&endpoints[0].Meta, svc.Namespace, svc.Name) == 0 {
+			eps, endpoints = endpoints[0], endpoints[1:]
 		}
-		old := z.services[k]
-		if old != nil {
-			kept++
-			if old.object == svc && old.endpoints == eps {
-				n.services[k] = old
+		if len(old) > 0 && compare(&old[0].object.Meta, svc.Namespace, svc.Name) == 0 {
+			was := old[0]
+			old = old[1:]
+			if was.object == svc && was.endpoints == eps {
+				n.services = append(n.services, was)
 				continue
 			}
-			edit.forget(old)
+			edit.forget(was)
 		}
 		s, bad := newService(svc, eps)
 		notes = append(notes, bad...)
-		n.services[k] = s
+		n.services = append(n.services, s)
 		edit.learn(s)
 	}
-	if kept < len(z.services) {
-		for k, old := range z.services {
-			if n.services[k] == nil {
-				edit.forget(old)
-			}
-		}
+	for _, s := range old {
+		edit.forget(s)
 	}
 	return n, notes
 }
 
-func before(e *object.Endpoints, s *object.Service) bool {
-	return cmp.Or(cmp.Compare(e.Namespace, s.Namespace), cmp.Compare(e.Name, s.Name)) < 0
+// compare orders an object among namespaces and names.
+func compare(m *object.Meta, namespace, name string) int {
+	return cmp.Or(cmp.Compare(m.Namespace, namespace), cmp.Compare(m.Name, name))
+}
+
+// service finds a service; nil if there is none.
+func (z *zone) service(namespace, name string) *service {
+	i, ok := slices.BinarySearchFunc(z.services, name, func(s *service, name string) int { return compare(&s.object.Meta, namespace, name) })
+	if !ok {
+		return nil
+	}
+	return z.services[i]
+}
+
+// hasNamespace reports whether a namespace has services.
+func (z *zone) hasNamespace(name string) bool {
+	_, ok := slices.BinarySearchFunc(z.services, name, func(s *service, name string) int { return cmp.Compare(s.object.Namespace, name) })
+	return ok
 }
 
 func newService(svc *object.Service, eps *object.Endpoints) (s *service, notes []string) {
 	s = &service{object: svc, endpoints: eps, host: svc.Host() + "."}
-	read := func(what, text string) netip.Addr {
+	read := func(pod, text string) netip.Addr {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			notes = append(notes, fmt.Sprintf("service %s/%s: %s has the address %q, which is none", svc.Namespace, svc.Name, what, text))
+			notes = append(notes, fmt.Sprintf("service %s/%s: the address %q of %s is none", svc.Namespace, svc.Name, text, cmp.Or(pod, "the service")))
 		}
 		return a.Unmap()
 	}
@@ -137,7 +148,7 @@ func newService(svc *object.Service, eps *object.Endpoints) (s *service, notes [
 		return s, notes
 	}
 	if svc.Spec.Virtual() && svc.Spec.Address != "" {
-		s.address = read("it", svc.Spec.Address)
+		s.address = read("", svc.Spec.Address)
 	}
 	if eps == nil {
 		return s, notes
@@ -145,7 +156,7 @@ func newService(svc *object.Service, eps *object.Endpoints) (s *service, notes [
 	s.pods = make([]pod, 0, len(eps.Spec.Ready)+len(eps.Spec.NotReady))
 	add := func(list []object.Endpoint, ready bool) {
 		for _, e := range list {
-			if a := read("pod "+e.Pod, e.Address); a.IsValid() {
+			if a := read(e.Pod, e.Address); a.IsValid() {
 				s.pods = append(s.pods, pod{name: e.Pod, address: a, ready: ready, share: e.Share, ports: e.Ports})
 			}
 		}
@@ -161,7 +172,17 @@ func newService(svc *object.Service, eps *object.Endpoints) (s *service, notes [
 // shares all ready pods weigh the same; with shares those of one share divide its
 // weight, as the connections to a virtual address are divided.
 func (s *service) weigh() {
+	s.serving = make([]*pod, 0, len(s.endpoints.Spec.Ready))
 	shares := s.object.Spec.Shares
+	if len(shares) == 0 {
+		for i := range s.pods {
+			if p := &s.pods[i]; p.ready {
+				p.weight = 1
+				s.serving = append(s.serving, p)
+			}
+		}
+		return
+	}
 	weight, count, sum := map[string]int{}, map[string]int{}, 0
 	for i := range s.pods {
 		if p := &s.pods[i]; p.ready {
@@ -169,23 +190,15 @@ func (s *service) weigh() {
 		}
 	}
 	for _, share := range shares {
-		if count[share.Name] > 0 {
+		if count[share.Name] > 0 { // the part of one without pods falls to the others
 			weight[share.Name] = share.Weight
 			sum += share.Weight
 		}
 	}
 	for i := range s.pods {
-		p := &s.pods[i]
-		switch {
-		case !p.ready:
-			continue
-		case len(shares) == 0:
-			p.weight = 1
-		case weight[p.share] > 0:
+		if p := &s.pods[i]; p.ready && weight[p.share] > 0 {
 			p.weight = uint16(max(1, 65535*weight[p.share]/sum/count[p.share]))
-		default:
-			continue
+			s.serving = append(s.serving, p)
 		}
-		s.serving = append(s.serving, p)
 	}
 }
