@@ -3,7 +3,9 @@ package hcl
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -106,7 +108,11 @@ func workingDirectory(fallback string) string {
 func (r *run) read() []body {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
-		r.general("Not a configuration", "%v.", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.general("Not a configuration", "There is no directory %s. Name the directory with -C DIR.", r.dir)
+		} else {
+			r.general("Not a configuration", "%v.", err)
+		}
 		return nil
 	}
 	var sources []*source
@@ -275,6 +281,7 @@ func (r *run) readLocals(k *block) {
 		n := &node{address: "local." + a.name, src: src, at: a.nameAt, body: &body{src: src, attrs: []attribute{*a}}}
 		n.eval = func(n *node) {
 			if n.failed {
+				n.diags = append(n.diags, unknownFunctions(a.expr, r.root)...)
 				return
 			}
 			v, diags := a.value(r.context(&n.scope))

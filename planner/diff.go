@@ -433,7 +433,9 @@ func (d *differ) targets(g graph) map[object.Ref]bool {
 		}
 		return scope
 	}
-	d.warn(nil, "Resource targeting is in effect", "The plan does not cover all that the configuration asks for. Plan again without --target when this is done.")
+	if d.r.Cause != "undo" { // going back with one deployment leaves nothing undone
+		d.warn(nil, "Resource targeting is in effect", "The plan does not cover all that the configuration asks for. Plan again without --target when this is done.")
+	}
 	for _, t := range d.r.Targets {
 		found := false
 		for r, address := range all {

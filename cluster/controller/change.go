@@ -67,10 +67,9 @@ const (
 	levelWarning = "warning"
 )
 
-// tell records an event. It belongs in the changeset of the transition that it
-// tells of, so that it is told as often as that happens.
+// tell records an event.
 func (w *work) tell(about object.Ref, level, reason, format string, args ...any) {
-	w.v.Tell(&w.Changes, object.EventSpec{About: about, Level: level, Reason: reason, Message: fmt.Sprintf(format, args...), Source: w.Changes.Author, Last: w.now})
+	state.Tell(w.v, &w.Changes, about, object.EventSpec{Level: level, Reason: reason, Message: fmt.Sprintf(format, args...), Source: w.Changes.Author, Last: w.now})
 }
 
 // stop asks for the end of a pod; one that no node has seen simply goes.

@@ -109,7 +109,7 @@ func (w *work) count(rs *object.ReplicaSet, minReady object.Duration) *census {
 		case p.Spec.Stop:
 		case p.Terminal():
 			until := p.Status.Since.Add(replaceDelay)
-			if p.Status.Phase != object.PodLost && w.now.Before(until) && lived(p) < longLife {
+			if p.Status.Phase != object.PodLost && p.Status.Phase != object.PodStopped && w.now.Before(until) && lived(p) < longLife {
 				n.resting = append(n.resting, p)
 				w.wake(until)
 				continue

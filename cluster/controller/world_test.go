@@ -247,14 +247,18 @@ func TestGarbage(t *testing.T) {
 	if n := w.view().Count(object.KindRevision); n != 50 {
 		t.Errorf("%d revisions", n)
 	}
-	if n := w.view().Count(object.KindToken); n != 0 {
-		t.Errorf("%d tokens", n)
+	if n := w.view().Count(object.KindToken); n != 1 { // its bearer is to be told that it expired
+		t.Errorf("%d tokens an hour after its end", n)
 	}
 	if n := w.view().Count(object.KindEvent); n != 0 {
 		t.Errorf("%d events", n)
 	}
 	if n := w.view().Count(object.KindTemplate); n != 1 {
 		t.Errorf("%d templates", n)
+	}
+	w.rest(object.TokenKept)
+	if n := w.view().Count(object.KindToken); n != 0 {
+		t.Errorf("%d tokens long after their end", n)
 	}
 	w.settled()
 }

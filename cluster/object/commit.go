@@ -59,7 +59,11 @@ func CommitPlan(p *Plan, stack *Stack, number int, author string, at time.Time) 
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
-		rev.Spec.Changes = append(rev.Spec.Changes, RevisionChange{Op: c.Op(), Ref: c.Ref, Wave: c.Wave, Before: c.Before, After: c.After})
+		x := RevisionChange{Op: c.Op(), Ref: c.Ref, Wave: c.Wave, Before: c.Before, After: c.After}
+		if c.Address != c.Ref.Address() {
+			x.Address = c.Address
+		}
+		rev.Spec.Changes = append(rev.Spec.Changes, x)
 	}
 	if len(p.Forecast.Placements) > 0 {
 		rev.Spec.Placements = make(map[string]string, len(p.Forecast.Placements))

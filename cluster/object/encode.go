@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -127,7 +128,10 @@ var canonical = func() cbor.EncMode {
 }()
 
 var decoding = func() cbor.DecMode {
-	m, err := cbor.DecOptions{TextUnmarshaler: cbor.TextUnmarshalerTextString, MaxArrayElements: 1 << 24, MaxMapPairs: 1 << 24}.DecMode()
+	m, err := cbor.DecOptions{
+		TextUnmarshaler: cbor.TextUnmarshalerTextString, MaxArrayElements: 1 << 24, MaxMapPairs: 1 << 24,
+		DefaultMapType: reflect.TypeFor[map[string]any](), // values of outputs are JSON, which has no other maps
+	}.DecMode()
 	if err != nil {
 		panic(err) // options are constants
 	}

@@ -17,7 +17,7 @@ import (
 type ApplyCmd struct {
 	PlanFlags
 	JSONFlag
-	Plan          string `arg:"" optional:"" type:"existingfile" help:"A saved plan; without one, plan now and ask."`
+	Plan          string `arg:"" optional:"" type:"path" help:"A saved plan; without one, plan now and ask."`
 	AutoApprove   bool   `help:"Do not ask."`
 	Detach        bool   `help:"Return as soon as it is committed."`
 	AllowUnplaced bool   `help:"Go on though some pods fit nowhere yet."`

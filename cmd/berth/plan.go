@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -353,7 +356,7 @@ func fetchMissing(ctx context.Context, cl *client.Client, refs []object.Ref, hav
 // ShowCmd is `berth show`.
 type ShowCmd struct {
 	JSONFlag
-	File string `arg:"" optional:"" type:"existingfile" help:"A saved plan; without one, the stack as the masters hold it."`
+	File string `arg:"" optional:"" type:"path" help:"A saved plan; without one, the stack as the masters hold it."`
 }
 
 // Run shows a plan as plan did, or the stack's objects as HCL.
@@ -411,7 +414,12 @@ func declared(v *state.Snapshot, stack string) []object.Any {
 
 func readPlan(file string) (*object.Plan, error) {
 	b, err := os.ReadFile(file)
-	if err != nil {
+	switch info, statErr := os.Stat(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &object.Error{Code: object.CodeNotFound, Message: "there is no saved plan " + file, Hint: "berth plan --out FILE writes one. To apply a directory, name it with -C."}
+	case statErr == nil && info.IsDir():
+		return nil, &object.Error{Code: object.CodeInvalid, Message: file + " is a directory, not a saved plan", Hint: "To apply a directory, name it with -C: berth -C " + file + " apply"}
+	case err != nil:
 		return nil, err
 	}
 	return planner.ReadPlan(file, b)
@@ -468,11 +476,21 @@ func (c *OutputCmd) Run(s *session) error {
 			Hint: object.DidYouMean(c.Name, slices.Sorted(maps.Keys(outputs)))}
 	case out.Sensitive:
 		return errors.New("the output is sensitive: its value is not stored")
-	case c.Raw:
-		fmt.Fprint(s.stdout, out.Value)
-		return nil
 	case c.JSON:
 		return s.json(out.Value)
+	case c.Raw:
+		switch v := out.Value.(type) {
+		case string:
+			_, err := io.WriteString(s.stdout, v)
+			return err
+		case bool, float64:
+			b, err := json.Marshal(v) // 1000000 and not 1e+06
+			if err == nil {
+				_, err = s.stdout.Write(b)
+			}
+			return err
+		}
+		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("the output %q is neither text, number, true nor false, and --raw prints only those", c.Name), Hint: "Take --json."}
 	}
-	return view.Outputs(s.stdout, map[string]object.Output{c.Name: out}, s.style(s.stdout))
+	return view.Output(s.stdout, out, s.style(s.stdout))
 }

@@ -251,7 +251,7 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		w.stop(errRemoved)
 		return
 	}
-	if a.leaving || p.Terminal() && len(a.found[keyOf(p)]) == 0 {
+	if a.leaving || p.Terminal() && !p.Returns() && len(a.found[keyOf(p)]) == 0 {
 		return
 	}
 	a.begin(ctx, p)

@@ -370,6 +370,10 @@ func TestOOMAndStartErrors(t *testing.T) {
 		if !strings.Contains(s.Message, `container web cannot be started: exec: "/missing"`) {
 			t.Errorf("message %q", s.Message)
 		}
+		// Attempts that did not begin count: by them a rollout gives the version up.
+		if c := s.Containers[0]; c.Restarts != 2 || c.Reason != "cannot_start" || !strings.Contains(c.Message, "/missing") {
+			t.Errorf("container %+v", c)
+		}
 	})
 }
 
@@ -657,10 +661,48 @@ func TestPurgeLeavesNothing(t *testing.T) {
 		if len(list)+len(spaces)+w.net.count() != 0 {
 			t.Errorf("left: %v %v, %d addresses", list, spaces, w.net.count())
 		}
+		for i := range 5 {
+			// The masters hear the end of it, so that sets need not wait for the node's silence.
+			s := w.m.status(object.Ref{Kind: object.KindPod, Namespace: "default", Name: fmt.Sprint("p", i)})
+			if s.Phase != object.PodStopped || s.Ready || s.Message != "its node was stopped and emptied" || s.Containers[0].State != "exited" {
+				t.Errorf("told in the end: %+v", s)
+			}
+		}
 		for _, p := range []string{"volumes", "agent/checkpoint.json", "agent/etc"} {
 			if _, err := os.Stat(filepath.Join(w.dir, p)); err == nil {
 				t.Errorf("%s is left", p)
 			}
+		}
+	})
+}
+
+// Pods that no set replaces run again when their node is back, whether it was
+// stopped in order or given up for lost.
+func TestBarePodsReturnWithTheirNode(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		bare, owned := w.m.create("bare", one("web")), w.m.create("owned", one("web"))
+		w.m.edit(owned, func(p *object.Pod) {
+			p.Owner = object.Ref{Kind: object.KindReplicaSet, Namespace: "default", Name: "set"}
+		})
+		first := w.m.wait(t, bare, time.Minute, "ready", ready)
+		w.m.wait(t, owned, time.Minute, "ready", ready)
+		w.agent.Purge()
+		if err := <-w.ended; err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		again := w.m.wait(t, bare, time.Minute, "ready again", ready)
+		if again.Containers[0].Started.Equal(first.Containers[0].Started) || again.Message != "" {
+			t.Errorf("%+v", again)
+		}
+		if s := w.m.status(owned); s.Phase != object.PodStopped {
+			t.Errorf("a set's pod was started again: %+v", s)
+		}
+		// Lost and found: the agent has gone on all the time.
+		w.m.edit(bare, func(p *object.Pod) { p.Status = object.PodStatus{Phase: object.PodLost, Reason: object.ReasonNodeLost} })
+		back := w.m.wait(t, bare, time.Minute, "itself again", ready)
+		if back.Containers[0].ID != again.Containers[0].ID || back.Reason != "" {
+			t.Errorf("%+v", back)
 		}
 	})
 }

@@ -47,7 +47,7 @@ func (r *runner) spec(ctx context.Context, attempt int) (container.Spec, error) 
 				return container.Spec{}, object.Errorf(object.CodeInvalid, object.Ref{}, "container %s mounts file %q of volume %s, which is not there", c.Name, m.File, m.Volume)
 			}
 		}
-		s.Mounts = append(s.Mounts, container.Mount{Source: source, Target: m.Path, ReadOnly: m.ReadOnly})
+		s.Mounts = append(s.Mounts, container.Mount{Source: source, Target: m.Path, ReadOnly: m.ReadOnly || given(w.pod.Spec.Pod.Volumes, m.Volume)})
 	}
 	for _, f := range etcFiles {
 		target := "/etc/" + f
@@ -56,6 +56,14 @@ func (r *runner) spec(ctx context.Context, attempt int) (container.Spec, error) 
 		}
 	}
 	return s, nil
+}
+
+// given reports whether a volume is a config map or a secret: no container may
+// write into what the next one reads.
+func given(volumes []object.Volume, name string) bool {
+	return slices.ContainsFunc(volumes, func(v object.Volume) bool {
+		return v.Name == name && (v.ConfigMap != "" || v.Secret != "")
+	})
 }
 
 // env is the container's environment: what Berth tells every container, then

@@ -129,7 +129,7 @@ func (p *printer) legend(plan *object.Plan) {
 		used[symbol(&plan.Changes[i])] = true
 	}
 	p.line()
-	p.line(wrap("Berth used the masters' state to make the following plan. Actions are indicated with the following symbols:", p.Width))
+	p.line(wrap("Berth used the masters' state to generate the following execution plan. Resource actions are indicated with the following symbols:", p.Width))
 	for _, x := range []struct{ symbol, text string }{{"+", "create"}, {"~", "update in-place"}, {"-", "destroy"}, {"-/+", "destroy and then create replacement"}} {
 		if used[x.symbol] {
 			p.line(strings.Repeat(" ", 3-len(x.symbol)), p.symbol(x.symbol), " ", x.text)
