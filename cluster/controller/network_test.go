@@ -18,10 +18,18 @@ func networkRef() object.Ref {
 	return object.Ref{Kind: object.KindNetwork, Name: object.NetworkName}
 }
 
+func founded(s object.NetworkSpec) *object.Network {
+	n, err := object.FoundNetwork(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
 // newNetwork is a world without nodes that has a network.
 func newNetwork(t fataler, pods string, bits int) *world {
 	w := newWorld(t, 0)
-	w.put(&object.Network{Meta: object.Meta{Kind: object.KindNetwork, Name: object.NetworkName}, Spec: object.NetworkSpec{Pods: pods, NodeBits: bits}.Founded()})
+	w.put(founded(object.NetworkSpec{Pods: pods, NodeBits: bits}))
 	return w
 }
 
@@ -134,7 +142,7 @@ func TestRangesThatNodesBring(t *testing.T) {
 	bring("c", "10.9.0.0/24") // elsewhere
 	bring("d", "10.1.0.0/25") // of another size
 	w.settle()
-	w.put(&object.Network{Meta: object.Meta{Kind: object.KindNetwork, Name: object.NetworkName}, Spec: object.NetworkSpec{Pods: "10.1.0.0/16"}.Founded()})
+	w.put(founded(object.NetworkSpec{Pods: "10.1.0.0/16"}))
 	w.settle()
 	for name, want := range map[string]string{"a": "10.1.1.0/24", "b": "10.1.2.0/24", "c": "10.1.3.0/24", "d": "10.1.0.0/25"} {
 		if got := w.rangeOf(name); got != want {
@@ -237,7 +245,7 @@ func TestRangesAreExact(t *testing.T) {
 func BenchmarkRanges(b *testing.B) {
 	store := state.New()
 	c := object.Changeset{Author: "test", Time: epoch}
-	c.Create(&object.Network{Meta: object.Meta{Kind: object.KindNetwork, Name: object.NetworkName}, Spec: object.NetworkSpec{Pods: "10.0.0.0/8"}.Founded()})
+	c.Create(founded(object.NetworkSpec{Pods: "10.0.0.0/8"}))
 	for i := range 5000 {
 		c.Create(&object.Node{Meta: object.Meta{Kind: object.KindNode, Name: fmt.Sprintf("n%04d", i)}})
 	}

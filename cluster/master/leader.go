@@ -93,6 +93,7 @@ const (
 	dutyTokens = "tokens"
 	dutyBind   = "scheduler"
 	dutyTell   = "events"
+	dutyFound  = "network"
 )
 
 func newLeader(m *Master) *leader {
@@ -123,6 +124,7 @@ func (l *leader) run(ctx context.Context) {
 			l.schedule(v, now)
 			l.judge(v, now)
 			l.expireTokens(v, now)
+			l.found(v, now)
 		}
 		if l.busy() {
 			continue
@@ -472,6 +474,24 @@ func (l *leader) judge(v *state.Snapshot, now time.Time) {
 			l.propose(t, cs, "master", now)
 		}
 	}
+}
+
+// found makes the network of a cluster that has none: one that was just founded,
+// or comes from a time without. It stands here and not in a controller because
+// what it is made of is known to the founder's command line only.
+func (l *leader) found(v *state.Snapshot, now time.Time) {
+	n := l.m.config.Network
+	if n == nil {
+		return
+	}
+	t := task{dutyFound, n.Ref()}
+	_, under := l.underWay[t]
+	if _, ok := v.Get(n.Ref()); ok || under {
+		return
+	}
+	cs := object.Changeset{Author: "master", Reason: "a cluster has a network"}
+	cs.Create(n)
+	l.propose(t, cs, "master", now)
 }
 
 // expireTokens deletes tokens that expired long ago.

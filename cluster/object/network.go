@@ -56,12 +56,17 @@ func (o *Network) SpecPtr() any   { return &o.Spec }
 func (o *Network) StatusPtr() any { return &o.Status }
 func (o *Network) Clone() Object  { c := *o; return &c }
 
-// Founded is the network with the defaults in place of what was left open.
-func (n NetworkSpec) Founded() NetworkSpec {
+// FoundNetwork is the network that a cluster is founded with: defaults take the
+// place of what is left open. The error says what in it cannot be.
+func FoundNetwork(n NetworkSpec) (*Network, error) {
 	n.Mode = cmp.Or(n.Mode, "auto")
 	n.Pods, n.NodeBits = cmp.Or(n.Pods, PodsDefault), cmp.Or(n.NodeBits, NodeBitsDefault)
 	n.Services, n.NodePorts = cmp.Or(n.Services, ServicesDefault), cmp.Or(n.NodePorts, NodePortsDefault)
-	return n
+	o := &Network{Meta: Meta{Kind: KindNetwork, Name: NetworkName}, Spec: n}
+	if diags := Validate(o); diags.HasErrors() {
+		return nil, &Error{Code: CodeInvalid, Message: "the network cannot be so: " + diags[0].Detail, Hint: "Choose others with --pods, --node-bits, --services and --node-ports.", Diagnostics: diags}
+	}
+	return o, nil
 }
 
 // PodPool is the range that nodes' ranges are cut from, and the length of their
