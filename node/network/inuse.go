@@ -3,11 +3,14 @@ package network
 import (
 	"fmt"
 	"net/netip"
-	"strings"
+	"regexp"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// ownLink matches the names of the bridges and VXLAN devices of nodes.
+var ownLink = regexp.MustCompile(`^berthx?-[0-9a-f]{6}$`)
 
 // RangeInUse is a range that this machine uses for something else already.
 type RangeInUse struct {
@@ -45,9 +48,7 @@ func inUse(h *netlink.Handle, ranges []netip.Prefix) error {
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	own := func(link int) bool {
-		return strings.HasPrefix(names[link], "berth-") || strings.HasPrefix(names[link], "berthx-")
-	}
+	own := func(link int) bool { return ownLink.MatchString(names[link]) }
 	find := func(p netip.Prefix, by string) error {
 		for _, r := range ranges {
 			if r.Overlaps(p) {

@@ -58,7 +58,7 @@ func Open(c Config) (*Network, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	ipam, err := openAllocator(filepath.Join(dir, "addresses.json"), c.Range, time.Now)
+	ipam, err := openAllocator(filepath.Join(dir, leaseFile), c.Range, time.Now)
 	if err != nil {
 		return nil, err
 	}
