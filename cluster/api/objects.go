@@ -308,6 +308,9 @@ func (s *Server) deleteObject(ctx context.Context, k object.KindInfo, in *object
 			e.Hint = "Take prevent_destroy out of its configuration and apply, then delete it."
 			return e
 		}
+		if err := mayGo(r); err != nil {
+			return err
+		}
 		c.Delete(was)
 		if k.Kind == object.KindNode {
 			s.revoke(v, c, r.Name)
