@@ -24,7 +24,7 @@ type place struct {
 	jobs chan func()
 }
 
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	p := &place{jobs: make(chan func())}
 	ready := make(chan error)
@@ -51,7 +51,7 @@ func (p *place) do(f func()) {
 }
 
 // sh runs a command in the place, or in the test's own namespace without one.
-func (p *place) sh(t *testing.T, script string) {
+func (p *place) sh(t testing.TB, script string) {
 	t.Helper()
 	if p != nil {
 		script = fmt.Sprintf("nsenter --net=/proc/%d/task/%d/ns/net sh -ec '%s'", os.Getpid(), p.tid, script)
@@ -62,7 +62,7 @@ func (p *place) sh(t *testing.T, script string) {
 }
 
 // serve answers on TCP and UDP with the caller's address.
-func (p *place) serve(t *testing.T, addr string) {
+func (p *place) serve(t testing.TB, addr string) {
 	t.Helper()
 	var l net.Listener
 	var u net.PacketConn
