@@ -264,21 +264,22 @@ func (p *Policies) Ensure(ctx context.Context) (mended []string, err error) {
 	return mended, nil
 }
 
-// describe tells whose chains had to be written anew.
+// describe tells whose chains had to be written anew; those of no policy only if
+// there is nothing else to tell.
 func (p *Policies) describe(chains []string) string {
-	var names []string
+	policies, others := map[string]bool{}, map[string]bool{}
 	for _, c := range chains {
-		name := "chain " + c
+		others["chain "+c] = true
 		for _, x := range p.builder.profiles {
-			if _, ok := x.chains[c]; ok && len(x.policies) > 0 {
-				name = "policy " + x.policies[0].Namespace + "/" + x.policies[0].Name
+			if _, ok := x.chains[c]; ok {
+				policies["policy "+x.policies[0].Namespace+"/"+x.policies[0].Name] = true
 			}
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
 	}
-	slices.Sort(names)
+	names := sortedNames(policies)
+	if len(names) == 0 {
+		names = sortedNames(others)
+	}
 	more := ""
 	if n := len(names) - 3; n > 0 {
 		names, more = names[:3], fmt.Sprintf(" and %d more", n)
