@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -88,9 +89,6 @@ func (b *policyBuilder) build(pods []guarded, policies []*object.PolicyRules) ma
 				continue
 			} else {
 				chain = p.chain
-				for name, rules := range p.chains {
-					out[name] = rules
-				}
 			}
 			// A pod may always reach itself, as it does through a service.
 			address := g.address.String() + "/32"
@@ -106,6 +104,9 @@ func (b *policyBuilder) build(pods []guarded, policies []*object.PolicyRules) ma
 	b.profiles = used
 	if len(from)+len(to) == 0 {
 		return nil
+	}
+	for _, p := range used {
+		maps.Copy(out, p.chains)
 	}
 	tree(out, chainPolicyFrom, "-s ", from, nil)
 	tree(out, chainPolicyTo, "-d ", to, nil)
