@@ -79,6 +79,7 @@ type world struct {
 	vol *volume.Volumes
 
 	tools []agent.NamedTool
+	guard agent.Guard
 	agent *agent.Agent
 	kill  context.CancelFunc
 	ended chan error
@@ -107,7 +108,7 @@ func (w *world) start() {
 	w.r.Attach()
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools,
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard,
 	})
 	if err != nil {
 		w.t.Fatal(err)

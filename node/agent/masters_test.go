@@ -228,6 +228,17 @@ func (m *masters) stop(ref object.Ref) {
 	m.publish(object.WatchUpdate, &c)
 }
 
+// relabel gives the pod other labels.
+func (m *masters) relabel(ref object.Ref, labels map[string]string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.index++
+	c := *m.pods[ref]
+	c.Labels, c.Version = labels, m.index
+	m.pods[ref] = &c
+	m.publish(object.WatchUpdate, &c)
+}
+
 // remove deletes the row.
 func (m *masters) remove(ref object.Ref) {
 	m.mu.Lock()

@@ -33,6 +33,7 @@ type Policies struct {
 	verified uint32 // the kernel's generation at which all was right
 	known    bool   // whether verified says anything
 	bridged  bool   // whether bridged packets were made to pass the rules once
+	sound    bool   // whether all that was told last is in force
 }
 
 var policyJumps = []rule{
@@ -55,7 +56,7 @@ func (p *Policies) Guard(id string, pod *object.Pod, address netip.Addr, running
 		p.pods = map[string]guarded{}
 	}
 	old, repeated := p.pods[id]
-	if repeated && old.address == g.address && old.closed == g.closed && maps.Equal(old.labels, g.labels) && slices.Equal(old.ports, g.ports) {
+	if repeated && p.sound && old.address == g.address && old.closed == g.closed && maps.Equal(old.labels, g.labels) && slices.Equal(old.ports, g.ports) {
 		return nil
 	}
 	p.pods[id] = g
@@ -63,9 +64,6 @@ func (p *Policies) Guard(id string, pod *object.Pod, address netip.Addr, running
 		return nil
 	}
 	if err := p.apply(context.Background()); err != nil {
-		if p.pods[id] = old; !repeated { // the next try is not taken for a repetition
-			delete(p.pods, id)
-		}
 		return fmt.Errorf("network policies: %w", err)
 	}
 	return nil
@@ -110,7 +108,7 @@ func (p *Policies) Apply(ctx context.Context, v *object.NetworkView) error {
 	if v.Network == nil {
 		return nil // the masters have not told
 	}
-	if p.told && p.have != nil && slices.Equal(p.policies, v.Policies) {
+	if p.told && p.sound && slices.Equal(p.policies, v.Policies) {
 		return nil
 	}
 	first := !p.told
@@ -125,7 +123,8 @@ func (p *Policies) Apply(ctx context.Context, v *object.NetworkView) error {
 }
 
 // apply writes what is not as it should be.
-func (p *Policies) apply(ctx context.Context) error {
+func (p *Policies) apply(ctx context.Context) (err error) {
+	defer func() { p.sound = err == nil }()
 	want := p.builder.build(slices.Collect(maps.Values(p.pods)), p.policies)
 	if want == nil && p.have == nil && !p.told {
 		return nil
@@ -150,7 +149,7 @@ func (p *Policies) apply(ctx context.Context) error {
 		}
 		p.led = true
 	}
-	_, err := p.bridge()
+	_, err = p.bridge()
 	return err
 }
 
@@ -318,7 +317,7 @@ func (p *Policies) Purge() error {
 		}
 	}
 	p.k, p.have, p.want, p.printed, p.pods, p.policies, p.builder = nil, nil, nil, nil, nil, nil, policyBuilder{}
-	p.told, p.led, p.known, p.bridged = false, false, false, false
+	p.told, p.led, p.known, p.bridged, p.sound = false, false, false, false, false
 	return nil
 }
 
