@@ -160,3 +160,16 @@ type NodeImages struct {
 type ImagesPage struct {
 	Items []NodeImages `json:"items"`
 }
+
+// IngressSecrets are the secrets that an ingress reads, in plain, for a node that
+// serves it: the answer of GET /v1/namespaces/{ns}/ingresses/{name}/secrets. Those
+// that do not exist are left out.
+type IngressSecrets struct {
+	Secrets map[string]PlainSecret `json:"secrets"` // by name
+}
+
+// PlainSecret is one version of a secret.
+type PlainSecret struct {
+	Digest string            `json:"digest"` // as in IngressStatus.Secrets
+	Data   map[string]string `json:"data"`
+}
