@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -27,12 +28,13 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 	if who.Name != in.Name || (r.Node != "" && r.Node != in.Name) {
 		return nil, object.Errorf(object.CodeForbidden, object.Ref{Kind: object.KindNode, Name: in.Name}, "node %s may report only for itself", who.Name)
 	}
-	s.Cluster.Heartbeat(in.Name)
+	s.Cluster.Heartbeat(in.Name, r.Applied)
 	index, err := s.propose(ctx, who.author(), "", func(v *state.Snapshot, c *object.Changeset) error {
 		s.reportNode(v, c, in.Name, &r)
 		for i := range r.Pods {
 			reportPod(v, c, in.Name, &r.Pods[i])
 		}
+		s.reportEvents(v, c, in.Name, &r)
 		return nil
 	})
 	if err != nil {
@@ -87,6 +89,36 @@ func reportPod(v *state.Snapshot, c *object.Changeset, node string, r *object.Po
 	n.Status = r.Status
 	if !reflect.DeepEqual(n.Status, p.Status) {
 		c.UpdateStatus(p, n)
+	}
+}
+
+// maxSkew is how far a node's clock may be off before that is told: certificates,
+// schedules and the times in statuses depend on it.
+const maxSkew = 5 * time.Second
+
+// reportEvents writes what the node tells, and that its clock is off.
+func (s *Server) reportEvents(v *state.Snapshot, c *object.Changeset, node string, r *object.Report) {
+	about, now := object.Ref{Kind: object.KindNode, Name: node}, s.Now().UTC()
+	tell := func(level, reason, message string) {
+		v.Tell(c, object.EventSpec{About: about, Level: level, Reason: reason, Message: message, Source: "node/" + node, Last: now})
+	}
+	for _, e := range r.Events {
+		level := "info"
+		if e.Warning {
+			level = "warning"
+		}
+		tell(level, e.Reason, e.Message)
+	}
+	if r.Time.IsZero() {
+		return
+	}
+	if skew := now.Sub(r.Time); skew.Abs() > maxSkew {
+		const reason = "clock_off"
+		message := "the node's clock differs from the leading master's by more than " + object.Duration(maxSkew).String() + "; run a time service on both"
+		e, told := state.Find[*object.Event](v, object.Ref{Kind: object.KindEvent, Namespace: object.EventNamespace(about), Name: object.EventName(about, reason, message)})
+		if !told || now.Sub(e.Spec.Last) > time.Hour {
+			tell("warning", reason, message)
+		}
 	}
 }
 

@@ -70,22 +70,7 @@ const (
 // tell records an event. It belongs in the changeset of the transition that it
 // tells of, so that it is told as often as that happens.
 func (w *work) tell(about object.Ref, level, reason, format string, args ...any) {
-	message := fmt.Sprintf(format, args...)
-	e := &object.Event{
-		Meta: object.Meta{Kind: object.KindEvent, Namespace: object.EventNamespace(about), Name: object.EventName(about, reason, message)},
-		Spec: object.EventSpec{About: about, Level: level, Reason: reason, Message: message, Source: w.Changes.Author, Count: 1, First: w.now, Last: w.now},
-	}
-	for _, c := range w.Changes.Changes {
-		if c.Ref == e.Ref() {
-			return
-		}
-	}
-	if old, ok := state.Find[*object.Event](w.v, e.Ref()); ok {
-		e.Spec.Count, e.Spec.First = old.Spec.Count+1, old.Spec.First
-		w.Changes.Update(old, e)
-		return
-	}
-	w.Changes.Create(e)
+	w.v.Tell(&w.Changes, object.EventSpec{About: about, Level: level, Reason: reason, Message: fmt.Sprintf(format, args...), Source: w.Changes.Author, Last: w.now})
 }
 
 // stop asks for the end of a pod; one that no node has seen simply goes.

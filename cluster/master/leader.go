@@ -328,18 +328,8 @@ func (l *leader) tell(v *state.Snapshot, owner string, key object.Ref, problem e
 	}
 	author := "controller/" + owner
 	cs := object.Changeset{Author: author, Reason: "the controller failed"}
-	const reason = "controller_failed"
 	message := fmt.Sprintf("the %s controller fails on it and tries again: %v. What was written last may be wrong; the leading master's log has more", owner, problem)
-	e := &object.Event{
-		Meta: object.Meta{Kind: object.KindEvent, Namespace: object.EventNamespace(key), Name: object.EventName(key, reason, message)},
-		Spec: object.EventSpec{About: key, Level: "warning", Reason: reason, Message: message, Source: author, Count: 1, First: now, Last: now},
-	}
-	if old, ok := state.Find[*object.Event](v, e.Ref()); ok {
-		e.Spec.Count, e.Spec.First = old.Spec.Count+1, old.Spec.First
-		cs.Update(old, e)
-	} else {
-		cs.Create(e)
-	}
+	v.Tell(&cs, object.EventSpec{About: key, Level: "warning", Reason: "controller_failed", Message: message, Source: author, Last: now})
 	l.propose(t, cs, author, now)
 }
 
