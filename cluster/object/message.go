@@ -81,6 +81,8 @@ type TokenRequest struct {
 	Uses    int      `json:"uses,omitempty"` // joins it is good for; 0: any number
 	Name    string   `json:"name,omitempty"` // the only name that may join by it
 	Comment string   `json:"comment,omitempty"`
+	// Labels are given to the nodes that join by it, for role node.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // IssuedToken is a token in plain; it is shown once and never again.

@@ -72,6 +72,7 @@ type Server struct {
 	upstreams map[upstreamKey]*upstream
 	leaving   map[*upstream]bool
 	told      map[string]bool // what the log has said to be lacking
+	begun     bool            // there has been a view
 
 	doorsMu sync.Mutex
 	doors   []*door
@@ -147,6 +148,7 @@ func (s *Server) Apply(ctx context.Context, v *object.NetworkView) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.begun = true
 	s.vault.want(v.Ingresses)
 	s.swap(v)
 	return nil
@@ -156,7 +158,7 @@ func (s *Server) Apply(ctx context.Context, v *object.NetworkView) error {
 func (s *Server) rebuild() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.table.Load().view.Index != 0 { // else the first view will find them
+	if s.begun { // else the first view will find them
 		s.swap(s.table.Load().view)
 	}
 }
