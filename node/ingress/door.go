@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -136,15 +137,22 @@ func (s *Server) securePort() int {
 // certificate is what a TLS handshake asks for.
 func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t, host := s.table.Load(), cleanHost(hello.ServerName)
-	if c, ok := lookup(t.certs, host); ok && host != "" {
+	if c := t.certificate(host); c != nil && host != "" {
 		return c, nil
 	}
 	if _, ok := t.acme[host]; ok {
 		return s.acme.certificate(hello)
 	}
-	if host == "" && len(t.certs) == 1 { // a client that says no name can mean only one
-		for _, c := range t.certs {
-			return c, nil
+	if host == "" { // a client that says no name can mean only one
+		var only *tls.Certificate
+		for _, s := range t.sites {
+			if s.cert != nil && only != nil {
+				return nil, errors.New("the client names no host, and there are several certificates")
+			}
+			only = cmp.Or(s.cert, only)
+		}
+		if only != nil {
+			return only, nil
 		}
 	}
 	return nil, fmt.Errorf("no certificate for host %q", host)

@@ -1,13 +1,19 @@
 package ingress
 
 import (
+	"crypto/tls"
 	"net/url"
 	"strings"
+
+	"github.com/berthdev/berth/cluster/object"
 )
 
 // site is everything that one host serves, from however many ingresses.
 type site struct {
 	exact, prefix map[string]*route
+	cert          *tls.Certificate
+	acme          *object.ACME
+	lacks         []string
 }
 
 // route finds the path that fits best: the exact one, else the longest prefix

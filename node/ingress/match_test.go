@@ -2,7 +2,9 @@ package ingress
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +34,7 @@ func ingressOf(namespace, name, host string, created uint64, paths ...object.Ing
 }
 
 func tableOf(list ...*object.Ingress) *table {
-	return build(&object.NetworkView{Index: 1, Ingresses: list}, nil, &table{}, loose{})
+	return build(&object.NetworkView{Index: 1, Ingresses: list}, nil, emptyTable(), loose{})
 }
 
 func TestRoutes(t *testing.T) {
@@ -260,7 +262,7 @@ func TestUnchangedIsKept(t *testing.T) {
 		v.Ingresses = append(v.Ingresses, ingressOf("a", w(i), w(i)+".example", 1, path("/", "prefix", w(i))))
 	}
 	l := loose{}
-	one := build(v, nil, &table{}, l)
+	one := build(v, nil, emptyTable(), l)
 	v2 := *v
 	v2.Index = 2
 	v2.Endpoints = append([]*object.Endpoints(nil), v.Endpoints...)
@@ -268,9 +270,24 @@ func TestUnchangedIsKept(t *testing.T) {
 	changed.Spec.Ready = nil
 	v2.Endpoints[7] = changed
 	two := build(&v2, nil, one, l)
-	for ref, c := range two.compiled {
-		if same := one.compiled[ref] == c; same == (ref.Name == w(7)) {
-			t.Errorf("%s: same = %v", ref, same)
+	for i, c := range two.list {
+		if same := one.list[i] == c; same == (i == 7) {
+			t.Errorf("%s: same = %v", c.ref, same)
+		}
+	}
+	if len(two.came) != 1 || len(two.went) != 1 || two.went[0] != one.list[7] || two.sites[w(8)+".example"] != one.sites[w(8)+".example"] || two.sites[w(7)+".example"] == one.sites[w(7)+".example"] {
+		t.Errorf("%d came, %d went", len(two.came), len(two.went))
+	}
+	// Whatever changes, the table is that which is made from nothing.
+	v3 := v2
+	v3.Ingresses = append([]*object.Ingress{ingressOf("a", "a", "svc-0003.example", 0, path("/", "prefix", "x"), path("/new", "prefix", w(9)))}, v2.Ingresses[:40]...)
+	three, fresh := build(&v3, nil, two, l), build(&v3, nil, emptyTable(), l)
+	if len(three.went) != 10 || len(three.sites) != 40 || len(fresh.sites) != 40 || fmt.Sprint(three.lacks) != fmt.Sprint(fresh.lacks) || len(three.lacks) == 0 {
+		t.Errorf("%d went, %d sites, %v", len(three.went), len(three.sites), three.lacks)
+	}
+	for host, s := range fresh.sites {
+		if fmt.Sprint(slices.Sorted(maps.Keys(s.prefix))) != fmt.Sprint(slices.Sorted(maps.Keys(three.sites[host].prefix))) {
+			t.Errorf("%s differs", host)
 		}
 	}
 }

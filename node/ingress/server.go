@@ -113,7 +113,7 @@ func Open(cfg Config) (*Server, error) {
 		plain = cfg.HTTP[0]
 	}
 	s.acme = newAuthorities(cfg.Dir, plain, cfg.Authorities, s.log)
-	s.table.Store(&table{view: &object.NetworkView{}, sites: map[string]*site{}})
+	s.table.Store(emptyTable())
 	for _, a := range cfg.HTTP {
 		s.doors = append(s.doors, &door{address: a})
 	}
@@ -168,18 +168,13 @@ func (s *Server) rebuild() {
 func (s *Server) swap(v *object.NetworkView) {
 	before := s.table.Load()
 	after := build(v, s.vault.secrets(), before, s)
-	for ref, c := range after.compiled {
-		if before.compiled[ref] != c {
-			for _, u := range c.upstreams {
-				u.users++
-			}
+	for _, c := range after.came {
+		for _, u := range c.upstreams {
+			u.users++
 		}
 	}
 	s.table.Store(after)
-	for ref, c := range before.compiled {
-		if after.compiled[ref] == c {
-			continue
-		}
+	for _, c := range after.went {
 		for _, u := range c.upstreams {
 			if u.users--; u.users == 0 {
 				delete(s.upstreams, u.key)
@@ -264,7 +259,7 @@ func (s *Server) Ensure(context.Context) ([]string, error) {
 		}
 	}
 	used := map[*series]bool{s.unrouted: true}
-	for _, c := range s.table.Load().compiled {
+	for _, c := range s.table.Load().list {
 		for _, r := range c.routes {
 			used[r.none] = true
 			for _, b := range r.backends {

@@ -3,6 +3,7 @@ package ingress
 import (
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,14 +17,18 @@ import (
 
 // table is where every request goes at one index. It is never changed.
 type table struct {
-	view     *object.NetworkView
-	order    []*compiled              // by precedence
-	compiled map[object.Ref]*compiled // the same
-	sites    map[string]*site
-	certs    map[string]*tls.Certificate
-	acme     map[string]object.ACME // hosts whose certificate an authority gives
-	lacks    []string               // what cannot be served, in words
+	view  *object.NetworkView
+	list  []*compiled // in the order of view.Ingresses
+	sites map[string]*site
+	acme  map[string]object.ACME // hosts whose certificate an authority gives
+	lacks []string               // what cannot be served, in words
+	// came and went are what is in this table and not in the one before, and the
+	// other way round.
+	came, went []*compiled
 }
+
+// emptyTable serves nothing.
+func emptyTable() *table { return &table{view: &object.NetworkView{}, sites: map[string]*site{}} }
 
 // secrets are the plain secrets of ingresses, each at the newest known version.
 type secrets map[object.Ref]*object.IngressSecrets
@@ -38,7 +43,8 @@ type lasting interface {
 // as that is the same, it is used again.
 type compiled struct {
 	ingress   *object.Ingress
-	of        []object.Object // services and endpoints, nil for those that are not there
+	ref       object.Ref
+	to        []object.Destination
 	secrets   *object.IngressSecrets
 	front     *front
 	routes    []*route
@@ -48,57 +54,118 @@ type compiled struct {
 }
 
 // build makes the table of a view. It depends on nothing but its arguments, and
-// takes over from the previous table whatever was made of the same.
+// takes over from the table before whatever was made of the same objects: with
+// thousands of services, a change of one costs little.
 func build(v *object.NetworkView, held secrets, before *table, l lasting) *table {
-	t := &table{
-		view: v, compiled: make(map[object.Ref]*compiled, len(v.Ingresses)),
-		sites: map[string]*site{}, certs: map[string]*tls.Certificate{}, acme: map[string]object.ACME{},
-	}
-	for _, o := range v.Ingresses {
+	t := &table{view: v, list: make([]*compiled, len(v.Ingresses))}
+	moved := map[object.Ref]bool{} // services that are others now, or lead elsewhere
+	differ(before.view.Services, v.Services, func(r object.Ref) { moved[r] = true })
+	differ(before.view.Endpoints, v.Endpoints, func(r object.Ref) {
+		r.Kind = object.KindService
+		moved[r] = true
+	})
+	old := before.list
+	for n, o := range v.Ingresses {
 		ref := o.Ref()
-		c := &compiled{ingress: o, of: sources(v, o), secrets: held[ref]}
-		if was := before.compiled[ref]; was != nil && was.same(c) {
-			c = was
-		} else {
-			c.compile(l, was)
+		for len(old) > 0 && old[0].ref.Compare(ref) < 0 {
+			t.went, old = append(t.went, old[0]), old[1:]
 		}
-		t.compiled[ref] = c
-		t.order = append(t.order, c)
+		var was *compiled
+		if len(old) > 0 && old[0].ref == ref {
+			was, old = old[0], old[1:]
+			if was.ingress == o && was.secrets == held[ref] && !slices.ContainsFunc(was.to, func(d object.Destination) bool { return moved[d.Service] }) {
+				t.list[n] = was
+				continue
+			}
+			t.went = append(t.went, was)
+		}
+		c := &compiled{ingress: o, ref: ref, to: o.Destinations(), secrets: held[ref]}
+		c.compile(v, l, was)
+		t.list[n] = c
+		t.came = append(t.came, c)
 	}
-	slices.SortStableFunc(t.order, func(a, b *compiled) int { return object.CompareIngresses(a.ingress, b.ingress) })
-	for _, c := range t.order {
-		t.add(c)
-	}
+	t.went = append(t.went, old...)
+	t.arrange(before)
 	return t
 }
 
-// add enters an ingress behind those of higher precedence.
-func (t *table) add(c *compiled) {
-	host := c.ingress.Spec.Host
-	s := t.sites[host]
-	if s == nil {
-		s = &site{exact: map[string]*route{}, prefix: map[string]*route{}}
-		t.sites[host] = s
+// differ calls other for what is in one of two lists that are ordered by Ref and
+// not, or not the same, in the other.
+func differ[T object.Object](a, b []T, other func(object.Ref)) {
+	for len(a) > 0 && len(b) > 0 {
+		if object.Object(a[0]) == object.Object(b[0]) {
+			a, b = a[1:], b[1:]
+			continue
+		}
+		x, y := a[0].Head().Ref(), b[0].Head().Ref()
+		switch c := x.Compare(y); {
+		case c < 0:
+			other(x)
+			a = a[1:]
+		case c > 0:
+			other(y)
+			b = b[1:]
+		default:
+			other(x)
+			a, b = a[1:], b[1:]
+		}
 	}
+	for _, o := range slices.Concat(a, b) {
+		other(o.Head().Ref())
+	}
+}
+
+// arrange enters the ingresses at their hosts. Hosts of which no ingress has
+// changed are taken from the table before.
+func (t *table) arrange(before *table) {
+	changed := map[string]bool{}
+	for _, c := range slices.Concat(t.came, t.went) {
+		changed[c.ingress.Spec.Host] = true
+	}
+	t.sites = maps.Clone(before.sites)
+	var order []*compiled
+	for _, c := range t.list {
+		if changed[c.ingress.Spec.Host] {
+			order = append(order, c)
+		}
+	}
+	for host := range changed {
+		delete(t.sites, host)
+	}
+	slices.SortStableFunc(order, func(a, b *compiled) int { return object.CompareIngresses(a.ingress, b.ingress) })
+	for _, c := range order {
+		host := c.ingress.Spec.Host
+		if t.sites[host] == nil {
+			t.sites[host] = &site{exact: map[string]*route{}, prefix: map[string]*route{}}
+		}
+		t.sites[host].add(c)
+	}
+	t.acme = map[string]object.ACME{}
+	for host, s := range t.sites {
+		if s.acme != nil {
+			t.acme[host] = *s.acme
+		}
+		t.lacks = append(t.lacks, s.lacks...)
+	}
+	slices.Sort(t.lacks)
+}
+
+// add enters an ingress behind those of higher precedence.
+func (s *site) add(c *compiled) {
 	for _, r := range c.routes {
 		paths := s.prefix
 		if r.exact {
 			paths = s.exact
 		}
 		if first, taken := paths[r.path]; taken {
-			t.lacks = append(t.lacks, fmt.Sprintf("%s: %s is served by %s already", c.ingress.Ref(), r.claim(), first.front.ref))
+			s.lacks = append(s.lacks, fmt.Sprintf("%s: %s is served by %s already", c.ref, r.claim(), first.front.ref))
 			continue
 		}
 		paths[r.path] = r
 	}
-	t.lacks = append(t.lacks, c.lacks...)
-	if x := c.ingress.Spec.TLS; x != nil && t.certs[host] == nil {
-		if c.cert != nil {
-			t.certs[host] = c.cert
-		}
-		if _, taken := t.acme[host]; x.ACME != nil && !taken {
-			t.acme[host] = *x.ACME
-		}
+	s.lacks = append(s.lacks, c.lacks...)
+	if x := c.ingress.Spec.TLS; x != nil && s.cert == nil && s.acme == nil {
+		s.cert, s.acme = c.cert, x.ACME
 	}
 }
 
@@ -110,39 +177,27 @@ func (t *table) route(host, path string) *route {
 	return nil
 }
 
-// sources lists what the ingress leads to: for each destination the service and
-// its endpoints.
-func sources(v *object.NetworkView, o *object.Ingress) []object.Object {
-	destinations := o.Destinations()
-	out := make([]object.Object, 0, 2*len(destinations))
-	for _, d := range destinations {
-		var s, e object.Object
-		if x := find(v.Services, d.Service); x != nil {
-			s = x
-		}
-		if x := find(v.Endpoints, object.Ref{Kind: object.KindEndpoints, Namespace: d.Service.Namespace, Name: d.Service.Name}); x != nil {
-			e = x
-		}
-		out = append(out, s, e)
+// certificate is that of a host by its own ingress, else by that of a wildcard.
+func (t *table) certificate(host string) *tls.Certificate {
+	if s := t.sites[host]; s != nil && s.cert != nil {
+		return s.cert
 	}
-	return out
+	if i := strings.IndexByte(host, '.'); i > 0 {
+		if s := t.sites["*"+host[i:]]; s != nil {
+			return s.cert
+		}
+	}
+	return nil
 }
 
 // find looks an object up in a list that is ordered by Ref.
-func find[T interface {
-	comparable
-	object.Object
-}](list []T, ref object.Ref) T {
+func find[T object.Object](list []T, ref object.Ref) (T, bool) {
 	i := sort.Search(len(list), func(i int) bool { return list[i].Head().Ref().Compare(ref) >= 0 })
 	if i < len(list) && list[i].Head().Ref() == ref {
-		return list[i]
+		return list[i], true
 	}
 	var none T
-	return none
-}
-
-func (c *compiled) same(o *compiled) bool {
-	return c.ingress == o.ingress && c.secrets == o.secrets && slices.Equal(c.of, o.of)
+	return none, false
 }
 
 // front is what holds for every path of an ingress.
@@ -186,10 +241,10 @@ func (r *route) claim() object.IngressClaim {
 }
 
 // compile fills in everything. was is the same ingress in the table before, or nil.
-func (c *compiled) compile(l lasting, was *compiled) {
+func (c *compiled) compile(v *object.NetworkView, l lasting, was *compiled) {
 	spec := &c.ingress.Spec
 	f := &front{
-		ref: c.ingress.Ref(), name: c.ingress.Namespace + "/" + c.ingress.Name, host: spec.Host, allow: prefixes(spec.Allow), deny: prefixes(spec.Deny),
+		ref: c.ref, name: c.ingress.Namespace + "/" + c.ingress.Name, host: spec.Host, allow: prefixes(spec.Allow), deny: prefixes(spec.Deny),
 		headers: spec.Headers, bodyLimit: int64(spec.BodyLimit), gzip: spec.Gzip, redirect: spec.TLS != nil && spec.TLS.Redirect,
 	}
 	c.front = f
@@ -212,12 +267,12 @@ func (c *compiled) compile(l lasting, was *compiled) {
 		c.certificate(x.Secret, was)
 	}
 	for i := range spec.Paths {
-		c.path(l, &spec.Paths[i], was)
+		c.path(v, l, &spec.Paths[i], was)
 	}
 }
 
 func (c *compiled) lack(format string, args ...any) {
-	c.lacks = append(c.lacks, c.ingress.Ref().String()+": "+fmt.Sprintf(format, args...))
+	c.lacks = append(c.lacks, c.ref.String()+": "+fmt.Sprintf(format, args...))
 }
 
 // secret is the data of one of the ingress' secrets, or why there is none.
@@ -251,7 +306,7 @@ func (c *compiled) certificate(name string, was *compiled) {
 	c.cert = &pair
 }
 
-func (c *compiled) path(l lasting, p *object.IngressPath, was *compiled) {
+func (c *compiled) path(v *object.NetworkView, l lasting, p *object.IngressPath, was *compiled) {
 	r := &route{
 		front: c.front, path: p.CanonicalPath(), exact: p.Match == "exact", to: p.Redirect, strip: p.StripPrefix, rewrite: p.Rewrite,
 		headers: p.Headers, retries: p.Retries, sticky: p.Sticky, turn: &rotor{},
@@ -266,10 +321,10 @@ func (c *compiled) path(l lasting, p *object.IngressPath, was *compiled) {
 		r.turn = before.turn
 	}
 	if p.Service != "" {
-		r.backends = []backend{{pool: c.pool(l, r, p, p.Service, p.Port, before), weight: 1}}
+		r.backends = []backend{{pool: c.pool(v, l, r, p, p.Service, p.Port, before), weight: 1}}
 	}
 	for _, b := range p.Backends {
-		r.backends = append(r.backends, backend{pool: c.pool(l, r, p, b.Service, b.Port, before), weight: b.Weight, header: parseCondition(b.Header), cookie: parseCondition(b.Cookie)})
+		r.backends = append(r.backends, backend{pool: c.pool(v, l, r, p, b.Service, b.Port, before), weight: b.Weight, header: parseCondition(b.Header), cookie: parseCondition(b.Cookie)})
 	}
 	for _, b := range r.backends {
 		r.sum += b.weight
@@ -288,7 +343,7 @@ func (c *compiled) find(like *route) *route {
 	return nil
 }
 
-func (c *compiled) pool(l lasting, r *route, p *object.IngressPath, service string, ref object.PortRef, before *route) *pool {
+func (c *compiled) pool(v *object.NetworkView, l lasting, r *route, p *object.IngressPath, service string, ref object.PortRef, before *route) *pool {
 	out := &pool{service: service, turn: &rotor{}, start: &rotor{}}
 	if before != nil {
 		for _, b := range before.backends {
@@ -297,8 +352,8 @@ func (c *compiled) pool(l lasting, r *route, p *object.IngressPath, service stri
 			}
 		}
 	}
-	s, e := c.destination(service)
-	if s == nil {
+	s, ok := find(v.Services, object.Ref{Kind: object.KindService, Namespace: c.ref.Namespace, Name: service})
+	if !ok {
 		out.lacks = fmt.Sprintf("service %s does not exist", service)
 		c.lack("%s: %s", r.path, out.lacks)
 		return out
@@ -309,7 +364,8 @@ func (c *compiled) pool(l lasting, r *route, p *object.IngressPath, service stri
 		c.lack("%s: %s", r.path, out.lacks)
 		return out
 	}
-	if e == nil || len(e.Spec.Ready) == 0 {
+	e, ok := find(v.Endpoints, object.Ref{Kind: object.KindEndpoints, Namespace: c.ref.Namespace, Name: service})
+	if !ok || len(e.Spec.Ready) == 0 {
 		out.lacks = fmt.Sprintf("service %s has no ready pod", service)
 		return out
 	}
@@ -337,16 +393,6 @@ func (c *compiled) pool(l lasting, r *route, p *object.IngressPath, service stri
 	}
 	out.lacks = fmt.Sprintf("service %s has no ready pod with port %q", service, port.Name)
 	return out
-}
-
-func (c *compiled) destination(service string) (*object.Service, *object.Endpoints) {
-	for i := 0; i < len(c.of); i += 2 {
-		if s, ok := c.of[i].(*object.Service); ok && s.Name == service {
-			e, _ := c.of[i+1].(*object.Endpoints)
-			return s, e
-		}
-	}
-	return nil, nil
 }
 
 func parseCondition(s string) *condition {
