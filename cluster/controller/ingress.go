@@ -46,20 +46,19 @@ func (ingresses) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 	if !ok {
 		return w.done()
 	}
-	o := was.Clone().(*object.Ingress)
-	o.Status = object.IngressStatus{}
+	var status object.IngressStatus
 	var lacks []string
-	for _, r := range o.SecretRefs() {
+	for _, r := range was.SecretRefs() {
 		s, ok := state.Find[*object.Secret](v, r)
 		if !ok {
 			lacks = append(lacks, fmt.Sprintf("secret %s does not exist", r.Name))
 			continue
 		}
-		if o.Status.Secrets == nil {
-			o.Status.Secrets = map[string]string{}
+		if status.Secrets == nil {
+			status.Secrets = map[string]string{}
 		}
-		o.Status.Secrets[r.Name] = object.ContentDigest(s)
-		if t := o.Spec.TLS; t != nil && t.Secret == r.Name {
+		status.Secrets[r.Name] = object.ContentDigest(s)
+		if t := was.Spec.TLS; t != nil && t.Secret == r.Name {
 			for _, k := range []string{object.TLSCertificate, object.TLSKey} {
 				if _, ok := s.Spec.Data[k]; !ok {
 					lacks = append(lacks, fmt.Sprintf("secret %s has no key %q", r.Name, k))
@@ -67,14 +66,14 @@ func (ingresses) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 			}
 		}
 	}
-	for _, d := range object.CheckDestinations(o, func(r object.Ref) *object.Service {
+	for _, d := range object.CheckDestinations(was, func(r object.Ref) *object.Service {
 		s, _ := state.Find[*object.Service](v, r)
 		return s
 	}) {
 		lacks = append(lacks, fmt.Sprintf("%s: %s", d.Path, d.Detail))
 	}
-	o.Status.Message = strings.Join(lacks, "; ")
+	status.Message = strings.Join(lacks, "; ")
 	w.because("what ingress %s reads", key.Name)
-	w.setStatus(was, o)
+	setStatus(w, was, &was.Status, &status)
 	return w.done()
 }
