@@ -38,6 +38,7 @@ var tasks = map[string]string{
 	"pod":         "stores a declared pod's template once; quota; pins what it reads",
 	"endpoints":   "lists the pods behind each service",
 	"node":        "marks the pods of lost nodes; evicts by taint",
+	"network":     "gives each node a range for its pods; holds those of removed nodes back for a minute",
 	"garbage":     "removes what nobody needs any more",
 }
 

@@ -78,10 +78,11 @@ type world struct {
 	dir string
 	vol *volume.Volumes
 
-	tools []agent.NamedTool
-	agent *agent.Agent
-	kill  context.CancelFunc
-	ended chan error
+	tools    []agent.NamedTool
+	resolver func() netip.Addr
+	agent    *agent.Agent
+	kill     context.CancelFunc
+	ended    chan error
 }
 
 func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
@@ -107,7 +108,7 @@ func (w *world) start() {
 	w.r.Attach()
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools,
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -186,6 +187,45 @@ func TestAPodComesUpAndIsStopped(t *testing.T) {
 		synctest.Wait()
 		if pods, _ := w.vol.Pods(); len(pods)+w.net.count() != 0 {
 			t.Errorf("left: volumes %v, %d addresses", pods, w.net.count())
+		}
+	})
+}
+
+// TestPodsAskTheNodesOwnNameServer: and those that start while it has no address
+// yet ask what the node was given.
+func TestPodsAskTheNodesOwnNameServer(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		w.stop()
+		address := netip.Addr{}
+		w.resolver = func() netip.Addr { return address }
+		w.start()
+		etc := func(name, file string) string {
+			t.Helper()
+			ref := w.m.create(name, one("web:1"))
+			s := w.m.wait(t, ref, time.Minute, "ready", ready)
+			spec, _ := w.r.Spec(s.Containers[0].ID)
+			for _, m := range spec.Mounts {
+				if m.Target == "/etc/"+file {
+					b, err := os.ReadFile(m.Source)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return string(b)
+				}
+			}
+			t.Fatalf("%s is not mounted", file)
+			return ""
+		}
+		if got := etc("a", "resolv.conf"); got != "nameserver 192.0.2.53\n" {
+			t.Error(got)
+		}
+		address = netip.MustParseAddr("10.78.1.1")
+		want := "nameserver 10.78.1.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:3 timeout:2 attempts:3\n"
+		if got := etc("b", "resolv.conf"); got != want {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+		if got := etc("c", "hosts"); !strings.HasSuffix(got, "\n10.88.0.3 c\n") {
+			t.Error(got)
 		}
 	})
 }

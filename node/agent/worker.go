@@ -322,7 +322,7 @@ func (w *worker) setup(ctx context.Context) error {
 	if err := w.forward(addr); err != nil {
 		return err
 	}
-	etc, err := w.a.writeEtc(w.id, w.pod.Name, addr)
+	etc, err := w.a.writeEtc(w.id, w.pod, addr)
 	if err != nil {
 		return err
 	}
