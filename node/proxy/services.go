@@ -295,7 +295,7 @@ type prints map[string]struct{ written, printed []string }
 // notPrints are the differences right after writing.
 func notPrints(have, want ruleSet) prints {
 	p := prints{}
-	for _, table := range tables {
+	for table := range want {
 		for chain, rules := range want[table] {
 			if !sameRules(have[table][chain], rules) {
 				p[chain] = struct{ written, printed []string }{rules, have[table][chain]}
@@ -308,7 +308,7 @@ func notPrints(have, want ruleSet) prints {
 // undo replaces the words of iptables by ours.
 func (p prints) undo(have, want ruleSet) {
 	for chain, words := range p {
-		for _, table := range tables {
+		for table := range have {
 			if rules, ok := have[table][chain]; ok && sameRules(rules, words.printed) && sameRules(want[table][chain], words.written) {
 				have[table][chain] = words.written
 			}
