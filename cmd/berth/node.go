@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -146,7 +147,7 @@ func (c *NodeDrainCmd) Run(s *session) error {
 		return nil
 	})
 	switch {
-	case err == errSettled:
+	case errors.Is(err, errSettled):
 		if len(stay) > 0 {
 			slices.Sort(stay)
 			fmt.Fprintf(s.stdout, "%s: left alone, since no set would start them elsewhere: %s\n", c.Node, strings.Join(stay, ", "))
