@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -254,8 +255,8 @@ func (d *differ) change(x *Desired) {
 	d.changes[ref] = c
 }
 
-// remove plans the end of an object that is not desired any more. Machines do
-// not end because a configuration forgets them: they are released.
+// remove plans the end of an object that is not desired any more. Machines and the
+// network do not end because a configuration forgets them: they are released.
 func (d *differ) remove(before object.Object) {
 	ref := before.Ref()
 	d.expect[ref] = before.Head().Version
@@ -266,6 +267,14 @@ func (d *differ) remove(before object.Object) {
 	if n, ok := before.(*object.Node); ok {
 		after := n.Clone().(*object.Node)
 		after.Stack, after.After, after.PreventDestroy, after.Spec.Taints = "", nil, false, nil
+		c.Actions, c.Reason, c.After = []string{object.ActionUpdate}, object.ReasonRelease, object.Any{Object: plain(after)}
+		c.Fields = object.Compare(before, after).Fields()
+		d.changes[ref] = c
+		return
+	}
+	if n, ok := before.(*object.Network); ok {
+		after := n.Clone().(*object.Network)
+		after.Stack, after.After, after.PreventDestroy = "", nil, false
 		c.Actions, c.Reason, c.After = []string{object.ActionUpdate}, object.ReasonRelease, object.Any{Object: plain(after)}
 		c.Fields = object.Compare(before, after).Fields()
 		d.changes[ref] = c
@@ -318,15 +327,8 @@ func (d *differ) expectations() []object.Expectation {
 // plain is an object as plans carry it: no status, no versions, no ciphertexts.
 func plain(o object.Object) object.Object {
 	c := object.WithoutSealed(o).Clone()
-	switch x := c.(type) {
-	case *object.Deployment:
-		x.Status = object.DeploymentStatus{}
-	case *object.ReplicaSet:
-		x.Status = object.ReplicaSetStatus{}
-	case *object.Pod:
-		x.Status = object.PodStatus{}
-	case *object.Node:
-		x.Status = object.NodeStatus{}
+	if st := c.StatusPtr(); st != nil {
+		reflect.ValueOf(st).Elem().SetZero()
 	}
 	m := c.Head()
 	m.Version, m.StatusVersion, m.Created = 0, 0, 0

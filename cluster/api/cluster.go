@@ -43,8 +43,13 @@ type Cluster interface {
 	AddMaster(ctx context.Context, m object.Master) error
 	RemoveMaster(ctx context.Context, name string) error
 
-	// Heartbeat notes, on the leader, that a node has just been heard.
-	Heartbeat(node string)
+	// Heartbeat notes, on the leader, that a node has just been heard, and the index
+	// that its proxies have put in force; see object.Report.
+	Heartbeat(node string, applied uint64)
+
+	// Acknowledged returns when every node that proxies has put an index in force, or
+	// ctx ends; then it names those that have not, in order. Leader only.
+	Acknowledged(ctx context.Context, index uint64) []string
 
 	// Save writes a snapshot of the whole state; Restore replaces the state by
 	// one, on all masters. Restore is for the leader only.
@@ -66,6 +71,11 @@ type Leader struct {
 	API  string // host:port of its API
 	Self bool   // it is this one
 }
+
+// CheckFunc chooses what a plan leaves to the masters, and says what in it does not
+// go together with the rest of the cluster. It must not keep or change the snapshot
+// or the plan. cmd/berth makes it of package planner.
+type CheckFunc func(v *state.Snapshot, p *object.Plan) ([]object.Assignment, object.Diagnostics)
 
 // PlanFunc rehearses a plan on a snapshot: what will happen when it is applied at
 // now. It must not keep or change the snapshot or the plan. cmd/berth makes it of

@@ -67,7 +67,10 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 	}
 	if passedOn {
 		if !s.member(peer.Name) {
-			return Identity{}, notMember(peer.Name)
+			// Not the client's fault: another master will do.
+			e := notMember(peer.Name)
+			e.Code, e.Hint = object.CodeUnavailable, "Ask another master, and take this one out of your addresses."
+			return Identity{}, e
 		}
 		if v := r.Header.Get(identityHeader); v != "" {
 			role, name, _ := strings.Cut(v, "/")

@@ -81,6 +81,10 @@ func TestJoin(t *testing.T) {
 func TestTokenMisuse(t *testing.T) {
 	w, ctx := newWorld(t, "m1"), context.Background()
 	once := w.token(object.TokenRequest{Role: object.RoleNode, Uses: 1})
+	other := "ff"
+	if once.Token[11:13] == other {
+		other = "00"
+	}
 	for _, c := range []struct {
 		name, token string
 		role        object.Role
@@ -88,12 +92,9 @@ func TestTokenMisuse(t *testing.T) {
 		says        string
 	}{
 		{"wrong role", once.Token, object.RoleMaster, object.CodeForbidden, "role node"},
-		{"wrong secret", strings.Replace(once.Token, once.Token[11:13], "ff", 1), object.RoleNode, object.CodeUnauthorized, "wrong"},
+		{"wrong secret", once.Token[:11] + other + once.Token[13:], object.RoleNode, object.CodeUnauthorized, "wrong"},
 		{"unknown", pki.NewToken(w.ca.Hash()).String(), object.RoleNode, object.CodeUnauthorized, "not known"},
 	} {
-		if c.name == "wrong secret" && c.token == once.Token {
-			c.token = once.Token[:11] + "00" + once.Token[13:]
-		}
 		_, _, err := w.join(c.token, "n1", c.role)
 		if e := wantCode(t, err, c.code); !strings.Contains(e.Message, c.says) {
 			t.Errorf("%s: %q", c.name, e.Message)

@@ -27,13 +27,14 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 	if who.Name != in.Name || (r.Node != "" && r.Node != in.Name) {
 		return nil, object.Errorf(object.CodeForbidden, object.Ref{Kind: object.KindNode, Name: in.Name}, "node %s may report only for itself", who.Name)
 	}
-	s.Cluster.Heartbeat(in.Name)
+	s.Cluster.Heartbeat(in.Name, r.Applied)
 	index, err := s.propose(ctx, who.author(), "", func(v *state.Snapshot, c *object.Changeset) error {
 		t := &teller{v, c, who.author(), s.Now().UTC()}
 		s.reportNode(t, in.Name, &r)
 		for i := range r.Pods {
 			reportPod(t, in.Name, &r.Pods[i])
 		}
+		t.report(in.Name, &r)
 		return nil
 	})
 	if err != nil {

@@ -39,6 +39,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		}
 	}
 	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
+	if err := s.judge(v, &p); err != nil {
+		return nil, err
+	}
 	if p.Forecast, err = s.Plan(ctx, v, &p, now); err != nil {
 		return nil, err
 	}
@@ -51,6 +54,20 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		p.Changes, p.Expect, p.Outputs, p.OutputChanges = nil, nil, nil, nil
 	}
 	return &answer[object.Plan]{Body: p}, nil
+}
+
+// judge completes the plan with what the masters choose and warn of, or refuses it.
+func (s *Server) judge(v *state.Snapshot, p *object.Plan) error {
+	if s.Check == nil {
+		return nil
+	}
+	assigned, found := s.Check(v, p)
+	if found.HasErrors() {
+		return &object.Error{Code: object.CodeInvalid, Message: "the plan does not go together with what the cluster has", Diagnostics: found}
+	}
+	p.Assign(assigned)
+	p.Warnings = append(p.Warnings, found...)
+	return nil
 }
 
 // checkPlan refuses what no plan of Berth's own would say.

@@ -80,7 +80,9 @@ func (s *Server) register() error {
 
 	typed(s, op("POST", "/v1/nodes/{name}/report", "What a node says of itself and its pods; its heartbeat", "nodes"), access{roles: onlyNode, leader: needLeader, limit: largeBody}, s.postReport)
 	typed(s, op("GET", "/v1/contents/{namespace}/{name}/reveal", "A content in plain, for a node whose pods read it", "nodes"), access{roles: onlyNode, leader: needReads}, s.getReveal)
+	typed(s, op("GET", "/v1/namespaces/{namespace}/pods/{name}/left", "Wait until no node sends anything new to a pod that stops", "nodes"), access{roles: onlyNode, leader: needLeader}, s.getLeft)
 	s.plain(op("GET", "/v1/namespaces/{namespace}/pods/{name}/logs", "A pod's log", "nodes"), access{roles: planners, stream: true}, s.getLogs)
+	s.plain(op("GET", "/v1/namespaces/{namespace}/pods/{name}/forward", "A stream to a port of a pod", "nodes"), access{roles: onlyAdmin, stream: true}, s.getForward)
 	s.plain(op("POST", "/v1/images", "Give an OCI or docker archive to every ready node", "nodes"), access{roles: onlyAdmin, limit: imageBody, stream: true}, s.postImages)
 	s.plain(op("GET", "/v1/images", "The images on every ready node", "nodes"), access{roles: planners, stream: true}, s.getImages)
 
@@ -167,7 +169,8 @@ func (s *Server) plain(o huma.Operation, a access, handle http.HandlerFunc) {
 // queries are the parameters of the plain routes.
 var queries = map[string][]string{
 	"GET /v1/watch": {"kinds", "namespace", "name", "stack", "labels", "node", "since", "expand", "stale"},
-	"GET /v1/namespaces/{namespace}/pods/{name}/logs": {"container", "follow", "tail", "previous", "since"},
+	"GET /v1/namespaces/{namespace}/pods/{name}/forward": {"port"},
+	"GET /v1/namespaces/{namespace}/pods/{name}/logs":    {"container", "follow", "tail", "previous", "since"},
 }
 
 func (s *Server) allow(o huma.Operation, a access) {

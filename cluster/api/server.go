@@ -23,6 +23,7 @@ type Config struct {
 	Name     string // this master's
 	Version  string // of berth
 	Cluster  Cluster
+	Check    CheckFunc // optional
 	Plan     PlanFunc
 	CA       *pki.CA
 	Identity *pki.Identity

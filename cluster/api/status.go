@@ -121,7 +121,7 @@ func (s *Server) member(name string) bool {
 	return found || !self
 }
 
-func notMember(name string) error {
+func notMember(name string) *object.Error {
 	return &object.Error{Code: object.CodeForbidden, Message: fmt.Sprintf("master %s is not a member of this cluster: it was removed, or its token expired before it could become one", name),
 		Hint: "To take it in again, empty its data directory and start it with a new token (berth token create --role master)."}
 }

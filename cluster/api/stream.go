@@ -10,15 +10,37 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 )
 
-// getLogs passes a log on from the agent of the pod's node, whose certificate
-// must be that node's.
+// getLogs passes a log on from the agent of the pod's node.
 func (s *Server) getLogs(w http.ResponseWriter, r *http.Request) {
+	s.toNode(w, r, func(v *state.Snapshot, p *object.Pod, q url.Values) (string, error) {
+		container, err := pickContainer(v.Template(p), p.Ref(), q.Get("container"))
+		q.Del("container")
+		return "/v1/logs/" + p.Namespace + "/" + p.Name + "/" + container, err
+	})
+}
+
+// getForward makes the connection a stream to a port of the pod: an upgrade to
+// object.ForwardProtocol.
+func (s *Server) getForward(w http.ResponseWriter, r *http.Request) {
+	if !strings.EqualFold(r.Header.Get("Upgrade"), object.ForwardProtocol) {
+		writeError(w, &object.Error{Code: object.CodeInvalid, Message: "this is a stream of bytes, not a page", Hint: "Ask for an upgrade: Connection: Upgrade, Upgrade: " + object.ForwardProtocol + "; berth port-forward does."})
+		return
+	}
+	s.toNode(w, r, func(_ *state.Snapshot, p *object.Pod, _ url.Values) (string, error) {
+		return "/v1/forward/" + p.Namespace + "/" + p.Name, nil
+	})
+}
+
+// toNode passes a request about a pod on to the agent of its node, whose
+// certificate must be that node's. path is the path there; it may change the query.
+func (s *Server) toNode(w http.ResponseWriter, r *http.Request, path func(*state.Snapshot, *object.Pod, url.Values) (string, error)) {
 	v := s.Cluster.Snapshot()
 	ref := object.Ref{Kind: object.KindPod, Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
 	p, ok := state.Find[*object.Pod](v, ref)
@@ -32,13 +54,14 @@ func (s *Server) getLogs(w http.ResponseWriter, r *http.Request) {
 		writeError(w, notFound(v, ref))
 		return
 	}
-	container, err := pickContainer(v.Template(p), ref, r.URL.Query().Get("container"))
+	q := r.URL.Query()
+	at, err := path(v, p, q)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
 	if p.Spec.Node == "" {
-		e := object.Errorf(object.CodeUnavailable, ref, "is not on any node yet, so it has no log")
+		e := object.Errorf(object.CodeUnavailable, ref, "is not on any node yet")
 		e.Hint = p.Status.Message
 		writeError(w, e)
 		return
@@ -48,13 +71,15 @@ func (s *Server) getLogs(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	q := r.URL.Query()
-	q.Del("container")
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(out *httputil.ProxyRequest) {
-			out.Out.URL = &url.URL{Scheme: "https", Host: address, Path: "/v1/logs/" + ref.Namespace + "/" + ref.Name + "/" + container, RawQuery: q.Encode()}
+			out.Out.URL = &url.URL{Scheme: "https", Host: address, Path: at, RawQuery: q.Encode()}
 			out.Out.Host = address
 			out.Out.Header = http.Header{} // nothing of the client's is for the node
+			if up := out.In.Header.Get("Upgrade"); up != "" {
+				out.Out.Header.Set("Connection", "Upgrade")
+				out.Out.Header.Set("Upgrade", up)
+			}
 		},
 		Transport:     s.transport(object.RoleNode, p.Spec.Node),
 		FlushInterval: -1,

@@ -108,6 +108,43 @@ func TestImagesGoToEveryReadyNode(t *testing.T) {
 	wantCode(t, err, object.CodeInvalid)
 }
 
+// A stream to a pod goes by whatever master is asked to the agent of its node.
+func TestForward(t *testing.T) {
+	w, _, _ := secretWorld(t)
+	ctx := context.Background()
+	addr := w.agent("n1", func(rw http.ResponseWriter, r *http.Request) {
+		if got := r.URL.String() + " " + r.Header.Get("Upgrade"); got != "/v1/forward/default/web-0?port=8080 "+object.ForwardProtocol {
+			t.Errorf("asked for %q", got)
+		}
+		c, rest, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+object.ForwardProtocol+"\r\n\r\n")
+		line, _ := rest.ReadString('\n')
+		_, _ = io.WriteString(c, "echo "+line)
+	})
+	w.write(readyNode("n1", addr))
+	web := object.Ref{Kind: object.KindPod, Namespace: "default", Name: "web-0"}
+	stream, err := w.admin().Forward(ctx, web, 8080)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(stream, "hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(stream); string(b) != "echo hello\n" {
+		t.Errorf("%q %v", b, err)
+	}
+	_ = stream.Close()
+	_, err = w.as("pat", "planner").Forward(ctx, web, 8080)
+	wantCode(t, err, object.CodeForbidden)
+	_, err = w.admin().Forward(ctx, object.Ref{Kind: object.KindPod, Namespace: "default", Name: "none"}, 8080)
+	wantCode(t, err, object.CodeNotFound)
+}
+
 // A follower that lags knew of one node out of two just after `berth dev up`, and
 // an import left the other out without a word.
 func TestImagesAtAFollowerCatchUpFirst(t *testing.T) {

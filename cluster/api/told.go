@@ -71,3 +71,28 @@ func finished(s *object.PodStatus, container string) time.Time {
 	}
 	return time.Time{}
 }
+
+// maxSkew is how far a node's clock may be off before that is told: certificates,
+// schedules and the times in statuses depend on it.
+const maxSkew = 5 * time.Second
+
+// report tells what the node itself tells, and that its clock is off, once an hour.
+func (t *teller) report(node string, r *object.Report) {
+	about := object.Ref{Kind: object.KindNode, Name: node}
+	for _, e := range r.Events {
+		level := "info"
+		if e.Warning {
+			level = "warning"
+		}
+		t.tell(about, level, e.Reason, e.Message)
+	}
+	if r.Time.IsZero() || t.now.Sub(r.Time).Abs() <= maxSkew {
+		return
+	}
+	const reason = "clock_off"
+	message := "the node's clock differs from the leading master's by more than " + object.Duration(maxSkew).String() + "; run a time service on both"
+	e, told := state.Find[*object.Event](t.v, object.Ref{Kind: object.KindEvent, Namespace: object.EventNamespace(about), Name: object.EventName(about, reason, message)})
+	if !told || t.now.Sub(e.Spec.Last) > time.Hour {
+		t.tell(about, "warning", reason, message)
+	}
+}

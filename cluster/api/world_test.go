@@ -30,6 +30,8 @@ type shared struct {
 	leader  string
 	masters []object.Master
 	beats   map[string]int
+	applied map[string]uint64
+	acked   chan struct{}
 	waited  []string               // who was asked to catch up
 	before  func(object.Changeset) // called before each proposal, unlocked; may propose
 }
@@ -174,10 +176,36 @@ func (m member) RemoveMaster(_ context.Context, name string) error {
 	return object.Errorf(object.CodeNotFound, object.Ref{}, "no master %s", name)
 }
 
-func (m member) Heartbeat(node string) {
+func (m member) Acknowledged(ctx context.Context, index uint64) []string {
+	for {
+		m.mu.Lock()
+		var waiting []string
+		for n, applied := range m.applied {
+			if applied != 0 && applied < index {
+				waiting = append(waiting, n)
+			}
+		}
+		m.mu.Unlock()
+		if len(waiting) == 0 {
+			return nil
+		}
+		select {
+		case <-m.acked:
+		case <-ctx.Done():
+			return waiting
+		}
+	}
+}
+
+func (m member) Heartbeat(node string, applied uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.beats[node]++
+	m.applied[node] = applied
+	select {
+	case m.acked <- struct{}{}:
+	default:
+	}
 }
 
 func (m member) Save(_ context.Context, w io.Writer) error {
@@ -217,7 +245,7 @@ func newWorld(t *testing.T, names ...string) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, ca: ca, keys: keys, servers: map[string]*api.Server{}, shared: &shared{
-		store: state.New(), changed: make(chan struct{}), beats: map[string]int{}, leader: names[0],
+		store: state.New(), changed: make(chan struct{}), beats: map[string]int{}, applied: map[string]uint64{}, acked: make(chan struct{}, 1), leader: names[0],
 	}}
 	for _, n := range names {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -104,7 +104,8 @@ type call struct {
 	query        url.Values
 	body         func() (io.ReadCloser, error) // nil: none
 	contentType  string
-	once         bool // it must not be sent again after it may have arrived
+	once         bool   // it must not be sent again after it may have arrived
+	upgrade      string // the protocol that the connection is to speak from then on
 }
 
 // do sends a request to the master that answered last, and on to the others
@@ -178,6 +179,10 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 	if body != nil {
 		r.Body, r.GetBody = body, k.body
 		r.Header.Set("Content-Type", k.contentType)
+	}
+	if k.upgrade != "" {
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", k.upgrade)
 	}
 	if c.config.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.config.Token)

@@ -118,6 +118,24 @@ func (c *Client) Logs(ctx context.Context, pod object.Ref, o LogOptions) (io.Rea
 	return r.Body, nil
 }
 
+// Forward opens a stream to a port of a pod. The caller closes it.
+func (c *Client) Forward(ctx context.Context, pod object.Ref, port int) (io.ReadWriteCloser, error) {
+	p, err := path(pod)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.do(ctx, call{method: http.MethodGet, path: p + "/forward", query: url.Values{"port": {strconv.Itoa(port)}}, upgrade: object.ForwardProtocol})
+	if err != nil {
+		return nil, err
+	}
+	stream, ok := r.Body.(io.ReadWriteCloser)
+	if !ok || r.StatusCode != http.StatusSwitchingProtocols {
+		_ = r.Body.Close() // nobody reads it
+		return nil, object.Errorf(object.CodeUnavailable, pod, "the master did not open a stream but answered %s", r.Status)
+	}
+	return stream, nil
+}
+
 // ImportImage gives an OCI or docker archive to every ready node. open is called
 // once for each try.
 func (c *Client) ImportImage(ctx context.Context, open func() (io.ReadCloser, error)) ([]object.NodeImages, error) {

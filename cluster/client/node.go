@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -30,12 +32,34 @@ func (c *Client) Content(ctx context.Context, namespace, name string) (map[strin
 // The Index of each event is one that it is safe to resume from: it lags behind
 // until all of an entry has been delivered, and is 0 until WatchSynced.
 func (c *Client) WatchPods(ctx context.Context, node string, since uint64, each func(object.WatchEvent) error) error {
-	synced := since != 0
-	return c.watch(ctx, WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: node, Since: since}, func(e object.WatchEvent) error {
+	return c.watchOnce(ctx, WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: node, Since: since}, each)
+}
+
+// watchOnce is one connection's part of a watch with indexes to resume from.
+func (c *Client) watchOnce(ctx context.Context, o WatchOptions, each func(object.WatchEvent) error) error {
+	synced := o.Since != 0
+	return c.watch(ctx, o, func(e object.WatchEvent) error {
 		synced = synced || e.Op == object.WatchSynced
 		if e.Index = whole(e); !synced {
 			e.Index = 0
 		}
 		return each(e)
 	})
+}
+
+// networkKinds are what every node follows of the cluster's network.
+var networkKinds = []object.Kind{object.KindNetwork, object.KindNode, object.KindService, object.KindEndpoints, object.KindIngress, object.KindPolicyRules}
+
+// WatchNetwork is WatchPods for what every node has to know of the cluster's
+// network.
+func (c *Client) WatchNetwork(ctx context.Context, since uint64, each func(object.WatchEvent) error) error {
+	return c.watchOnce(ctx, WatchOptions{Kinds: networkKinds, Since: since}, each)
+}
+
+// AwaitLeft returns when no node sends anything new to a pod that is no longer to
+// get any. CodeTimeout: some have not acknowledged it in the time that the masters
+// give them; the message names them.
+func (c *Client) AwaitLeft(ctx context.Context, pod object.Ref, created uint64) error {
+	q := url.Values{"created": {strconv.FormatUint(created, 10)}}
+	return c.exchange(ctx, http.MethodGet, "/v1/namespaces/"+pod.Namespace+"/pods/"+pod.Name+"/left", q, nil, nil)
 }

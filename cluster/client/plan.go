@@ -9,13 +9,14 @@ import (
 )
 
 // Plan has the leader rehearse and seal a plan. What the plan changes is not sent
-// back: it is the caller's, shared with the answer.
+// back: it is the caller's, shared with the answer, which has what the masters chose.
 func (c *Client) Plan(ctx context.Context, p *object.Plan) (*object.Plan, error) {
 	var out object.Plan
 	if err := c.exchange(ctx, http.MethodPost, "/v1/plan", url.Values{"brief": {"true"}}, p, &out); err != nil {
 		return nil, err
 	}
 	out.Changes, out.Expect, out.Outputs, out.OutputChanges = p.Changes, p.Expect, p.Outputs, p.OutputChanges
+	out.Assign(out.Assigned)
 	return &out, nil
 }
 

@@ -31,6 +31,7 @@ func TestGraph(t *testing.T) {
 }
 
 var tasks = map[string]string{
+	"service":     "gives services an address and node ports where they left them open",
 	"revision":    "carries out an apply wave by wave; puts back what fails",
 	"deployment":  "a replica set for each version; leads from one to the next, step by step",
 	"replica_set": "keeps a number of equal pods; moves them off nodes that are drained",

@@ -97,8 +97,25 @@ func (c Cluster) RemoveMaster(ctx context.Context, name string) error {
 	return c.m.node.Remove(ctx, name)
 }
 
-// Heartbeat notes that a node has just been heard.
-func (c Cluster) Heartbeat(node string) { c.m.beats.hear(node, c.m.config.Now()) }
+// Heartbeat notes that a node has just been heard, and what it has put in force.
+func (c Cluster) Heartbeat(node string, applied uint64) {
+	c.m.beats.hear(node, applied, c.m.config.Now())
+}
+
+// Acknowledged waits until every node that proxies has put an index in force.
+func (c Cluster) Acknowledged(ctx context.Context, index uint64) []string {
+	for {
+		waiting, heard := c.m.beats.behind(c.Snapshot(), index)
+		if len(waiting) == 0 {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return waiting
+		}
+	}
+}
 
 // Save writes a snapshot of the whole state as of now.
 func (c Cluster) Save(ctx context.Context, w io.Writer) error {

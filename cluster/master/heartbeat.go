@@ -14,13 +14,25 @@ import (
 // in the log each second.
 type beats struct {
 	mu    sync.Mutex
-	heard map[string]time.Time
+	heard map[string]beat
+	next  chan struct{} // closed, and made anew, when a node has acknowledged more
 }
 
-func (b *beats) hear(node string, at time.Time) {
+// beat is the last report of a node.
+type beat struct {
+	at      time.Time
+	applied uint64 // see object.Report
+}
+
+func (b *beats) hear(node string, applied uint64, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.heard[node] = at
+	more := applied != b.heard[node].applied
+	b.heard[node] = beat{at, applied}
+	if more && b.next != nil {
+		close(b.next)
+		b.next = nil
+	}
 }
 
 // begin forgets what was heard in an earlier leadership.
@@ -28,6 +40,27 @@ func (b *beats) begin() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.heard)
+}
+
+// behind names the nodes that proxy and have not put an index in force, in order,
+// and a channel that is closed when one of them has told more. A lost node is not
+// waited for: nobody can tell what it does. One that has not been heard since this
+// master leads may proxy.
+func (b *beats) behind(v *state.Snapshot, index uint64) ([]string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for n := range state.All[*object.Node](v, object.KindNode) {
+		x, ever := b.heard[n.Name]
+		if n.Status.Condition == object.NodeLost || ever && x.applied == 0 || x.applied >= index {
+			continue
+		}
+		out = append(out, n.Name)
+	}
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return out, b.next
 }
 
 // judge says which nodes' condition should change: silent for longer than limit,
@@ -38,7 +71,8 @@ func (b *beats) judge(v *state.Snapshot, now, since time.Time, limit time.Durati
 	defer b.mu.Unlock()
 	var out []object.Changeset
 	for n := range state.All[*object.Node](v, object.KindNode) {
-		heard, ever := b.heard[n.Name]
+		x, ever := b.heard[n.Name]
+		heard := x.at
 		last := heard
 		if !ever || last.Before(since) {
 			last = since

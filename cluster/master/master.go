@@ -31,6 +31,7 @@ type Config struct {
 	CA       *pki.CA
 	Identity *pki.Identity
 	Keys     *seal.Keyring
+	Check    api.CheckFunc // optional
 	Plan     api.PlanFunc
 	Spool    string // directory for image archives on their way; default the system's
 
@@ -101,11 +102,11 @@ func Open(c Config) (*Master, error) {
 		return nil, err
 	}
 	m := &Master{config: c, node: node, log: c.Log, killed: make(chan struct{})}
-	m.beats.heard = map[string]time.Time{}
+	m.beats.heard = map[string]beat{}
 	m.metrics = newMetrics(c.Metrics, node)
 	if c.Listener != nil {
 		m.api, err = api.New(api.Config{
-			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
+			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
 			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now,
 		})
 		if err != nil {

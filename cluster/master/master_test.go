@@ -354,9 +354,9 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := state.Load(1, []object.Object{&object.Node{Meta: object.Meta{Kind: object.KindNode, Name: "n", CreatedAt: start}, Status: object.NodeStatus{Condition: c.condition, Since: at(c.since)}}}).Snapshot()
-			b := beats{heard: map[string]time.Time{}}
+			b := beats{heard: map[string]beat{}}
 			if c.heard >= 0 {
-				b.hear("n", at(c.heard))
+				b.hear("n", 0, at(c.heard))
 			}
 			got := b.judge(v, at(c.now), at(c.leads), limit)
 			if (len(got) == 0) != (c.want == "") {

@@ -70,6 +70,10 @@ type Revealed struct {
 	Data map[string]string `json:"data"`
 }
 
+// ForwardProtocol is what a connection is upgraded to that leads to a port of a pod:
+// bytes, as they come.
+const ForwardProtocol = "berth-forward"
+
 // TokenRequest asks for a token.
 type TokenRequest struct {
 	Role    Role     `json:"role"`

@@ -26,6 +26,7 @@ type Plan struct {
 	OutputChanges map[string]OutputChange `json:"output_changes,omitempty"`
 	Waves         int                     `json:"waves"`
 	OnFailure     string                  `json:"on_failure,omitempty"`
+	Assigned      []Assignment            `json:"assigned,omitempty"` // what the masters chose; Changes have it already
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
 	Seal          string                  `json:"seal,omitempty"` // by the masters, over everything else

@@ -1,5 +1,7 @@
 package object
 
+import "strconv"
+
 // ClusterDomain ends the DNS names of services.
 const ClusterDomain = "cluster.local"
 
@@ -43,6 +45,29 @@ func (o *Service) Clone() Object  { c := *o; return &c }
 
 // Virtual reports whether the service has an address of its own.
 func (s *ServiceSpec) Virtual() bool { return s.Type == "cluster" || s.Type == "node_port" }
+
+// Claims are what no other service may have: the virtual address, and the node
+// ports as PROTOCOL/PORT.
+func (s *ServiceSpec) Claims() []string {
+	if !s.Virtual() {
+		return nil
+	}
+	var out []string
+	if s.Address != "" {
+		out = append(out, s.Address)
+	}
+	if s.Type == "node_port" {
+		for _, p := range s.Ports {
+			if p.NodePort != 0 {
+				out = append(out, NodePortClaim(p.Protocol, p.NodePort))
+			}
+		}
+	}
+	return out
+}
+
+// NodePortClaim is how Claims writes a node port.
+func NodePortClaim(protocol string, port int) string { return protocol + "/" + strconv.Itoa(port) }
 
 // Host is the DNS name of the service.
 func (o *Service) Host() string {

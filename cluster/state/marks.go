@@ -9,8 +9,8 @@ import (
 )
 
 // A mark is something by which pods and services are looked up beside their
-// name: each label of a pod, the template of a pod, and the first label, in the
-// order of the keys, of a service's selector. All stand in one tree of links from
+// name: each label of a pod, the template of a pod, the first label, in the order
+// of the keys, of a service's selector, and what a service claims for itself. All stand in one tree of links from
 // mark to object; the kind of the mark tells them apart.
 func labelMark(k object.Kind, namespace, key, value string) object.Ref {
 	return object.Ref{Kind: k, Namespace: namespace, Name: key + "\x00" + value}
@@ -44,6 +44,38 @@ func (s *Store) remark(r object.Ref, before, after object.Object) {
 		}
 	case object.KindService:
 		move(idx, &s.dirty.byMark, r, selectorMark(before), selectorMark(after))
+		was, is := claimsOf(before), claimsOf(after)
+		for _, c := range was {
+			if !slices.Contains(is, c) {
+				move(idx, &s.dirty.byMark, r, claimMark(c), object.Ref{})
+			}
+		}
+		for _, c := range is {
+			if !slices.Contains(was, c) {
+				move(idx, &s.dirty.byMark, r, object.Ref{}, claimMark(c))
+			}
+		}
+	}
+}
+
+func claimMark(claim string) object.Ref { return object.Ref{Kind: object.KindNetwork, Name: claim} }
+
+func claimsOf(o object.Object) []string {
+	if svc, ok := o.(*object.Service); ok {
+		return svc.Spec.Claims()
+	}
+	return nil
+}
+
+// ServicesClaiming yields the services that claim an address or a node port for
+// themselves, in a fixed order; see object.ServiceSpec.Claims.
+func (v *Snapshot) ServicesClaiming(claim string) iter.Seq[*object.Service] {
+	return func(yield func(*object.Service) bool) {
+		for r := range v.links(v.idx.byMark, claimMark(claim)) {
+			if s, ok := Find[*object.Service](v, r); ok && !yield(s) {
+				return
+			}
+		}
 	}
 }
 

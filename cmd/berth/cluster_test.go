@@ -27,6 +27,7 @@ import (
 // binary as a person would.
 type realCluster struct {
 	t    *testing.T
+	name string // of its namespaces
 	bin  string
 	dir  string
 	env  []string
@@ -79,7 +80,7 @@ func (c *realCluster) logs() string {
 
 // dev is a `berth dev` command of this cluster.
 func (c *realCluster) dev(args ...string) []string {
-	return append([]string{"dev", "--dir", c.dir, "--name", "bt"}, args...)
+	return append([]string{"dev", "--dir", c.dir, "--name", c.name}, args...)
 }
 
 func get[T any](c *realCluster, args ...string) []T {
@@ -205,9 +206,10 @@ func processes(word string) []int {
 	return out
 }
 
-// TestRealCluster is the issue's evening with a new cluster: real masters, real
-// nodes, real containers, and everything that can be killed is killed.
-func TestRealCluster(t *testing.T) {
+// startReal starts a development cluster of its own for the test, as make setup has
+// prepared the machine for, and takes it down at the end.
+func startReal(t *testing.T, name, subnet, pods string, up ...string) *realCluster {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a whole cluster")
 	}
@@ -220,35 +222,52 @@ func TestRealCluster(t *testing.T) {
 		}
 	}
 	tmp := t.TempDir()
-	c := &realCluster{t: t, bin: filepath.Join(tmp, "berth"), dir: filepath.Join(tmp, "dev")}
+	c := &realCluster{t: t, name: name, bin: filepath.Join(tmp, "berth"), dir: filepath.Join(tmp, "dev")}
 	c.env = append(os.Environ(), "BERTH_CONFIG="+filepath.Join(tmp, "config"), "HOME="+tmp, "NO_COLOR=1", "BERTH_CLUSTER=", "BERTH_ADDR=")
 	c.shop, _ = filepath.Abs("../../examples/shop")
-	build := func(out, flags, pkg string) {
-		cmd := exec.Command("go", "build", "-ldflags", flags, "-o", out, pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if b, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, b)
-		}
-	}
-	build(c.bin, "", ".")
+	c.build(c.bin, "", ".")
 	t.Cleanup(func() {
 		c.t = t
 		if out := c.run(c.dev("down")...); out.code != 0 {
 			t.Errorf("dev down: %s%s", out.stdout, out.stderr)
 		}
 	})
+	c.must(0, c.dev(append([]string{"up", "--subnet", subnet, "--pods", pods}, up...)...)...)
+	return c
+}
 
-	c.must(0, c.dev("up", "--masters", "3", "--nodes", "3", "--subnet", "10.233.7.0/24", "--pods", "10.234.0.0/16", "--node-timeout", "6s")...)
+// build makes a program with linker flags.
+func (c *realCluster) build(out, flags, pkg string) {
+	c.t.Helper()
+	cmd := exec.Command("go", "build", "-ldflags", flags, "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		c.t.Fatalf("go build %s: %v\n%s", pkg, err, b)
+	}
+}
+
+// image gives a version of the demo's program to every node.
+func (c *realCluster) image(version, flags string) {
+	c.t.Helper()
+	tmp := filepath.Dir(c.dir)
+	program, archive := filepath.Join(tmp, "web"), filepath.Join(tmp, "web-"+version+".tar")
+	c.build(program, "-X main.version="+version+" "+flags, "../../examples/shop/web")
+	c.must(0, "image", "pack", program, "--tag", "shop/web:"+version, "--out", archive)
+	c.must(0, "image", "import", archive)
+}
+
+// TestRealCluster is the issue's evening with a new cluster: real masters, real
+// nodes, real containers, and everything that can be killed is killed.
+func TestRealCluster(t *testing.T) {
+	c := startReal(t, "bt", "10.233.7.0/24", "10.234.0.0/16", "--masters", "3", "--nodes", "3", "--node-timeout", "6s")
+	tmp := filepath.Dir(c.dir)
 	again := c.must(0, c.dev("up", "--masters", "3", "--nodes", "3")...)
 	if !strings.Contains(again.stdout, "The cluster is ready") {
 		t.Errorf("up again: %s", again.stdout)
 	}
-	for v, flags := range map[string]string{"1": "", "2": "", "3": " -X main.broken=yes"} {
-		program, archive := filepath.Join(tmp, "web"), filepath.Join(tmp, "web-"+v+".tar")
-		build(program, "-X main.version="+v+flags, "../../examples/shop/web")
-		c.must(0, "image", "pack", program, "--tag", "shop/web:"+v, "--out", archive)
-		c.must(0, "image", "import", archive)
-	}
+	c.image("1", "")
+	c.image("2", "")
+	c.image("3", "-X main.broken=yes")
 
 	step := func(name string, f func(t *testing.T)) {
 		if !t.Run(name, func(t *testing.T) { c.t = t; f(t) }) {

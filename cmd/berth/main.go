@@ -65,6 +65,7 @@ type CLI struct {
 	Describe DescribeCmd `cmd:"" help:"Show one object with everything that belongs to it."`
 	Logs     LogsCmd     `cmd:"" help:"Show what containers wrote."`
 	Events   EventsCmd   `cmd:"" help:"Show what happened."`
+	Forward  ForwardCmd  `cmd:"" name:"port-forward" help:"Reach a port of a pod or service from this machine."`
 	Wait     WaitCmd     `cmd:"" help:"Wait until an object is healthy, gone, or something else."`
 	Why      WhyCmd      `cmd:"" help:"Say why a pod is where it is, or nowhere."`
 

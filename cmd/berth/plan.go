@@ -150,7 +150,31 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		out.plan, err = cl.Plan(s.ctx, &p)
 		return err
 	})
-	return out, g.Wait()
+	err = g.Wait()
+	var refused *object.Error
+	switch {
+	case errors.As(err, &refused) && len(refused.Diagnostics) > 0:
+		s.diagnose(placed(refused.Diagnostics, r))
+		return nil, exitCode(exitError)
+	case err == nil:
+		s.diagnose(placed(out.plan.Warnings[len(p.Warnings):], r))
+	}
+	return out, err
+}
+
+// placed puts the places of a configuration into what the masters found, who see
+// no files.
+func placed(d object.Diagnostics, r planner.Request) object.Diagnostics {
+	ranges := make(map[string]*object.Range, len(r.Objects))
+	for i := range r.Objects {
+		ranges[r.Objects[i].Address] = r.Objects[i].Range
+	}
+	for i := range d {
+		if d[i].Range == nil {
+			d[i].Range = ranges[d[i].Address]
+		}
+	}
+	return d
 }
 
 // secretValues is what the masters told of a configuration's secret values.

@@ -38,6 +38,9 @@ type Config struct {
 	Prober    Prober
 	Firewall  Firewall  // may be nil
 	HostPorts HostPorts // may be nil; then pods with host ports cannot run here
+	// Tools put the cluster's network in force here, in this order; none: the node
+	// is no part of it.
+	Tools []NamedTool
 
 	// Check adds a condition of the machine to those that the agent knows
 	// (containers can be started, the disk has room); an error makes the node
@@ -70,6 +73,7 @@ type Agent struct {
 	reports *reporter
 	slots   slots // pods and containers being started
 	pulls   slots // images being pulled
+	view    *view
 	purging chan struct{}
 	purge   sync.Once
 
@@ -82,6 +86,7 @@ type Agent struct {
 	synced   bool                         // the masters have told everything once
 	leaving  bool                         // everything is being removed from the machine
 	imported chan struct{}                // closed, and made anew, when images were imported
+	unsaved  *object.NetworkView          // to be written with the checkpoint
 	wg       sync.WaitGroup
 }
 
@@ -125,7 +130,7 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	return &Agent{
-		cfg: c, log: c.Logger, reports: newReporter(c.Node, c.Labels, c.Masters, c.Logger),
+		cfg: c, log: c.Logger, reports: newReporter(c.Node, c.Labels, c.Masters, c.Logger), view: newView(),
 		slots: make(slots, c.Parallel), pulls: make(slots, c.Parallel), purging: make(chan struct{}),
 		workers: map[object.Ref]*worker{}, waiting: map[object.Ref]*object.Pod{},
 		found: map[container.Pod][]container.Status{}, contents: map[string]map[string]string{},
@@ -178,13 +183,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	outer, stop := context.WithCancel(ctx)
 	defer stop()
 	var side sync.WaitGroup
-	for _, f := range []func(context.Context){
-		func(c context.Context) { a.dispatch(c) },
-		func(c context.Context) { a.watch(c, work) },
-		func(c context.Context) { a.observe(c) },
-		func(c context.Context) { a.saveLoop(c) },
-		func(c context.Context) { a.reports.run(c) },
-	} {
+	loops := []func(context.Context){a.dispatch, func(c context.Context) { a.watch(c, work) }, a.observe, a.saveLoop, a.reports.run}
+	if len(a.cfg.Tools) > 0 {
+		loops = append(loops, a.watchNetwork, a.feed)
+	}
+	for _, f := range loops {
 		side.Go(func() { f(outer) })
 	}
 	served := make(chan error, 1)
@@ -208,7 +211,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-a.purging:
 		return errors.Join(err, a.removeOwn())
 	default:
-		return errors.Join(err, a.save())
+		return errors.Join(err, a.save(), a.saveView())
 	}
 }
 
@@ -472,7 +475,7 @@ func (a *Agent) purgeAll(ctx, work context.Context) error {
 // removeOwn removes what belongs to no single pod.
 func (a *Agent) removeOwn() error {
 	a.sweep(map[string]bool{}, nil)
-	errs := []error{a.cfg.Network.Purge(), a.cfg.Volumes.Purge()}
+	errs := []error{a.purgeTools(), a.cfg.Network.Purge(), a.cfg.Volumes.Purge()}
 	if a.cfg.Firewall != nil {
 		errs = append(errs, a.cfg.Firewall.Purge())
 	}
@@ -567,7 +570,7 @@ func (a *Agent) saveLoop(ctx context.Context) {
 		if !sleep(ctx, 500*time.Millisecond) {
 			return
 		}
-		if err := a.save(); err != nil {
+		if err := errors.Join(a.save(), a.saveView()); err != nil {
 			a.log.Error("checkpoint", "error", err)
 		}
 	}

@@ -78,19 +78,20 @@ type world struct {
 	dir string
 	vol *volume.Volumes
 
+	tools []agent.NamedTool
 	agent *agent.Agent
 	kill  context.CancelFunc
 	ended chan error
 }
 
-func newWorld(t *testing.T, s fake.Script) *world {
+func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
 	t.Helper()
 	dir := t.TempDir()
 	vol, err := volume.Open(filepath.Join(dir, "volumes"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, m: newMasters(), r: fake.NewRuntime(s), net: &addresses{pods: map[string]netip.Addr{}}, dir: dir, vol: vol}
+	w := &world{t: t, m: newMasters(), r: fake.NewRuntime(s), net: &addresses{pods: map[string]netip.Addr{}}, dir: dir, vol: vol, tools: tools}
 	w.start()
 	t.Cleanup(func() {
 		w.stop()
@@ -106,7 +107,7 @@ func (w *world) start() {
 	w.r.Attach()
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0),
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools,
 	})
 	if err != nil {
 		w.t.Fatal(err)

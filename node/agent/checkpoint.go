@@ -47,13 +47,18 @@ func loadCheckpoint(path, node string) (checkpoint, error) {
 	return read, nil
 }
 
-// save replaces the file so that a crash at any moment leaves the old or the
-// new one, whole.
+// save replaces the file.
 func (c *checkpoint) save(path string) error {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
+	return replaceFile(path, b)
+}
+
+// replaceFile writes a file so that a crash at any moment leaves the old or the
+// new one, whole.
+func replaceFile(path string, b []byte) error {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

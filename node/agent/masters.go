@@ -18,6 +18,17 @@ type Masters interface {
 	// too old and the caller has to begin again with 0.
 	WatchPods(ctx context.Context, node string, since uint64, each func(object.WatchEvent) error) error
 
+	// WatchNetwork is WatchPods for what every node has to know of the cluster's
+	// network: nodes, the network, services, endpoints, ingresses, policy rules. A
+	// WatchBookmark follows the last line of an entry.
+	WatchNetwork(ctx context.Context, since uint64, each func(object.WatchEvent) error) error
+
+	// AwaitLeft returns when no node sends anything new to a pod of this node that
+	// is no longer to get any: it has left the endpoints of its services, and every
+	// node has put that in force. An error means that it could not be found out;
+	// the caller bounds the wait by ctx.
+	AwaitLeft(ctx context.Context, pod object.Ref, created uint64) error
+
 	// Report delivers statuses and returns when they are durable. It is also the
 	// heartbeat. An error means that it may or may not have happened; the same
 	// report may be sent again.

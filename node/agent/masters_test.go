@@ -27,11 +27,17 @@ type masters struct {
 	reports  int
 	history  map[object.Ref][]object.PodStatus
 	reads    int
+	report   object.Report          // the last one
+	events   []object.NodeEvent     // all that were told
+	network  chan object.WatchEvent // lines of WatchNetwork
+	left     chan struct{}          // closed: AwaitLeft returns
+	asked    []object.Ref           // whom AwaitLeft was asked for
 }
 
 func newMasters() *masters {
 	return &masters{pods: map[object.Ref]*object.Pod{}, changed: make(chan struct{}),
-		contents: map[string]map[string]string{}, history: map[object.Ref][]object.PodStatus{}}
+		contents: map[string]map[string]string{}, history: map[object.Ref][]object.PodStatus{},
+		network: make(chan object.WatchEvent), left: make(chan struct{})}
 }
 
 var errAway = errors.New("connection refused")
@@ -114,6 +120,39 @@ func (m *masters) WatchPods(ctx context.Context, _ string, since uint64, each fu
 	}
 }
 
+func (m *masters) WatchNetwork(ctx context.Context, _ uint64, each func(object.WatchEvent) error) error {
+	for {
+		m.mu.Lock()
+		changed, away := m.changed, m.away
+		m.mu.Unlock()
+		if away {
+			return errAway
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		case e := <-m.network:
+			if err := each(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (m *masters) AwaitLeft(ctx context.Context, pod object.Ref, _ uint64) error {
+	m.mu.Lock()
+	m.asked = append(m.asked, pod)
+	left := m.left
+	m.mu.Unlock()
+	select {
+	case <-left:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (m *masters) Report(_ context.Context, r object.Report) (object.ReportAnswer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,6 +160,8 @@ func (m *masters) Report(_ context.Context, r object.Report) (object.ReportAnswe
 		return object.ReportAnswer{}, errAway
 	}
 	m.reports++
+	m.report = r
+	m.events = append(m.events, r.Events...)
 	if r.Status != nil {
 		m.node, m.labels = *r.Status, r.Labels
 	}

@@ -29,6 +29,8 @@ type reporter struct {
 	status  *object.NodeStatus // to be sent
 	last    *object.NodeStatus // sent
 	seen    uint64
+	applied uint64 // see object.Report
+	events  []object.NodeEvent
 	wake    chan struct{}
 	first   bool
 	silence error // of the last request
@@ -112,6 +114,32 @@ func (r *reporter) setSeen(index uint64) {
 	r.seen = max(r.seen, index)
 }
 
+// setApplied notes what the node's proxies have put in force, and tells it at once
+// when somebody may be waiting for it.
+func (r *reporter) setApplied(index uint64, urgent bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.applied = max(r.applied, index)
+	if urgent {
+		r.kick()
+	}
+}
+
+// eventsKept bounds what is told while the masters are away.
+const eventsKept = 64
+
+// tell queues something that a person should know; what is queued already is not
+// told twice.
+func (r *reporter) tell(e object.NodeEvent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if slices.Contains(r.events, e) || len(r.events) >= eventsKept {
+		return
+	}
+	r.events = append(r.events, e)
+	r.kick()
+}
+
 func (r *reporter) kick() {
 	select {
 	case r.wake <- struct{}{}:
@@ -174,7 +202,7 @@ func (r *reporter) wakeUnless(err error) <-chan struct{} {
 
 func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 	r.mu.Lock()
-	report := object.Report{Node: r.node, Status: r.status, Seen: r.seen}
+	report := object.Report{Node: r.node, Status: r.status, Seen: r.seen, Applied: r.applied, Time: now(), Events: r.events}
 	if r.first {
 		report.Labels = r.labels
 		if report.Status == nil {
@@ -199,6 +227,7 @@ func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 			e.release()
 		}
 		r.first = false
+		r.events = r.events[len(report.Events):]
 		if status != nil {
 			r.last = status
 		}

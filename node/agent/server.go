@@ -22,6 +22,7 @@ import (
 //	GET  /v1/logs/{namespace}/{pod}/{container}?follow&tail=N&previous&since=TIME   text, one line per line
 //	POST /v1/images       an OCI or docker archive; answers an object.NodeImages: what was in it
 //	GET  /v1/images       an object.NodeImages
+//	GET  /v1/forward/{namespace}/{pod}?port=N   an upgrade to object.ForwardProtocol: a stream to the port
 //	GET  /metrics         Prometheus text
 //	GET  /healthz         200 while the node can take pods, else 503 and why
 func (a *Agent) Handler() http.Handler {
@@ -29,6 +30,7 @@ func (a *Agent) Handler() http.Handler {
 	m.HandleFunc("GET /v1/logs/{namespace}/{pod}/{container}", allowed(a.serveLogs))
 	m.HandleFunc("POST /v1/images", allowed(a.importImages))
 	m.HandleFunc("GET /v1/images", allowed(a.listImages))
+	m.HandleFunc("GET /v1/forward/{namespace}/{pod}", allowed(a.serveForward))
 	m.HandleFunc("GET /metrics", allowed(a.serveMetrics))
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if why := a.unfit(); why != "" {

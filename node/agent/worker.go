@@ -373,14 +373,7 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 		}
 	})
 	if served && !errors.Is(why, errRemoved) {
-		// Traffic leaves before the signal comes: wait until the masters know.
-		t := time.NewTimer(time.Second)
-		select {
-		case <-told:
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		t.Stop()
+		w.awaitLeft(ctx, told)
 	}
 	w.stopContainers(ctx)
 	b := backoff{first: time.Second, most: 30 * time.Second}
@@ -399,6 +392,28 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 	}
 	w.finish(object.PodStopped)
 	w.log.Info("stopped", "why", why)
+}
+
+// leaveTime is the longest that a pod is kept from its stop signal because somebody
+// may still send it something new.
+const leaveTime = time.Second
+
+// awaitLeft lets traffic leave before the signal comes: it waits until the masters
+// know that the pod stops, and every node's proxies that it has.
+func (w *worker) awaitLeft(ctx context.Context, told <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	select {
+	case <-told:
+	case <-ctx.Done():
+		return
+	}
+	if len(w.a.cfg.Tools) == 0 {
+		return // no part of the cluster's network: nobody was led here
+	}
+	if err := w.a.cfg.Masters.AwaitLeft(ctx, w.pod.Ref(), w.pod.Created); err != nil {
+		w.log.Info("stopping although not every node has acknowledged it", "error", err)
+	}
 }
 
 func (w *worker) stopContainers(ctx context.Context) {

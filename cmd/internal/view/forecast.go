@@ -261,6 +261,10 @@ func summary(c *object.PlannedChange) string {
 		case before.Spec.Replicas != after.Spec.Replicas:
 			return fmt.Sprintf("scales %d -> %d", before.Spec.Replicas, after.Spec.Replicas)
 		}
+	case object.KindService:
+		if after, ok := c.After.Object.(*object.Service); ok && op == object.OpCreate && len(after.Spec.Claims()) > 0 {
+			return "created, " + strings.Join(after.Spec.Claims(), ", ")
+		}
 	case object.KindPod:
 		switch {
 		case op == object.OpCreate:
