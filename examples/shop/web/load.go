@@ -98,7 +98,7 @@ send:
 	}
 	close(work)
 	wg.Wait()
-	json.NewEncoder(os.Stdout).Encode(map[string]any{"sent": sent.Load(), "lost": lost.Load(), "seconds": time.Since(began).Seconds(), "errors": errs, "pods": pods})
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"sent": sent.Load(), "lost": lost.Load(), "seconds": time.Since(began).Seconds(), "errors": errs, "pods": pods})
 	if lost.Load() > 0 {
 		os.Exit(1)
 	}

@@ -62,7 +62,7 @@ func main() {
 			greeting = strings.TrimSpace(string(b))
 		}
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(map[string]any{
+		_ = json.NewEncoder(w).Encode(map[string]any{
 			"role": role, "version": version, "pod": host, "greeting": greeting,
 			"served": served.Add(1), "password_set": os.Getenv("DB_PASSWORD") != "",
 		})
@@ -78,7 +78,7 @@ func main() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		server.Shutdown(ctx)
+		_ = server.Shutdown(ctx) // what is still open then is cut
 	}()
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)
