@@ -100,9 +100,7 @@ func states(r Rollout) []changeState {
 			if d, ok := o.(*object.Deployment); ok && c.Op != object.OpDelete {
 				s.phase, s.text = deploymentState(d, s.phase)
 				s.pods = trouble[c.Ref]
-			} else if o == nil && c.Op == object.OpDelete {
-				s.phase = stateDone
-			} else if o != nil && o.Ref().Kind != object.KindPod && o.Ref().Kind != object.KindReplicaSet && c.Op != object.OpDelete {
+			} else if up(c, o) {
 				s.phase = stateDone
 			}
 		case c.Wave <= 1:
@@ -111,6 +109,22 @@ func states(r Rollout) []changeState {
 		out = append(out, s)
 	}
 	return out
+}
+
+// up reports whether a change that has been carried out has come to its end. What
+// runs nothing has with that, and need not be among the objects.
+func up(c object.RevisionChange, o object.Object) bool {
+	if c.Op == object.OpDelete {
+		return o == nil
+	}
+	switch c.Ref.Kind {
+	case object.KindDeployment, object.KindReplicaSet:
+		return false // its status says it, or the end of the wave
+	case object.KindPod:
+		p, ok := o.(*object.Pod)
+		return ok && (p.Status.Ready || p.Status.Phase == object.PodSucceeded)
+	}
+	return true
 }
 
 func deploymentState(d *object.Deployment, phase int) (int, string) {
