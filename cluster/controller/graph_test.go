@@ -39,6 +39,7 @@ var tasks = map[string]string{
 	"endpoints":      "lists the pods behind each service",
 	"network_policy": "resolves network policies and isolated namespaces to addresses",
 	"node":           "marks the pods of lost nodes; evicts by taint",
+	"network":        "gives each node a range for its pods; holds those of removed nodes back for a minute",
 	"garbage":        "removes what nobody needs any more",
 }
 

@@ -138,7 +138,7 @@ func TestHostPorts(t *testing.T) {
 	pod, neighbour, outside := newPlace(t), newPlace(t), newPlace(t)
 	node.sh(t, `ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
 		ip link add br0 type bridge; ip addr add 10.77.1.1/24 dev br0; ip link set br0 up`)
-	t.Cleanup(func() { node.sh(t, "ip link del br0") })
+	t.Cleanup(func() { node.sh(t, "for l in p0 p1 out br0; do ip link del $l 2>/dev/null || true; done") }) // namespaces end later than tests
 	for i, p := range []*place{pod, neighbour} {
 		node.sh(t, fmt.Sprintf("ip link add p%[1]d type veth peer name eth0 netns %[2]d; ip link set p%[1]d master br0 up; ip link set p%[1]d type bridge_slave hairpin on", i, p.tid))
 		p.sh(t, fmt.Sprintf("ip link set lo up; ip addr add 10.77.1.%d/24 dev eth0; ip link set eth0 up; ip route add default via 10.77.1.1", i+2))

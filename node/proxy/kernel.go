@@ -155,6 +155,7 @@ func cure(said string) string {
 		{"Failed to initialize nft", "this kernel has no nf_tables; use the other backend: update-alternatives --set iptables /usr/sbin/iptables-legacy"},
 		{"is incompatible, use 'nft' tool", "somebody has put rules of nft into a table of iptables; move them to a table of their own: nft list ruleset shows them"},
 		{"Table does not exist", "this kernel has no tables for iptables-legacy; load the module iptable_nat, or use the other backend: update-alternatives --set iptables /usr/sbin/iptables-nft"},
+		{"missing kernel module", "this kernel lacks a part of netfilter; load it: modprobe xt_statistic; modprobe xt_conntrack; modprobe xt_addrtype; modprobe xt_comment"},
 		{"Permission denied", "the node must run as root, with CAP_NET_ADMIN"},
 		{"xtables lock", "another program holds the lock of iptables for long; find it with: fuser /run/xtables.lock"},
 	} {

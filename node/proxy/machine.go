@@ -23,19 +23,41 @@ const (
 	sysctlBridge  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 )
 
+// sysctl is a setting of the machine that services need.
+type sysctl struct {
+	path, value, otherwise string
+}
+
+func (s *Services) sysctls() []sysctl {
+	list := []sysctl{
+		{sysctlForward, "1", "packets for pods are dropped"},
+		{sysctlBridge, "1", "pods cannot reach pods of the same node through a service"},
+	}
+	if _, err := os.Stat("/proc/sys/net/ipv4/conf/" + s.Bridge + "/send_redirects"); s.Bridge != "" && err == nil {
+		// A packet for a service leaves by the bridge that it came from. The kernel would
+		// tell the pod of a shorter way, which there is not, and count that against the
+		// refusals that it may send. Other interfaces keep their own switch.
+		for _, of := range []string{"all", s.Bridge} {
+			list = append(list, sysctl{"/proc/sys/net/ipv4/conf/" + of + "/send_redirects", "0", "pods are told of shorter ways to services, which do not work"})
+		}
+	}
+	return list
+}
+
 // machine puts right what services need of the node besides rules. It says what it
 // had to put right although it had been so, and what it cannot.
 func (s *Services) machine() (mended, problems []string) {
-	for _, c := range []struct{ path, why string }{
-		{sysctlForward, "packets for pods are dropped"},
-		{sysctlBridge, "pods cannot reach pods of the same node through a service"},
-	} {
-		changed, err := switchOn(c.path)
+	for _, c := range s.sysctls() {
+		changed, err := c.set()
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("%s cannot be switched on, so %s: %v", c.path, c.why, err))
-		} else if changed && s.settled {
-			mended = append(mended, c.path+" had been switched off, so that "+c.why)
+			problems = append(problems, fmt.Sprintf("%s cannot be set to %s, so %s: %v", c.path, c.value, c.otherwise, err))
+		} else if changed && s.settled[c.path] {
+			mended = append(mended, fmt.Sprintf("%s was not %s, so that %s", c.path, c.value, c.otherwise))
 		}
+		if s.settled == nil {
+			s.settled = map[string]bool{}
+		}
+		s.settled[c.path] = err == nil
 	}
 	changed, err := s.route()
 	if err != nil {
@@ -43,23 +65,23 @@ func (s *Services) machine() (mended, problems []string) {
 	} else if changed && s.routed {
 		mended = append(mended, fmt.Sprintf("the route to the services, %s by %s, was gone", s.builder.layout.services, s.Bridge))
 	}
-	s.settled, s.routed = true, s.routed || changed
+	s.routed = s.routed || changed
 	return mended, problems
 }
 
-// switchOn writes 1 to a sysctl, unless it is 1.
-func switchOn(path string) (changed bool, err error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && path == sysctlBridge {
+// set writes the value, unless it is there.
+func (c sysctl) set() (changed bool, err error) {
+	b, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) && c.path == sysctlBridge {
 		if out, e := exec.Command("modprobe", "br_netfilter").CombinedOutput(); e != nil {
 			return false, fmt.Errorf("modprobe br_netfilter: %w: %s", e, strings.TrimSpace(string(out)))
 		}
-		b, err = os.ReadFile(path)
+		b, err = os.ReadFile(c.path)
 	}
-	if err != nil || strings.TrimSpace(string(b)) == "1" {
+	if err != nil || strings.TrimSpace(string(b)) == c.value {
 		return false, err
 	}
-	return true, os.WriteFile(path, []byte("1"), 0o644) //nolint:gosec // a sysctl
+	return true, os.WriteFile(c.path, []byte(c.value), 0o644) //nolint:gosec // a sysctl
 }
 
 // route makes the node itself call services from its address among the pods, which

@@ -194,7 +194,7 @@ func (p *Policies) put(ctx context.Context) error {
 // bridge makes packets between pods of this node, which never leave the bridge,
 // pass the rules.
 func (p *Policies) bridge() (mended bool, err error) {
-	changed, err := switchOn(sysctlBridge)
+	changed, err := sysctl{path: sysctlBridge, value: "1"}.set()
 	if err != nil {
 		return false, fmt.Errorf("%s cannot be switched on, so network policies do not hold between pods of the same node: %w", sysctlBridge, err)
 	}

@@ -73,12 +73,15 @@ func byName(a, b *object.Meta) int {
 // assemble joins the parts.
 func (b *builder) assemble() ruleSet {
 	l, out := b.layout, newRuleSet()
-	nat, filter := out["nat"], out["filter"]
+	nat, filter := make(map[string][]string, len(b.memo)*5/4+16), out["filter"]
+	out["nat"] = nat
 	for _, c := range []string{chainServices, chainPorts, chainSelf} {
 		nat[c] = nil
 	}
-	var virtual, ports, closed []entry
-	var local []netip.Addr
+	n := len(b.memo)
+	virtual, local := make([]entry, 0, n), make([]netip.Addr, 0, n)
+	var ports, closed []entry
+	var outside []netip.Addr
 	for _, m := range b.memo {
 		for c, rules := range m.part.chains {
 			nat[c] = rules
@@ -87,6 +90,9 @@ func (b *builder) assemble() ruleSet {
 		ports = append(ports, m.part.ports...)
 		closed = append(closed, m.part.closed...)
 		local = append(local, m.part.local...)
+		if a := m.part.addr; a.IsValid() && !l.services.Contains(a) {
+			outside = append(outside, a)
+		}
 		b.problems = append(b.problems, m.part.problems...)
 	}
 	b.addressTree(nat, b.claim(virtual))
@@ -101,8 +107,8 @@ func (b *builder) assemble() ruleSet {
 		nat[chainSelf] = append(nat[chainSelf], fmt.Sprintf("-s %[1]s/32 -d %[1]s/32 -j MASQUERADE", a))
 	}
 	nat[chainMasq] = l.masquerades()
-	filter[chainReject] = l.rejects(b.memo)
-	filter[chainClosed] = nil
+	filter[chainReject] = l.rejects(outside)
+	filter[chainPass], filter[chainClosed] = l.passes(), nil
 	for _, e := range b.claim(closed) {
 		filter[chainClosed] = append(filter[chainClosed], e.rule)
 	}
@@ -183,17 +189,30 @@ func (l layout) masquerades() []string {
 	return out
 }
 
+// passes let connections through that come to a node port and were led to a pod of
+// another node, where the machine's own policy would drop them. Those of this node's
+// pods are for others to judge.
+func (l layout) passes() []string {
+	if !l.own.IsValid() || !l.pods.IsValid() {
+		return nil
+	}
+	return []string{
+		fmt.Sprintf("-s %s -j RETURN", l.own),
+		fmt.Sprintf("-d %s -j RETURN", l.own),
+		fmt.Sprintf("-d %s -m conntrack --ctstate DNAT -j ACCEPT", l.pods),
+		fmt.Sprintf("-s %s -m conntrack --ctstate DNAT -j ACCEPT", l.pods),
+	}
+}
+
 // rejects answer what is still on its way to a virtual address after the
 // translation: there is no such service or port, or no pod is ready.
-func (l layout) rejects(services []remembered) []string {
+func (l layout) rejects(outside []netip.Addr) []string {
 	var ranges []netip.Prefix
 	if l.services.IsValid() {
 		ranges = append(ranges, l.services)
 	}
-	for _, m := range services {
-		if a, err := netip.ParseAddr(m.svc.Spec.Address); err == nil && a.Is4() && m.svc.Spec.Virtual() && !l.services.Contains(a) {
-			ranges = append(ranges, netip.PrefixFrom(a, 32))
-		}
+	for _, a := range outside {
+		ranges = append(ranges, netip.PrefixFrom(a, 32))
 	}
 	slices.SortFunc(ranges, netip.Prefix.Compare)
 	var out []string

@@ -23,6 +23,7 @@ const (
 	chainMasq     = "BERTH-SVC-MASQ"   // nat, from POSTROUTING: whose answer would not come back this way
 	chainSelf     = "BERTH-SVC-SELF"   // nat: pods that reach themselves
 	chainReject   = "BERTH-SVC-REJECT" // filter, from FORWARD and OUTPUT: addresses that lead nowhere
+	chainPass     = "BERTH-SVC-PASS"   // filter, from FORWARD: between the world and other nodes' pods
 	chainClosed   = "BERTH-SVC-CLOSED" // filter, from INPUT: node ports that lead nowhere
 
 	prefixAddresses = "BERTH-SVC-A-" // nat: a run of addresses
@@ -57,6 +58,7 @@ type lacks struct {
 // part is what one service adds to the rules. It is a function of the layout, the
 // service and its endpoints, and is kept while these stay the same.
 type part struct {
+	addr     netip.Addr          // virtual; none of services without one
 	chains   map[string][]string // of the nat table
 	virtual  []entry             // where its address leads
 	ports    []entry             // where its node ports lead
@@ -109,7 +111,10 @@ func (l layout) part(svc *object.Service, eps *object.Endpoints) *part {
 		p.problem(svc, "its address %q is not an IPv4 address", svc.Spec.Address)
 		return p
 	}
-	p.chains = map[string][]string{}
+	if svc.Spec.Affinity == "client_ip" && l.lacks.affinity {
+		p.problem(svc, "affinity to a client's address needs the match \"recent\" of iptables, which this node's kernel lacks; connections are spread without it. Load the module xt_recent")
+	}
+	p.addr, p.chains = addr, map[string][]string{}
 	for i := range svc.Spec.Ports {
 		l.port(p, svc, &svc.Spec.Ports[i], addr, eps)
 	}

@@ -49,8 +49,12 @@ func (have ruleSet) script(want ruleSet) (text []byte, written []string) {
 		slices.Sort(changed)
 		slices.Sort(gone)
 		b.WriteString("*" + table + "\n")
-		for _, name := range slices.Concat(changed, gone) {
-			b.WriteString(":" + name + " - [0:0]\n") // makes the chain, or empties it
+		// This makes the chains, or empties them. iptables-nft keeps a sorted list and is
+		// a fifth faster with thousands of chains when they come from behind.
+		declared := slices.Concat(changed, gone)
+		slices.SortFunc(declared, func(a, b string) int { return strings.Compare(b, a) })
+		for _, name := range declared {
+			b.WriteString(":" + name + " - [0:0]\n")
 		}
 		for _, name := range changed {
 			for _, r := range want[table][name] {
