@@ -34,8 +34,11 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel) ob
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
+	before := fork.Snapshot()
 	r.run(p)
-	return r.log.forecast(r.outcome, r.reason, r.now)
+	f := r.log.forecast(r.outcome, r.reason, r.now)
+	reachability(before, p, &f)
+	return f
 }
 
 // rehearsal is a run of the control plane in virtual time.

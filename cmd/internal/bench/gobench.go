@@ -34,6 +34,8 @@ var goals = []goal{
 	{pkg: "planner", bench: "Diff10000OneChanged", metric: "ns/op", unit: "ms", scale: nsToMs, name: "diff with one change among 10,000"},
 	{pkg: "planner", bench: "Forecast1000Pods", metric: "ns/op", unit: "s", scale: nsToS, name: "forecast of a rollout of 1,000 pods", bound: 0.3},
 	{pkg: "planner", bench: "Forecast10000Deployments", metric: "ns/op", unit: "s", scale: nsToS, name: "forecast of 10,000 new deployments with a pod each", time: "1x"},
+	{pkg: "planner", bench: "Reachability/policy", metric: "ns/op", unit: "ms", scale: nsToMs, name: "reachability: one of 1,000 policies changes", bound: 200},
+	{pkg: "planner", bench: "Reachability/namespace", metric: "ns/op", unit: "s", scale: nsToS, name: "reachability: 1,000 applications cut off at once", bound: 4, time: "1x"},
 	{pkg: "cluster/scheduler", bench: "Kernel/classes=100", metric: "ns/op", unit: "s", scale: nsToS, name: "kernel: 1,000,000 placements on 10,000 nodes", bound: 1},
 	{pkg: "cluster/scheduler", bench: "Place/pods=10000/nodes=5000/sets=100", metric: "ns/op", unit: "ms", scale: nsToMs, name: "scheduler: 10,000 pods onto 5,000 nodes"},
 	{pkg: "cluster/consensus", bench: "Propose/writers=1", metric: "ns/op", unit: "ms", scale: nsToMs, name: "commit through three masters, one writer"},
