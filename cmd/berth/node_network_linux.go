@@ -15,7 +15,9 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/network"
+	"github.com/berthdev/berth/node/proxy"
 )
 
 const (
@@ -60,15 +62,15 @@ func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters 
 	}
 	// Pods from a time before the masters gave out ranges keep their addresses, if
 	// that can be.
-	has := ""
-	if pods > 0 {
+	has, old := "", pods > 0 && leased.IsValid()
+	if old {
 		has = leased.String()
 	}
 	given, err := c.await(ctx, log, masters, has, status)
 	if err != nil {
 		return nodeNetwork{}, err
 	}
-	if pods > 0 {
+	if old {
 		given.Range = leased
 	}
 	return given, c.saveNetwork(given)
@@ -138,6 +140,37 @@ func (c *NodeRunCmd) given(ctx context.Context, masters *client.Client) (o offer
 	}
 	o.Range, err = netip.ParsePrefix(n.Spec.PodRange)
 	return o, err
+}
+
+// podNetwork attaches pods: Berth's own bridge, or CNI plugins.
+type podNetwork interface {
+	agent.Network
+	Close()
+}
+
+// openNetwork makes the node's part of the network. The agent's tools keep it.
+func (c *NodeRunCmd) openNetwork(given nodeNetwork, own netip.Addr) (podNetwork, *network.Routes, error) {
+	to := network.RoutesConfig{Node: c.Name, Address: own, Range: given.Range, Tag: network.Tag(c.networkDir())}
+	var pods podNetwork
+	if given.Network.CNI != "" {
+		plugins, err := network.OpenCNI(network.CNIConfig{Dir: c.networkDir(), Config: given.Network.CNI, Range: given.Range})
+		if err != nil {
+			return nil, nil, err
+		}
+		pods = plugins
+	} else {
+		built, err := network.Open(network.Config{Dir: c.networkDir(), Range: given.Range, Cluster: proxy.ClusterRanges(&given.Network)})
+		if err != nil {
+			return nil, nil, err
+		}
+		pods, to.Source, to.PathMTU = built, built.Gateway(), built.SetPathMTU
+	}
+	routes, err := network.OpenRoutes(to)
+	if err != nil {
+		pods.Close()
+		return nil, nil, err
+	}
+	return pods, routes, nil
 }
 
 // refuse ends the start over what keeps the node from having its network, and

@@ -41,6 +41,11 @@ var goals = []goal{
 	{pkg: "cluster/clustertest", bench: "Place10kPods", metric: "total-s", unit: "s", scale: 1, name: "10,000 pods onto 5,000 nodes through three masters", bound: 0.6, time: "2x"},
 	{pkg: "node/runtime", bench: "Pods/workers=1", metric: "ns/op", unit: "ms", scale: nsToMs, name: "runtime: one container started", bound: 250},
 	{pkg: "node/runtime", bench: "Pods/workers=4", metric: "pods/s", unit: "pods/s", scale: 1, name: "runtime: pods started, four at a time", bound: 15, higher: true},
+	{pkg: "node/network", bench: "Attach", metric: "ns/op", unit: "ms", scale: nsToMs, name: "network: a pod attached", bound: 5},
+	{pkg: "node/network", bench: "AcrossNodes/route", metric: "of-veth", unit: "×", scale: 1, name: "network: pods of two nodes by routes, throughput of a veth pair's", bound: 0.9, higher: true, time: "15x"},
+	{pkg: "node/network", bench: "AcrossNodes/route", metric: "added-us", unit: "µs", scale: 1, name: "network: added to a round trip by routes", bound: 50, time: "5x"},
+	{pkg: "node/network", bench: "AcrossNodes/vxlan", metric: "of-veth", unit: "×", scale: 1, name: "network: pods of two nodes through VXLAN, throughput of a veth pair's", time: "15x"},
+	{pkg: "node/network", bench: "AcrossNodes/vxlan", metric: "added-us", unit: "µs", scale: 1, name: "network: added to a round trip through VXLAN", bound: 50, time: "5x"},
 	{pkg: "node/agent", bench: "Pods/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "agent: from bind to ready, one pod", bound: 250, time: "20x"},
 }
 
