@@ -161,7 +161,11 @@ type decoder struct {
 func (d *decoder) eval(src *source, a *attribute, ctx *hcl.EvalContext, at *path) (cty.Value, bool) {
 	for _, b := range d.broken {
 		if a.exprAt.start <= b.start && b.end <= a.exprAt.end {
-			d.bad = append(d.bad, at.String())
+			if diags := unknownFunctions(a.expr, ctx); diags.HasErrors() {
+				d.report(diags, at)
+			} else {
+				d.bad = append(d.bad, at.String())
+			}
 			return cty.DynamicVal, false
 		}
 	}

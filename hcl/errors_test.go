@@ -117,6 +117,10 @@ locals {
 `, `9:7 Cycle; circle`},
 		{"reference to itself", "config_map \"a\" {\n  data = { x = config_map.a.name }\n}\n", `2:16 Cycle; config_map.a refers to config_map.a at`},
 		{"function", "locals {\n  x = uper(\"a\")\n}\n", `2:7 Call to unknown function; "uper"; "upper"`},
+		{"function beside a bad reference", "locals {\n  a = uper(var.nope)\n}\nconfig_map \"c\" {\n  data = { x = var.nope, y = uper(\"a\"), z = lower(\"b\") }\n}\n", `2:7 Call to unknown function; Did you mean "upper"?
+2:16 No such variable
+5:20 No such variable
+5:30 Call to unknown function; Did you mean "upper"?`},
 		{"function in an object", "variable \"v\" {\n  default = \"x\"\n}\nconfig_map \"a\" {\n  count = 1\n  data  = { x = uper(var.v), y = count.index }\n}\n", `6:17 Call to unknown function; "uper"; Did you mean "upper"?`},
 		{"which of many", "config_map \"a\" {\n  for_each = toset([\"x\"])\n}\noutput \"o\" {\n  value = config_map.a.name\n}\n", `5:24 Which one?; config_map.a["key"].name`},
 		{"for_each", "config_map \"a\" {\n  for_each = [\"x\"]\n}\nconfig_map \"b\" {\n  for_each = 3\n}\nconfig_map \"c\" {\n  count = -1\n}\nconfig_map \"d\" {\n  count = 1\n  for_each = {}\n}\nconfig_map \"e\" {\n  enabled = \"perhaps\"\n}\n",

@@ -3,7 +3,9 @@ package hcl
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -106,7 +108,11 @@ func workingDirectory(fallback string) string {
 func (r *run) read() []body {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
-		r.general("Not a configuration", "%v.", err)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.general("Not a configuration", "There is no directory %s. Name the directory with -C DIR.", r.dir)
+		} else {
+			r.general("Not a configuration", "%v.", err)
+		}
 		return nil
 	}
 	var sources []*source
@@ -275,6 +281,7 @@ func (r *run) readLocals(k *block) {
 		n := &node{address: "local." + a.name, src: src, at: a.nameAt, body: &body{src: src, attrs: []attribute{*a}}}
 		n.eval = func(n *node) {
 			if n.failed {
+				n.diags = append(n.diags, unknownFunctions(a.expr, r.root)...)
 				return
 			}
 			v, diags := a.value(r.context(&n.scope))
@@ -408,7 +415,11 @@ func (r *run) evaluateAll() {
 // result puts together what was found.
 func (r *run) result(abs string) *Configuration {
 	c := &Configuration{Stack: r.stack, Namespace: r.namespace, Outputs: map[string]object.Output{}, SensitiveOutputs: map[string]object.Sensitive{}, Files: r.files}
-	owners := map[object.Ref]*declaration{}
+	count := 0
+	for _, d := range r.order {
+		count += len(d.instances)
+	}
+	owners := make(map[object.Ref]*declaration, count)
 	for _, d := range r.order {
 		for _, in := range d.instances {
 			ref := in.object.Ref()
@@ -422,8 +433,10 @@ func (r *run) result(abs string) *Configuration {
 	if r.diags.HasErrors() {
 		return nil
 	}
-	refs := map[*declaration][]object.Ref{}
+	refs := make(map[*declaration][]object.Ref, len(r.order))
+	c.Objects = make([]Declared, 0, count)
 	for _, d := range r.order {
+		refs[d] = make([]object.Ref, 0, len(d.instances))
 		for _, in := range d.instances {
 			refs[d] = append(refs[d], in.object.Ref())
 		}

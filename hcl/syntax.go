@@ -94,6 +94,34 @@ func (a *attribute) value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	return a.expr.Value(ctx)
 }
 
+// unknownFunctions finds the calls of functions that do not exist in an expression
+// that cannot be evaluated, since something else in it is wrong.
+func unknownFunctions(e hcl.Expression, ctx *hcl.EvalContext) hcl.Diagnostics {
+	n, ok := e.(hclsyntax.Node)
+	if !ok {
+		return nil // JSON, or no expression at all
+	}
+	known := func(name string) bool {
+		for c := ctx; c != nil; c = c.Parent() {
+			if _, ok := c.Functions[name]; ok {
+				return true
+			}
+		}
+		return false
+	}
+	var out hcl.Diagnostics
+	_ = hclsyntax.VisitAll(n, func(n hclsyntax.Node) hcl.Diagnostics {
+		if f, ok := n.(*hclsyntax.FunctionCallExpr); ok && !known(f.Name) {
+			alone := *f
+			alone.Args, alone.ExpandFinal = nil, false
+			_, diags := alone.Value(ctx) // fails before it looks at arguments
+			out = append(out, diags...)
+		}
+		return nil
+	})
+	return out
+}
+
 // expression is the attribute as an expression, for what is not evaluated but
 // read as it is written: types, depends_on, ignore_changes.
 func (a *attribute) expression(s *source) (hcl.Expression, hcl.Diagnostics) {

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -30,11 +29,12 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 	}
 	s.Cluster.Heartbeat(in.Name, r.Applied)
 	index, err := s.propose(ctx, who.author(), "", func(v *state.Snapshot, c *object.Changeset) error {
-		s.reportNode(v, c, in.Name, &r)
+		t := &teller{v, c, who.author(), s.Now().UTC()}
+		s.reportNode(t, in.Name, &r)
 		for i := range r.Pods {
-			reportPod(v, c, in.Name, &r.Pods[i])
+			reportPod(t, in.Name, &r.Pods[i])
 		}
-		s.reportEvents(v, c, in.Name, &r)
+		t.report(in.Name, &r)
 		return nil
 	})
 	if err != nil {
@@ -45,9 +45,9 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 
 // reportNode registers a node when it reports for the first time, or writes its
 // status if that says anything new.
-func (s *Server) reportNode(v *state.Snapshot, c *object.Changeset, name string, r *object.Report) {
+func (s *Server) reportNode(t *teller, name string, r *object.Report) {
 	ref := object.Ref{Kind: object.KindNode, Name: name}
-	now := s.Now().UTC()
+	v, c, now := t.v, t.c, t.now
 	was, ok := state.Find[*object.Node](v, ref)
 	if !ok {
 		n := &object.Node{Meta: object.Meta{Kind: object.KindNode, Name: name, Labels: maps.Clone(r.Labels)}}
@@ -75,50 +75,23 @@ func (s *Server) reportNode(v *state.Snapshot, c *object.Changeset, name string,
 	}
 	if !reflect.DeepEqual(n.Status, was.Status) {
 		c.UpdateStatus(was, n)
+		t.node(was, n)
 	}
 }
 
 // reportPod writes one pod's status, unless it speaks of a pod that is not there
-// any more, or not on this node.
-func reportPod(v *state.Snapshot, c *object.Changeset, node string, r *object.PodReport) {
-	p, ok := state.Find[*object.Pod](v, r.Ref)
-	if !ok || p.Created != r.Created || p.Spec.Node != node || p.Status.Phase == object.PodLost {
+// any more, not on this node, or given up for lost and replaced. One that nobody
+// replaced is what its node says, once that can be heard again.
+func reportPod(t *teller, node string, r *object.PodReport) {
+	p, ok := state.Find[*object.Pod](t.v, r.Ref)
+	if !ok || p.Created != r.Created || p.Spec.Node != node || p.Status.Phase == object.PodLost && !p.Returns() {
 		return
 	}
 	n := p.Clone().(*object.Pod)
 	n.Status = r.Status
 	if !reflect.DeepEqual(n.Status, p.Status) {
-		c.UpdateStatus(p, n)
-	}
-}
-
-// maxSkew is how far a node's clock may be off before that is told: certificates,
-// schedules and the times in statuses depend on it.
-const maxSkew = 5 * time.Second
-
-// reportEvents writes what the node tells, and that its clock is off.
-func (s *Server) reportEvents(v *state.Snapshot, c *object.Changeset, node string, r *object.Report) {
-	about, now := object.Ref{Kind: object.KindNode, Name: node}, s.Now().UTC()
-	tell := func(level, reason, message string) {
-		v.Tell(c, object.EventSpec{About: about, Level: level, Reason: reason, Message: message, Source: "node/" + node, Last: now})
-	}
-	for _, e := range r.Events {
-		level := "info"
-		if e.Warning {
-			level = "warning"
-		}
-		tell(level, e.Reason, e.Message)
-	}
-	if r.Time.IsZero() {
-		return
-	}
-	if skew := now.Sub(r.Time); skew.Abs() > maxSkew {
-		const reason = "clock_off"
-		message := "the node's clock differs from the leading master's by more than " + object.Duration(maxSkew).String() + "; run a time service on both"
-		e, told := state.Find[*object.Event](v, object.Ref{Kind: object.KindEvent, Namespace: object.EventNamespace(about), Name: object.EventName(about, reason, message)})
-		if !told || now.Sub(e.Spec.Last) > time.Hour {
-			tell("warning", reason, message)
-		}
+		t.c.UpdateStatus(p, n)
+		t.pod(p, n)
 	}
 }
 
@@ -160,7 +133,7 @@ func (s *Server) getReveal(ctx context.Context, in *revealInput) (*answer[object
 func reads(v *state.Snapshot, node string, content object.Ref) bool {
 	for p := range v.PodsOn(node) {
 		t := v.Template(p)
-		if p.Namespace != content.Namespace || t == nil || p.Terminal() {
+		if p.Namespace != content.Namespace || t == nil || p.Terminal() && !p.Returns() {
 			continue
 		}
 		for of, digest := range t.Reads {

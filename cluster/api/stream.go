@@ -44,7 +44,7 @@ func (s *Server) toNode(w http.ResponseWriter, r *http.Request, path func(*state
 	v := s.Cluster.Snapshot()
 	ref := object.Ref{Kind: object.KindPod, Namespace: r.PathValue("namespace"), Name: r.PathValue("name")}
 	p, ok := state.Find[*object.Pod](v, ref)
-	if l := s.Cluster.Leader(); !ok && !l.Self && l.API != "" && !forwarded(r) {
+	if l := s.Cluster.Leader(); (!ok || p.Spec.Node == "") && !l.Self && l.API != "" && !forwarded(r) {
 		if err := s.forward(w, r, l, identityOf(r.Context())); err != nil { // it may be newer than what this master knows
 			writeError(w, err)
 		}
@@ -189,6 +189,13 @@ func (s *Server) getImages(w http.ResponseWriter, r *http.Request) {
 // fanOut asks every ready node the same and answers with what each said, ordered
 // by name; a node's failure is in its own item.
 func (s *Server) fanOut(w http.ResponseWriter, r *http.Request, request func(ctx context.Context, address string) (*http.Request, error)) {
+	ctx, stop := s.untilClosing(r.Context())
+	defer stop()
+	// A node that a follower has not heard of yet would be left out in silence.
+	if err := s.catchUp(ctx); err != nil {
+		writeError(w, err)
+		return
+	}
 	v := s.Cluster.Snapshot()
 	page := object.ImagesPage{Items: []object.NodeImages{}}
 	for n := range state.All[*object.Node](v, object.KindNode) {
@@ -200,8 +207,6 @@ func (s *Server) fanOut(w http.ResponseWriter, r *http.Request, request func(ctx
 		writeError(w, &object.Error{Code: object.CodeUnavailable, Message: "no node is ready", Hint: "berth node list shows the nodes."})
 		return
 	}
-	ctx, stop := s.untilClosing(r.Context())
-	defer stop()
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, uploads)
 	for i := range page.Items {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,4 +143,20 @@ func TestForward(t *testing.T) {
 	wantCode(t, err, object.CodeForbidden)
 	_, err = w.admin().Forward(ctx, object.Ref{Kind: object.KindPod, Namespace: "default", Name: "none"}, 8080)
 	wantCode(t, err, object.CodeNotFound)
+}
+
+// A follower that lags knew of one node out of two just after `berth dev up`, and
+// an import left the other out without a word.
+func TestImagesAtAFollowerCatchUpFirst(t *testing.T) {
+	w := newWorld(t, "m1", "m2")
+	w.write(readyNode("n1", w.agent("n1", func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(rw, `{"images":[{"name":"web:1","size":"10Mi"}]}`)
+	})))
+	c := w.at(client.Config{Addrs: w.addrs[1:], TLS: w.identity("ops", "admin").ClientTLS(pki.RoleMaster, "")})
+	if got, err := c.Images(context.Background()); err != nil || len(got) != 1 {
+		t.Fatalf("%+v %v", got, err)
+	}
+	if want := []string{"m2"}; !slices.Equal(w.shared.waited, want) {
+		t.Errorf("caught up: %v, want %v", w.shared.waited, want)
+	}
 }

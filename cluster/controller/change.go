@@ -55,11 +55,12 @@ func (w *work) done() (Result, error) {
 	return w.Result, nil
 }
 
-// setStatus writes after's status if it says something else than before's.
-func (w *work) setStatus(before, after object.Object) {
-	if !reflect.DeepEqual(before.StatusPtr(), after.StatusPtr()) {
-		w.Changes.UpdateStatus(before, after)
+// setStatus writes a status, of the type of o's, if it says something else.
+func setStatus[T any](w *work, o object.Object, was, is *T) {
+	if reflect.DeepEqual(was, is) { // most looks find nothing to tell
+		return
 	}
+	w.Changes.SetStatus(o, is)
 }
 
 const (
@@ -67,10 +68,9 @@ const (
 	levelWarning = "warning"
 )
 
-// tell records an event. It belongs in the changeset of the transition that it
-// tells of, so that it is told as often as that happens.
+// tell records an event.
 func (w *work) tell(about object.Ref, level, reason, format string, args ...any) {
-	w.v.Tell(&w.Changes, object.EventSpec{About: about, Level: level, Reason: reason, Message: fmt.Sprintf(format, args...), Source: w.Changes.Author, Last: w.now})
+	state.Tell(w.v, &w.Changes, about, object.EventSpec{Level: level, Reason: reason, Message: fmt.Sprintf(format, args...), Source: w.Changes.Author, Last: w.now})
 }
 
 // stop asks for the end of a pod; one that no node has seen simply goes.

@@ -79,7 +79,7 @@ func story(p *object.Pod) failure {
 		if f.reason == "" {
 			f.reason = blamed.Reason
 		}
-		if said == "" {
+		if said = strings.TrimPrefix(said, "container "+blamed.Name+": "); said == "" {
 			said = blamed.Message
 		}
 		if said == "" && blamed.ExitCode != 0 {

@@ -23,3 +23,13 @@ func TestAnInitContainerThatIsDoneIsNotBlamed(t *testing.T) {
 		t.Errorf("story = %q with the last lines %q", f.message, f.log)
 	}
 }
+
+// The node begins its message with the container's name; the story names it, too,
+// and says it once.
+func TestStoryNamesTheContainerOnce(t *testing.T) {
+	p := &object.Pod{Meta: object.Meta{Name: "web-0"}, Spec: object.PodSpec{Node: "n1"}, Status: object.PodStatus{Phase: object.PodFailed, Reason: "error", Message: "container i: ended with exit code 7",
+		Containers: []object.ContainerStatus{{Name: "i", State: "exited", ExitCode: 7, Reason: "error", Message: "ended with exit code 7"}}}}
+	if got, want := story(p).message, "pod web-0 on n1, container i: ended with exit code 7"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -95,6 +95,9 @@ func (b *beats) judge(v *state.Snapshot, now, since time.Time, limit time.Durati
 		c.Status.Since = now
 		cs := object.Changeset{Author: "master", Reason: fmt.Sprintf("node %s is %s", n.Name, c.Status.Condition), Time: now}
 		cs.UpdateStatus(n, c)
+		if !silent {
+			state.Tell(v, &cs, n.Ref(), object.EventSpec{Level: "info", Reason: "node_ready", Message: "it can be heard again", Source: "master", Last: now})
+		}
 		out = append(out, cs)
 	}
 	return out

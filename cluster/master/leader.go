@@ -25,7 +25,6 @@ const (
 	firstDelay   = 10 * time.Millisecond
 	lastDelay    = 5 * time.Second
 	lookAgain    = 20 * time.Millisecond // while the events cannot be followed
-	tokenEvery   = 30 * time.Second
 )
 
 // leader is the one loop of a leadership: events in, decisions of the pure parts
@@ -49,7 +48,6 @@ type leader struct {
 	retry     time.Time
 
 	judged time.Time // when the heartbeats were last looked at
-	tokens time.Time // when expired tokens were last looked for
 }
 
 // task is a key of a controller, or of one of the leader's own duties.
@@ -89,11 +87,10 @@ func (b *mailbox) take() []result {
 }
 
 const (
-	dutyNodes  = "nodes"
-	dutyTokens = "tokens"
-	dutyBind   = "scheduler"
-	dutyTell   = "events"
-	dutyFound  = "network"
+	dutyNodes = "nodes"
+	dutyBind  = "scheduler"
+	dutyTell  = "events"
+	dutyFound = "network"
 )
 
 func newLeader(m *Master) *leader {
@@ -123,7 +120,6 @@ func (l *leader) run(ctx context.Context) {
 			l.reconcile(ctx, v, now)
 			l.schedule(v, now)
 			l.judge(v, now)
-			l.expireTokens(v, now)
 			l.found(v, now)
 		}
 		if l.busy() {
@@ -330,8 +326,8 @@ func (l *leader) tell(v *state.Snapshot, owner string, key object.Ref, problem e
 	}
 	author := "controller/" + owner
 	cs := object.Changeset{Author: author, Reason: "the controller failed"}
-	message := fmt.Sprintf("the %s controller fails on it and tries again: %v. What was written last may be wrong; the leading master's log has more", owner, problem)
-	v.Tell(&cs, object.EventSpec{About: key, Level: "warning", Reason: "controller_failed", Message: message, Source: author, Last: now})
+	state.Tell(v, &cs, key, object.EventSpec{Level: "warning", Reason: "controller_failed", Source: author, Last: now,
+		Message: fmt.Sprintf("the %s controller fails on it and tries again: %v. What was written last may be wrong; the leading master's log has more", owner, problem)})
 	l.propose(t, cs, author, now)
 }
 
@@ -482,21 +478,4 @@ func (l *leader) found(v *state.Snapshot, now time.Time) {
 	cs := object.Changeset{Author: "master", Reason: "a cluster has a network"}
 	cs.Create(n)
 	l.propose(t, cs, "master", now)
-}
-
-// expireTokens deletes tokens that expired long ago.
-func (l *leader) expireTokens(v *state.Snapshot, now time.Time) {
-	if now.Sub(l.tokens) < tokenEvery {
-		return
-	}
-	l.tokens = now
-	for t := range state.All[*object.Token](v, object.KindToken) {
-		task := task{dutyTokens, t.Ref()}
-		if _, under := l.underWay[task]; under || t.Spec.Expires.IsZero() || now.Sub(t.Spec.Expires) < object.TokenKept {
-			continue
-		}
-		cs := object.Changeset{Author: "master", Reason: "the token expired long ago"}
-		cs.Delete(t)
-		l.propose(task, cs, "master", now)
-	}
 }

@@ -393,23 +393,6 @@ func TestSplitKeepsAnObjectsChangesTogether(t *testing.T) {
 	}
 }
 
-func TestExpiredTokensGo(t *testing.T) {
-	m := startMaster(t, func(*Config) {})
-	cs := object.Changeset{Author: "test"}
-	for name, expires := range map[string]time.Time{"old": time.Now().Add(-object.TokenKept - time.Second), "told": time.Now().Add(-time.Second), "new": time.Now().Add(time.Hour)} {
-		cs.Create(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: name}, Spec: object.TokenSpec{Role: object.RoleNode, Expires: expires}})
-	}
-	if _, err := m.node.Propose(t.Context(), cs); err != nil {
-		t.Fatal(err)
-	}
-	l := newLeader(m)
-	l.expireTokens(m.node.Snapshot(), time.Now())
-	eventually(t, "the token that expired long ago is gone", func() bool { return m.node.Snapshot().Count(object.KindToken) == 2 })
-	if _, ok := m.node.Snapshot().Get(object.Ref{Kind: object.KindToken, Name: "new"}); !ok {
-		t.Error("a token that is still good was deleted")
-	}
-}
-
 func TestTheFirstLeaderMakesTheNetwork(t *testing.T) {
 	n, err := object.FoundNetwork(object.NetworkSpec{Pods: "10.9.0.0/16"})
 	if err != nil {

@@ -1,20 +1,11 @@
 package object
 
 import (
-	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
 	"time"
 )
-
-// SealingBytes is what a seal is computed over: the plan as JSON with an empty
-// Seal. A plan that was written to a file and read back gives the same bytes.
-func (p *Plan) SealingBytes() ([]byte, error) {
-	c := *p
-	c.Seal = ""
-	return json.Marshal(&c)
-}
 
 // Empty reports whether applying the plan would change nothing at all.
 func (p *Plan) Empty() bool {
@@ -59,7 +50,11 @@ func CommitPlan(p *Plan, stack *Stack, number int, author string, at time.Time) 
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]
-		rev.Spec.Changes = append(rev.Spec.Changes, RevisionChange{Op: c.Op(), Ref: c.Ref, Wave: c.Wave, Before: c.Before, After: c.After})
+		x := RevisionChange{Op: c.Op(), Ref: c.Ref, Wave: c.Wave, Before: c.Before, After: c.After}
+		if c.Address != c.Ref.Address() {
+			x.Address = c.Address
+		}
+		rev.Spec.Changes = append(rev.Spec.Changes, x)
 	}
 	if len(p.Forecast.Placements) > 0 {
 		rev.Spec.Placements = make(map[string]string, len(p.Forecast.Placements))

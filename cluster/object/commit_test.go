@@ -46,7 +46,7 @@ func TestCommitPlan(t *testing.T) {
 	at := time.Unix(100, 0).UTC()
 	svc := &Service{Meta: Meta{Kind: KindService, Namespace: "default", Name: "web"}}
 	p := &Plan{Stack: "shop", Waves: 1, Expect: []Expectation{{Ref: svc.Ref()}}, Outputs: map[string]Output{"a": {Value: "b"}},
-		Changes:  []PlannedChange{{Ref: svc.Ref(), Wave: 1, After: Any{svc}}},
+		Changes:  []PlannedChange{{Ref: svc.Ref(), Address: `service.web["a"]`, Wave: 1, After: Any{svc}}},
 		Forecast: Forecast{Placements: []Placement{{Pod: Ref{KindPod, "default", "web-0"}, Node: "n1"}}}}
 	c := CommitPlan(p, nil, 1, "admin", at)
 	if len(c.Changes) != 2 || c.Changes[0].Op != OpCreate || c.Changes[1].Op != OpCreate || len(c.Expect) != 1 || c.Reason != "apply of shop" {
@@ -55,6 +55,9 @@ func TestCommitPlan(t *testing.T) {
 	rev := c.Changes[0].Object.Object.(*Revision)
 	if rev.Name != "shop-1" || rev.Spec.Parent != 0 || rev.Spec.Placements["default/web-0"] != "n1" || rev.Spec.Changes[0].Op != OpCreate || !rev.Spec.Time.Equal(at) {
 		t.Errorf("%+v", rev.Spec)
+	}
+	if got := rev.Spec.Changes[0].Title(); got != `service.web["a"]` {
+		t.Errorf("people know it as %s", got) // as the plan had it
 	}
 	stack := &Stack{Meta: Meta{Kind: KindStack, Name: "shop", Version: 7}, Spec: StackSpec{Revision: 4}}
 	c = CommitPlan(p, stack, 6, "admin", at)

@@ -154,3 +154,32 @@ func TestUnknownFieldsAndKindsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// An output may be any JSON value: the log and snapshots must give back what the
+// API can write as JSON and the next plan finds equal.
+func TestOutputsOfAnyShapeSurviveTheLog(t *testing.T) {
+	var want any
+	if err := json.Unmarshal([]byte(`{"text": "x", "n": 1, "f": 1.5, "none": null, "list": [true, {"deep": {"er": [1, 2]}}], "empty": {}}`), &want); err != nil {
+		t.Fatal(err)
+	}
+	in := &Stack{Meta: Meta{Kind: KindStack, Name: "shop"}, Spec: StackSpec{Outputs: map[string]Output{"o": {Value: want}}}}
+	b, err := Encode(Any{in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out Any
+	if err := Decode(b, &out); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Any
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Object.(*Stack).Spec.Outputs["o"].Value; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %#v, want %#v", got, want)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -28,20 +29,43 @@ func Reference() string {
 		if !k.Namespaced {
 			w.WriteString("It belongs to no namespace.\n")
 		}
-		section(w, k.SpecType(), string(k.Kind))
+		section(w, k.SpecType())
 	}
 	w.WriteString("\n## Blocks\n\nBlocks that stand in more than one place, or inside others.\n")
-	seen := map[reflect.Type]bool{}
+	usages, seen := map[reflect.Type][]string{}, map[reflect.Type]bool{}
 	for _, k := range Kinds() {
 		if k.Declared {
-			nested(w, k.SpecType(), seen)
+			collectUsages(k.SpecType(), usages, map[reflect.Type]bool{})
+		}
+	}
+	for _, k := range Kinds() {
+		if k.Declared {
+			nested(w, k.SpecType(), usages, seen)
 		}
 	}
 	return w.String()
 }
 
+// collectUsages lists every way in which a struct is written as a block: a
+// container is "init" or "container".
+func collectUsages(t reflect.Type, usages map[reflect.Type][]string, seen map[reflect.Type]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	for _, f := range flat(t) {
+		if f.Block {
+			elem := blockType(f.Type)
+			if u := "`" + usage(f) + "`"; !slices.Contains(usages[elem], u) {
+				usages[elem] = append(usages[elem], u)
+			}
+			collectUsages(elem, usages, seen)
+		}
+	}
+}
+
 // nested writes a section for each struct below a type, once.
-func nested(w *strings.Builder, t reflect.Type, seen map[reflect.Type]bool) {
+func nested(w *strings.Builder, t reflect.Type, usages map[reflect.Type][]string, seen map[reflect.Type]bool) {
 	for _, f := range flat(t) {
 		if !f.Block {
 			continue
@@ -49,9 +73,9 @@ func nested(w *strings.Builder, t reflect.Type, seen map[reflect.Type]bool) {
 		elem := blockType(f.Type)
 		if !seen[elem] {
 			seen[elem] = true
-			fmt.Fprintf(w, "\n### %s\n\n`%s`\n", heading(elem), usage(f))
-			section(w, elem, f.Name)
-			nested(w, elem, seen)
+			fmt.Fprintf(w, "\n### %s\n\n%s\n", heading(elem), strings.Join(usages[elem], ", "))
+			section(w, elem)
+			nested(w, elem, usages, seen)
 		}
 	}
 }
@@ -96,7 +120,7 @@ func flat(t reflect.Type) []Field {
 	return out
 }
 
-func section(w *strings.Builder, t reflect.Type, name string) {
+func section(w *strings.Builder, t reflect.Type) {
 	fields := flat(t)
 	if len(fields) == 0 {
 		return
@@ -114,7 +138,7 @@ func section(w *strings.Builder, t reflect.Type, name string) {
 			}
 			field := "`" + f.Name + "`"
 			if f.Label {
-				field = "the name, `" + name + " \"NAME\"`"
+				field = "the name, `\"NAME\"`"
 			}
 			row(field, typeText(f), def, strings.ReplaceAll(f.Effect, "_", " "), f.Doc+enumText(f))
 		}
@@ -123,12 +147,14 @@ func section(w *strings.Builder, t reflect.Type, name string) {
 
 func enumText(f Field) string {
 	var words []string
+	explained := true // by the text itself, each of them
 	for _, e := range f.Enum {
-		if e != "" && !strings.Contains(f.Doc, e+":") {
+		if e != "" {
 			words = append(words, "`"+e+"`")
+			explained = explained && strings.Contains(f.Doc, e+":")
 		}
 	}
-	if len(words) == 0 {
+	if len(words) == 0 || explained {
 		return ""
 	}
 	return " One of " + strings.Join(words, ", ") + "."

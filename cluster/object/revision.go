@@ -18,11 +18,22 @@ type Source struct {
 // RevisionChange is one change of a revision, in whole objects, so that it can
 // be carried out late and put back. Status and versions inside are meaningless.
 type RevisionChange struct {
-	Op     Op  `json:"op"`
-	Ref    Ref `json:"ref"`
-	Wave   int `json:"wave"` // 1 is the first
-	Before Any `json:"before,omitzero"`
-	After  Any `json:"after,omitzero"`
+	Op  Op  `json:"op"`
+	Ref Ref `json:"ref"`
+	// Address is the object's in its configuration, where that is not the Ref's:
+	// deployment.web["a"] is deployment/web-a.
+	Address string `json:"address,omitempty"`
+	Wave    int    `json:"wave"` // 1 is the first
+	Before  Any    `json:"before,omitzero"`
+	After   Any    `json:"after,omitzero"`
+}
+
+// Title is what people know the object by.
+func (c *RevisionChange) Title() string {
+	if c.Address != "" {
+		return c.Address
+	}
+	return c.Ref.Address()
 }
 
 // RevisionSpec is what was committed: the whole intent in one entry.
@@ -101,7 +112,7 @@ func (o *Revision) Clone() Object  { c := *o; return &c }
 // Output is a value that a configuration shows.
 type Output struct {
 	Value       any    `json:"value,omitempty"` // JSON value; nil where Sensitive
-	Sensitive   bool   `json:"sensitive,omitempty"`
+	Sensitive   bool   `json:"sensitive"`
 	Description string `json:"description,omitempty"`
 }
 

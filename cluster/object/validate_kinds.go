@@ -2,8 +2,11 @@ package object
 
 import (
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/hashicorp/go-version"
 )
 
 // What the fields of a struct mean together, beside it in the order of the
@@ -141,14 +144,11 @@ func (x *Container) checkInit(c *checker, at *step) {
 }
 
 func (x *Container) check(c *checker, at *step) {
-	if strings.ContainsAny(x.Image, " \t\n") {
-		c.fail(at.to("image"), "Wrong image", "%q is not an image reference such as \"registry.example/shop/web:1.2\".", x.Image)
-	}
 	if x.WorkDir != "" && !strings.HasPrefix(x.WorkDir, "/") {
 		c.fail(at.to("work_dir"), "Relative path", "%q is not an absolute path.", x.WorkDir)
 	}
 	for _, k := range sortedKeys(x.Env) {
-		if !envName.MatchString(k) {
+		if k == "" || strings.ContainsAny(k, "=\x00") {
 			c.fail(&step{up: at, name: "env", label: k, key: true}, "Wrong name", "%q cannot be the name of an environment variable.", k)
 		}
 	}
@@ -164,19 +164,7 @@ func (x *Container) check(c *checker, at *step) {
 			p.probe.checkPort(c, at.to(p.name), ports)
 		}
 	}
-	if x.StopSignal != "" && !strings.HasPrefix(x.StopSignal, "SIG") {
-		c.fail(at.to("stop_signal"), "Wrong signal", "%q is not a signal such as \"SIGTERM\".", x.StopSignal)
-	}
-	for _, list := range []struct {
-		name string
-		of   []string
-	}{{"add", x.Caps.Add}, {"drop", x.Caps.Drop}} {
-		for _, k := range list.of {
-			if k != strings.ToUpper(k) || strings.HasPrefix(k, "CAP_") || k == "" {
-				c.fail(at.to("capabilities").to(list.name), "Wrong capability", "%q is not a capability; write it in capitals without CAP_, such as \"NET_ADMIN\".", k)
-			}
-		}
-	}
+	x.checkNames(c, at)
 }
 
 func (e *EnvFrom) check(c *checker, at *step) {
@@ -297,8 +285,26 @@ func (k *Constraint) check(c *checker, at *step) {
 		if len(k.Values) > 0 {
 			c.fail(at.to("values"), "Superfluous attribute", "values belongs to the operators in and not_in; %q takes value.", k.Operator)
 		}
+		if why := k.Unusable(); why != "" {
+			c.fail(at.to("value"), "Wrong value", "%q is %s.", k.Value, why)
+		}
 	}
 	c.weight(k.Prefer, 0, at.to("prefer"))
+}
+
+// Unusable is why nothing can be compared with the value, or "".
+func (k *Constraint) Unusable() string {
+	switch k.Operator {
+	case "regexp":
+		if _, err := regexp.Compile(k.Value); err != nil {
+			return "not a regular expression"
+		}
+	case "version":
+		if _, err := version.NewConstraint(k.Value); err != nil {
+			return "not a version constraint; write for example \">= 1.2, < 2\""
+		}
+	}
+	return ""
 }
 
 func (a *Avoid) check(c *checker, at *step)  { c.weight(a.Prefer, 0, at.to("prefer")) }
@@ -316,7 +322,7 @@ func (s *SecretSpec) check(c *checker, at *step)    { c.dataKeys(sortedKeys(s.Da
 // dataKeys are names of files.
 func (c *checker) dataKeys(keys []string, at *step) {
 	for _, k := range keys {
-		if !dataKey.MatchString(k) || k == "." || k == ".." {
+		if !dataKey.matches(k) || k == "." || k == ".." {
 			c.fail(&step{up: at, name: "data", label: k, key: true}, "Wrong key", "%q is not a key: each key is the name of a file, so use letters, digits and -_.", k)
 		}
 	}

@@ -51,6 +51,18 @@ func TestValidate(t *testing.T) {
 		{"constraint", func(d *Deployment) {
 			d.Spec.Pod.Constraints = []Constraint{{Attribute: "zone", Operator: "in"}}
 		}, []string{"pod.constraint[0].values: Missing attribute"}},
+		{"names of Linux", func(d *Deployment) {
+			x := &d.Spec.Pod.Containers[0]
+			x.Image, x.User, x.StopSignal, x.Caps = "Shop:1:2", "a:b:c", "SIGTREM", Capabilities{Add: []string{"NET_ADMN"}, Drop: []string{"ALL", "cap_kill"}}
+		}, []string{`pod.container["web"].image: Wrong image`, `pod.container["web"].user: Wrong user`, `pod.container["web"].stop_signal: Wrong signal`,
+			`pod.container["web"].capabilities.add: Wrong capability`, `pod.container["web"].capabilities.drop: Wrong capability`}},
+		{"names of Linux, good", func(d *Deployment) {
+			x := &d.Spec.Pod.Containers[0]
+			x.Image, x.User, x.StopSignal, x.Caps = "[::1]:5000/shop/web_a--b:1.2-rc_1@sha256:"+strings.Repeat("0a", 32), "1000:web.admin", "SIGRTMIN+3", Capabilities{Add: []string{"NET_ADMIN"}, Drop: []string{"ALL"}}
+		}, nil},
+		{"constraints nothing meets", func(d *Deployment) {
+			d.Spec.Pod.Constraints = []Constraint{{Attribute: "zone", Operator: "regexp", Value: "("}, {Attribute: "kernel", Operator: "version", Value: "six"}, {Attribute: "kernel", Operator: "version", Value: ">= 6"}}
+		}, []string{"pod.constraint[0].value: Wrong value", "pod.constraint[1].value: Wrong value"}},
 		{"update", func(d *Deployment) { d.Spec.Update.Surge = Amount{} }, []string{"update.surge: Update that cannot move"}},
 	} {
 		d := goodDeployment()

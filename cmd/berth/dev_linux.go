@@ -38,7 +38,7 @@ func (d *DevCmd) open() (*dev.Cluster, error) {
 	}
 	c, err := dev.Open(d.Dir)
 	if errors.Is(err, dev.ErrNone) {
-		return nil, &object.Error{Code: object.CodeNotFound, Message: "there is no development cluster in " + d.Dir, Hint: "Make one with: berth dev up"}
+		return nil, &object.Error{Code: object.CodeNotFound, Message: "there is no development cluster in " + d.Dir, Hint: "Make one with: berth dev up. One that was made elsewhere is found with --dir, or BERTH_DEV_DIR."}
 	}
 	return c, err
 }
@@ -222,6 +222,7 @@ func (u *devUp) masters(ctx context.Context) error {
 			return err
 		}
 		if h.Stopped {
+			fmt.Fprintf(u.s.stdout, "  master %s  stopped\n", h.Name)
 			continue
 		}
 		if err := u.await(ctx, h, "to join the masters", func() (string, bool) {
@@ -313,6 +314,9 @@ func (u *devUp) joined(h *dev.Host) bool {
 // start runs a host's process; one that has not joined yet gets a token, in its
 // environment, where other users cannot read it.
 func (u *devUp) start(ctx context.Context, h *dev.Host) error {
+	if h.Stopped && u.client != nil && !u.joined(h) {
+		h.Stopped = false // its data was wiped: it can only join anew, and that is up's business
+	}
 	if h.Stopped || h.Process.Alive() {
 		return nil
 	}
@@ -446,7 +450,7 @@ func (c *DevStatusCmd) Run(s *session, d *DevCmd) error {
 func (c *DevDownCmd) Run(s *session, d *DevCmd) error {
 	cluster, err := d.open()
 	if object.IsCode(err, object.CodeNotFound) {
-		fmt.Fprintln(s.stdout, "There is no development cluster.")
+		fmt.Fprintf(s.stdout, "There is no development cluster in %s. One that was made elsewhere is found with --dir, or BERTH_DEV_DIR.\n", d.Dir)
 		return nil
 	}
 	if err != nil {

@@ -413,7 +413,11 @@ func (c *LogsCmd) Run(s *session) error {
 	if ref.Kind != object.KindDeployment && ref.Kind != object.KindReplicaSet {
 		return object.Errorf(object.CodeInvalid, ref, "has no log; pods, replica sets and deployments have")
 	}
-	if _, err := cl.Get(s.ctx, ref); err != nil {
+	workload, err := cl.Get(s.ctx, ref)
+	if err != nil {
+		return err
+	}
+	if err := checkContainer(workload, c.Container); err != nil {
 		return err
 	}
 	return s.logsOfMany(cl, ref, o)
@@ -439,14 +443,49 @@ func copyLog(ctx context.Context, cl *client.Client, pod object.Ref, o client.Lo
 	}
 }
 
+// checkContainer refuses a container that no pod of the workload has.
+func checkContainer(workload object.Object, name string) error {
+	var t object.PodTemplate
+	switch x := workload.(type) {
+	case *object.Deployment:
+		t = x.Spec.Pod
+	case *object.ReplicaSet:
+		t = x.Spec.Pod
+	}
+	var names []string
+	for _, c := range slices.Concat(t.Containers, t.Init) {
+		names = append(names, c.Name)
+	}
+	if name == "" || len(names) == 0 || slices.Contains(names, name) {
+		return nil
+	}
+	e := object.Errorf(object.CodeNotFound, workload.Ref(), "has no container %q", name)
+	if e.Hint = object.DidYouMean(name, names); e.Hint == "" {
+		e.Hint = fmt.Sprintf("It has %q.", names)
+	}
+	return e
+}
+
+// hasStarted reports whether a container of the pod, or the pod itself if no
+// container is named, can have written anything.
+func hasStarted(p *object.Pod, container string) bool {
+	for _, c := range p.Status.Containers {
+		if c.Name == container {
+			return !c.Started.IsZero()
+		}
+	}
+	return !p.Status.Started.IsZero()
+}
+
 // logsOfMany joins the logs of a workload's pods, of those that come later, too,
 // when following.
 func (s *session) logsOfMany(cl *client.Client, ref object.Ref, o client.LogOptions) error {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(s.ctx)
 	reading := map[object.Ref]uint64{}
-	read := func(p *object.Pod) {
-		if p.Spec.Node == "" || p.Status.Started.IsZero() || reading[p.Ref()] == p.Created {
+	failed := 0 // logs that could not be read
+	read := func(p *object.Pod, o client.LogOptions) {
+		if p.Spec.Node == "" || !hasStarted(p, o.Container) || reading[p.Ref()] == p.Created {
 			return
 		}
 		reading[p.Ref()] = p.Created
@@ -459,9 +498,10 @@ func (s *session) logsOfMany(cl *client.Client, ref object.Ref, o client.LogOpti
 				}
 				fmt.Fprintf(s.stdout, "%s | %s", p.Name, line)
 			})
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil && !(p.Spec.Stop && object.IsCode(err, object.CodeNotFound)) {
 				mu.Lock()
 				defer mu.Unlock()
+				failed++
 				fmt.Fprintf(s.stderr, "%s: %v\n", p.Name, err) // the others go on
 			}
 			return nil
@@ -470,6 +510,7 @@ func (s *session) logsOfMany(cl *client.Client, ref object.Ref, o client.LogOpti
 	owners := map[object.Ref]bool{ref: true}
 	watch := client.WatchOptions{Kinds: []object.Kind{object.KindReplicaSet, object.KindPod}, Namespace: ref.Namespace, Rows: true}
 	var waiting []*object.Pod // pods whose set has not been seen yet
+	synced := false
 	err := cl.Watch(ctx, watch, func(e object.WatchEvent) error {
 		switch x := e.Object.Object.(type) {
 		case *object.ReplicaSet:
@@ -477,19 +518,27 @@ func (s *session) logsOfMany(cl *client.Client, ref object.Ref, o client.LogOpti
 				owners[x.Ref()] = true
 			}
 		case *object.Pod:
-			if owners[x.Owner] {
-				read(x)
-			} else {
+			switch {
+			case owners[x.Owner] && synced:
+				fresh := o // all that a pod wrote that came meanwhile
+				fresh.Tail, fresh.Since = -1, 0
+				read(x, fresh)
+			case owners[x.Owner]:
+				read(x, o)
+			default:
 				waiting = append(waiting, x)
 			}
 		}
 		if e.Op == object.WatchSynced {
 			for _, p := range waiting {
 				if owners[p.Owner] {
-					read(p)
+					read(p, o)
 				}
 			}
-			waiting = nil
+			waiting, synced = nil, true
+			if len(reading) == 0 {
+				fmt.Fprintf(s.stderr, "No pod of %s has started.\n", ref)
+			}
 			if !o.Follow {
 				return errSettled
 			}
@@ -497,7 +546,9 @@ func (s *session) logsOfMany(cl *client.Client, ref object.Ref, o client.LogOpti
 		return nil
 	})
 	if waitErr := g.Wait(); err == nil || errors.Is(err, errSettled) {
-		err = waitErr
+		if err = waitErr; err == nil && failed > 0 {
+			err = fmt.Errorf("the logs of %d of %d pods could not be read", failed, len(reading))
+		}
 	}
 	if s.ctx.Err() != nil {
 		return nil

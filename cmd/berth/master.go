@@ -251,7 +251,7 @@ func (c *MasterRunCmd) found(files pki.Files, api string) error {
 
 // join asks a master for a certificate, the authority's key and the keyring.
 func (c *MasterRunCmd) join(ctx context.Context, files pki.Files) error {
-	joined, key, err := joinCluster(ctx, c.Join, c.JoinToken, c.Name, c.Advertise)
+	joined, key, err := joinCluster(ctx, object.RoleMaster, c.Join, c.JoinToken, c.Name, c.Advertise)
 	if err != nil {
 		return err
 	}
@@ -272,7 +272,7 @@ func (c *MasterRunCmd) join(ctx context.Context, files pki.Files) error {
 }
 
 // joinCluster turns a token into a certificate of the name for the addresses.
-func joinCluster(ctx context.Context, masters []string, token, name string, addresses ...string) (object.Joined, []byte, error) {
+func joinCluster(ctx context.Context, role object.Role, masters []string, token, name string, addresses ...string) (object.Joined, []byte, error) {
 	if token == "" {
 		return object.Joined{}, nil, &object.Error{Code: object.CodeUnauthorized, Message: "joining needs a token", Hint: "Make one with berth token create, and give it by BERTH_JOIN_TOKEN or --join-token."}
 	}
@@ -285,7 +285,7 @@ func joinCluster(ctx context.Context, masters []string, token, name string, addr
 		return object.Joined{}, nil, err
 	}
 	defer cl.Close()
-	joined, err := cl.Join(ctx, object.JoinRequest{Token: token, Name: name, CSR: string(csr)})
+	joined, err := cl.Join(ctx, object.JoinRequest{Token: token, Role: role, Name: name, CSR: string(csr)})
 	return joined, key, err
 }
 

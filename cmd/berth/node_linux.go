@@ -89,7 +89,7 @@ func (c *NodeRunCmd) complete() error {
 }
 
 func (c *NodeRunCmd) join(ctx context.Context, files pki.Files) error {
-	joined, key, err := joinCluster(ctx, c.Join, c.JoinToken, c.Name, c.Advertise)
+	joined, key, err := joinCluster(ctx, object.RoleNode, c.Join, c.JoinToken, c.Name, c.Advertise)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,8 +49,12 @@ type Config struct {
 	Check func() error
 	// MinDisk is the free space in bytes below which the node takes no pods;
 	// 0 is 256 MiB.
-	MinDisk   int64
-	Resolvers []string // DNS servers for pods; none: those of the machine
+	MinDisk int64
+	// Resolver is the address of the node's own name server, which knows the
+	// cluster's names: pods ask it and nobody else. It is asked for each pod; nil or
+	// the zero Addr: there is none.
+	Resolver  func() netip.Addr
+	Resolvers []string // DNS servers for pods without one; none: those of the machine
 	Parallel  int      // pods set up and containers started at once; 0 is 4
 
 	// Listener and TLS are of the node's own API; a nil Listener means none.
@@ -246,7 +251,7 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		w.stop(errRemoved)
 		return
 	}
-	if a.leaving || p.Terminal() && len(a.found[keyOf(p)]) == 0 {
+	if a.leaving || p.Terminal() && !p.Returns() && len(a.found[keyOf(p)]) == 0 {
 		return
 	}
 	a.begin(ctx, p)

@@ -221,6 +221,12 @@ func TestRealNode(t *testing.T) {
 		}
 		return strings.TrimSpace(string(res.Stdout))
 	}
+	for _, path := range []string{"/etc/app/app.toml", "/one.toml", "/secret/password"} { // whatever the mounts say
+		res, err := n.rt.Exec(t.Context(), peerID, []string{"/program", "write", path, "x"}, 10*time.Second)
+		if err != nil || res.ExitCode == 0 || !strings.Contains(string(res.Stderr)+string(res.Stdout), "read-only") {
+			t.Errorf("%s can be written: %+v %v", path, res, err)
+		}
+	}
 	for _, tt := range []struct {
 		argv []string
 		want string

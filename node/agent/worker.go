@@ -78,7 +78,7 @@ func newWorker(a *Agent, p *object.Pod) *worker {
 		}
 	}
 	// What the masters know of an earlier life of this process goes on.
-	if s := p.Status; s.Phase != "" && s.Phase != object.PodPending {
+	if s := p.Status; s.Phase != "" && s.Phase != object.PodPending && s.Phase != object.PodStopped {
 		w.status.Started, w.status.ReadySince = s.Started, s.ReadySince
 		for _, c := range s.Containers {
 			if r := w.runner(c.Name); r != nil && s.Reason == object.ReasonCrashLoop && c.Restarts >= crashLoop {
@@ -322,7 +322,7 @@ func (w *worker) setup(ctx context.Context) error {
 	if err := w.forward(addr); err != nil {
 		return err
 	}
-	etc, err := w.a.writeEtc(w.id, w.pod.Name, addr)
+	etc, err := w.a.writeEtc(w.id, w.pod, addr)
 	if err != nil {
 		return err
 	}
@@ -366,6 +366,9 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 	message := w.why
 	w.mu.Unlock()
 	w.a.touch()
+	if errors.Is(why, errPurge) {
+		message = "its node was stopped and emptied"
+	}
 	told := w.change(func(s *object.PodStatus) {
 		s.Phase, s.Ready, s.ReadySince = object.PodStopping, false, time.Time{}
 		if message != "" {

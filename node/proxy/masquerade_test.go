@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func save(t *testing.T) string {
+func save(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("sh", "-c", "iptables -S; iptables -t nat -S").CombinedOutput()
 	if err != nil {

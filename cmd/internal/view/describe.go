@@ -272,6 +272,13 @@ func Events(w io.Writer, list []*object.Event, now time.Time, o Options) error {
 	return Table(w, object.KindEvent, objects, false, now, o)
 }
 
+// Output prints the value of one output, as it is written in HCL.
+func Output(w io.Writer, output object.Output, o Options) error {
+	p := &printer{Options: o, w: w}
+	p.line(value(output.Value))
+	return p.err
+}
+
 // Outputs prints a stack's outputs as `terraform output` does.
 func Outputs(w io.Writer, outputs map[string]object.Output, o Options) error {
 	p := &printer{Options: o, w: w}

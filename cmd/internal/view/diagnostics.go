@@ -133,7 +133,11 @@ func Error(w io.Writer, err error, o Options) error {
 		}
 		detail = strings.TrimSpace(who + ".\n" + detail)
 	}
-	p.diagnostic(object.Diagnostic{Severity: object.SeverityError, Summary: capital(err.Error()), Detail: detail})
+	summary := capital(err.Error())
+	if e.Code == object.CodeStale {
+		summary, detail = "The plan is stale", strings.TrimSpace(summary+".\n"+detail)
+	}
+	p.diagnostic(object.Diagnostic{Severity: object.SeverityError, Summary: summary, Detail: detail})
 	return p.err
 }
 

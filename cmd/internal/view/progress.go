@@ -97,12 +97,16 @@ func states(r Rollout) []changeState {
 			if c.Wave < r.Revision.Status.Wave {
 				s.phase = stateDone
 			}
-			if d, ok := o.(*object.Deployment); ok && c.Op != object.OpDelete {
+			d, isDeployment := o.(*object.Deployment)
+			switch {
+			case isDeployment && c.Op != object.OpDelete:
 				s.phase, s.text = deploymentState(d, s.phase)
 				s.pods = trouble[c.Ref]
-			} else if o == nil && c.Op == object.OpDelete {
-				s.phase = stateDone
-			} else if o != nil && o.Ref().Kind != object.KindPod && o.Ref().Kind != object.KindReplicaSet && c.Op != object.OpDelete {
+			case c.Op == object.OpDelete:
+				if o == nil {
+					s.phase = stateDone
+				}
+			case !comesUp(c.Ref.Kind): // it is there as soon as it is written, whether r lists it or not
 				s.phase = stateDone
 			}
 		case c.Wave <= 1:
@@ -113,15 +117,23 @@ func states(r Rollout) []changeState {
 	return out
 }
 
+// comesUp tells the kinds that have pods, and are not done when they are written.
+func comesUp(k object.Kind) bool {
+	return k == object.KindDeployment || k == object.KindReplicaSet || k == object.KindPod
+}
+
 func deploymentState(d *object.Deployment, phase int) (int, string) {
 	st := d.Status
+	if st.Observed < d.Version {
+		return min(phase, stateOpen), "" // what the status says is of the version before
+	}
 	text := fmt.Sprintf("%d/%d updated, %d ready", st.Updated, d.Spec.Replicas, st.Ready)
 	switch {
 	case st.Phase == object.RolloutFailed:
 		return stateFailed, text + ": " + st.Message
 	case st.Phase == object.RolloutPaused:
 		return stateOpen, text + ", paused"
-	case st.Phase == object.RolloutStable && st.Observed >= d.Version:
+	case st.Phase == object.RolloutStable:
 		return stateDone, text
 	}
 	return min(phase, stateOpen), text
@@ -142,7 +154,7 @@ func (g *Progress) tree(r Rollout) {
 	all := states(r)
 	width := 0
 	for _, s := range all {
-		width = max(width, len(s.change.Ref.Address()))
+		width = max(width, len(s.change.Title()))
 	}
 	const most = 30 // a screenful; what is done is folded first
 	folded := 0
@@ -164,7 +176,7 @@ func (g *Progress) tree(r Rollout) {
 		case stateFailed:
 			mark = g.p.paint(red, "✗")
 		}
-		lines = append(lines, strings.TrimRight(fmt.Sprintf("  %s %s %s  %s", mark, g.p.symbol(symbols[s.change.Op]), pad(s.change.Ref.Address(), width), s.text), " "))
+		lines = append(lines, strings.TrimRight(fmt.Sprintf("  %s %s %s  %s", mark, g.p.symbol(symbols[s.change.Op]), pad(s.change.Title(), width), s.text), " "))
 		for _, p := range firstPods(s.pods, 3) {
 			lines = append(lines, g.p.paint(dim, "        "+p.Name+": "+podTrouble(p)))
 		}
@@ -228,14 +240,14 @@ var doing = map[object.Op][3]string{
 // lines prints Terraform's lines, one for each thing that happens.
 func (g *Progress) lines(r Rollout) {
 	for _, s := range states(r) {
-		ref := s.change.Ref
+		ref, title := s.change.Ref, s.change.Title()
 		words := doing[s.change.Op]
 		if s.phase == stateWaiting || g.done[ref] {
 			continue
 		}
 		if _, ok := g.began[ref]; !ok {
 			g.began[ref], g.said[ref] = r.Now, r.Now
-			g.p.line(ref.Address(), ": ", words[0])
+			g.p.line(title, ": ", words[0])
 		}
 		elapsed := r.Now.Sub(g.began[ref])
 		detail := ""
@@ -243,17 +255,19 @@ func (g *Progress) lines(r Rollout) {
 			detail = " " + s.text
 		}
 		for _, p := range firstPods(s.pods, 1) {
-			detail += "; " + p.Name + ": " + podTrouble(p)
+			if s.phase != stateFailed { // then the text names the pod
+				detail += "; " + p.Name + ": " + podTrouble(p)
+			}
 		}
 		switch {
 		case s.phase == stateFailed:
-			g.p.line(ref.Address(), ": Failed after ", short(elapsed), ":", detail)
+			g.p.line(title, ": Failed after ", short(elapsed), ":", detail)
 			g.done[ref] = true
 		case s.phase == stateDone:
-			g.p.line(ref.Address(), ": ", words[2], " after ", short(elapsed))
+			g.p.line(title, ": ", words[2], " after ", short(elapsed))
 			g.done[ref] = true
 		case detail != g.last[ref] && detail != "" || r.Now.Sub(g.said[ref]) >= 10*time.Second:
-			g.p.line(ref.Address(), ": ", words[1], " [", short(elapsed), " elapsed]", detail)
+			g.p.line(title, ": ", words[1], " [", short(elapsed), " elapsed]", detail)
 			g.last[ref], g.said[ref] = detail, r.Now
 		}
 	}

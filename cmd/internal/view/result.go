@@ -171,11 +171,14 @@ func RolloutStatus(w io.Writer, list []*object.Deployment, now time.Time, o Opti
 	p := &printer{Options: o, w: w}
 	for _, d := range list {
 		_, text := deploymentState(d, stateOpen)
+		if text = strings.TrimSuffix(text, ", paused"); text != "" { // the phase says it
+			text = ", " + text
+		}
 		since := ""
 		if !d.Status.Since.IsZero() && d.Status.Phase == object.RolloutProgressing {
 			since = ", for " + short(now.Sub(d.Status.Since))
 		}
-		p.line(d.Ref().Address(), ": ", p.paint(mood(string(d.Status.Phase)), string(d.Status.Phase)), since, ", ", text)
+		p.line(d.Ref().Address(), ": ", p.paint(mood(string(d.Status.Phase)), string(d.Status.Phase)), since, text)
 	}
 	return p.err
 }

@@ -1,0 +1,18 @@
+package runtime
+
+import (
+	"syscall"
+	"testing"
+)
+
+func TestParseSignal(t *testing.T) {
+	for text, want := range map[string]syscall.Signal{
+		"SIGTERM": syscall.SIGTERM, "quit": syscall.SIGQUIT, "9": syscall.SIGKILL,
+		"SIGRTMIN": 34, "SIGRTMIN+3": 37, "RTMAX": 64, "SIGRTMAX-14": 50,
+		"": 0, "SIGFOO": 0, "65": 0, "SIGRTMIN+31": 0, "SIGRTMIN3": 0, "SIGRTMAX+1": 0, "SIGRTMIN+-1": 0,
+	} {
+		if got, err := parseSignal(text); got != want || (err != nil) != (want == 0) {
+			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
+		}
+	}
+}
