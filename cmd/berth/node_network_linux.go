@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/network"
@@ -35,13 +34,19 @@ type nodeNetwork struct {
 	Network object.NetworkSpec `json:"network"`
 }
 
+// registry is the masters as a node needs them before its agent runs.
+type registry interface {
+	Report(context.Context, object.Report) (object.ReportAnswer, error)
+	Get(context.Context, object.Ref) (object.Object, error)
+}
+
 func (c *NodeRunCmd) networkDir() string { return filepath.Join(c.Data, "network") }
 func (c *NodeRunCmd) rangeFile() string  { return filepath.Join(c.networkDir(), "range.json") }
 
 // nodeNetwork is what the masters have given this node. The first time it waits
 // for it, as a node that is not ready. A range that pods have addresses of is kept
 // whatever the masters say now; the agent then tells (see network.Routes.Check).
-func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters *client.Client, status func(podRange string) (object.NodeStatus, error)) (nodeNetwork, error) {
+func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters registry, status func(podRange string) (object.NodeStatus, error)) (nodeNetwork, error) {
 	kept, err := c.readNetwork()
 	if err != nil {
 		return nodeNetwork{}, err
@@ -77,7 +82,7 @@ func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters 
 }
 
 // await registers the node and waits until it has a range.
-func (c *NodeRunCmd) await(ctx context.Context, log *slog.Logger, masters *client.Client, has string, status func(string) (object.NodeStatus, error)) (nodeNetwork, error) {
+func (c *NodeRunCmd) await(ctx context.Context, log *slog.Logger, masters registry, has string, status func(string) (object.NodeStatus, error)) (nodeNetwork, error) {
 	s, err := status(has)
 	if err != nil {
 		return nodeNetwork{}, err
@@ -125,17 +130,22 @@ type offer struct {
 	waiting bool // no range is left
 }
 
-func (c *NodeRunCmd) given(ctx context.Context, masters *client.Client) (o offer, err error) {
-	n, err := client.Get[*object.Node](ctx, masters, object.Ref{Kind: object.KindNode, Name: c.Name})
+func (c *NodeRunCmd) given(ctx context.Context, masters registry) (o offer, err error) {
+	node, err := masters.Get(ctx, object.Ref{Kind: object.KindNode, Name: c.Name})
 	if err != nil && !object.IsCode(err, object.CodeNotFound) {
 		return o, err
 	}
-	network, err := client.Get[*object.Network](ctx, masters, object.Ref{Kind: object.KindNetwork, Name: object.NetworkName})
+	net, err := masters.Get(ctx, object.Ref{Kind: object.KindNetwork, Name: object.NetworkName})
 	if err != nil {
 		return o, err
 	}
+	network, ok := net.(*object.Network)
+	if !ok {
+		return o, fmt.Errorf("the masters answer with a %T for the network", net)
+	}
 	o.Network, o.waiting = network.Spec, network.Status.Waiting > 0
-	if n == nil || n.Spec.PodRange == "" {
+	n, ok := node.(*object.Node)
+	if !ok || n.Spec.PodRange == "" {
 		return o, nil
 	}
 	o.Range, err = netip.ParsePrefix(n.Spec.PodRange)
@@ -175,7 +185,7 @@ func (c *NodeRunCmd) openNetwork(given nodeNetwork, own netip.Addr) (podNetwork,
 
 // refuse ends the start over what keeps the node from having its network, and
 // tells the masters why it does not come.
-func (c *NodeRunCmd) refuse(ctx context.Context, masters *client.Client, status func(string) (object.NodeStatus, error), cause error) error {
+func (c *NodeRunCmd) refuse(ctx context.Context, masters registry, status func(string) (object.NodeStatus, error), cause error) error {
 	var used *network.RangeInUse
 	if !errors.As(cause, &used) {
 		return cause
