@@ -42,6 +42,11 @@ var goals = []goal{
 	{pkg: "node/runtime", bench: "Pods/workers=1", metric: "ns/op", unit: "ms", scale: nsToMs, name: "runtime: one container started", bound: 250},
 	{pkg: "node/runtime", bench: "Pods/workers=4", metric: "pods/s", unit: "pods/s", scale: 1, name: "runtime: pods started, four at a time", bound: 15, higher: true},
 	{pkg: "node/agent", bench: "Pods/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "agent: from bind to ready, one pod", bound: 250, time: "20x"},
+	{pkg: "node/dns", bench: "Apply/first", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: first view, 5,000 services with ten pods each"},
+	{pkg: "node/dns", bench: "Apply/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: a change of one service among 5,000", bound: 50},
+	{pkg: "node/dns", bench: "Query/service", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: one query of a service"},
+	{pkg: "node/dns", bench: "Burst", metric: "queries/s", unit: "/s", scale: 1, name: "names: a burst, answered without an error", bound: 20000, higher: true, time: "60000x"},
+	{pkg: "node/dns", bench: "Flood", metric: "queries/s", unit: "/s", scale: 1, name: "names: as fast as they are answered", time: "60000x"},
 }
 
 // goBenchmarks runs each package's benchmarks once and picks the figures.
