@@ -85,12 +85,13 @@ func TestAuthorizationMatrix(t *testing.T) {
 func TestWhoMayWrite(t *testing.T) {
 	w := newWorld(t, "m1")
 	open := map[string][]object.Role{ // every write that is not for admins alone
-		"POST /v1/plan":                {object.RoleAdmin, object.RolePlanner},
-		"POST /v1/digests":             {object.RoleAdmin, object.RolePlanner},
-		"POST /v1/nodes/{name}/report": {object.RoleNode},
-		"POST /v1/renew":               {object.RoleAdmin, object.RolePlanner, object.RoleMaster, object.RoleNode},
-		"POST /v1/masters":             {object.RoleMaster},
-		"PUT /v1/keyring":              {object.RoleMaster},
+		"POST /v1/plan":                  {object.RoleAdmin, object.RolePlanner},
+		"POST /v1/digests":               {object.RoleAdmin, object.RolePlanner},
+		"POST /v1/stacks/{name}/compare": {object.RoleAdmin, object.RolePlanner}, // it only reads
+		"POST /v1/nodes/{name}/report":   {object.RoleNode},
+		"POST /v1/renew":                 {object.RoleAdmin, object.RolePlanner, object.RoleMaster, object.RoleNode},
+		"POST /v1/masters":               {object.RoleMaster},
+		"PUT /v1/keyring":                {object.RoleMaster},
 	}
 	for _, r := range w.servers["m1"].Routes() {
 		if r.Method == "GET" || r.Public {

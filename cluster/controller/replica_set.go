@@ -246,7 +246,6 @@ func (w *work) moveAway(rs *object.ReplicaSet, n *census, minReady object.Durati
 }
 
 func (w *work) reportSet(rs *object.ReplicaSet, n *census, held *failure) {
-	after := rs.Clone().(*object.ReplicaSet)
 	st := object.ReplicaSetStatus{Observed: rs.Version}
 	if held != nil {
 		st.Failing, st.LastFailure = 1, held.reason+": "+held.message
@@ -269,8 +268,7 @@ func (w *work) reportSet(rs *object.ReplicaSet, n *census, held *failure) {
 			}
 		}
 	}
-	after.Status = st
-	w.setStatus(rs, after)
+	setStatus(w, rs, &rs.Status, &st)
 }
 
 // lastFailure splits what reportSet put into LastFailure.

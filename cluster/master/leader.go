@@ -90,6 +90,7 @@ const (
 	dutyNodes = "nodes"
 	dutyBind  = "scheduler"
 	dutyTell  = "events"
+	dutyFound = "network"
 )
 
 func newLeader(m *Master) *leader {
@@ -119,6 +120,7 @@ func (l *leader) run(ctx context.Context) {
 			l.reconcile(ctx, v, now)
 			l.schedule(v, now)
 			l.judge(v, now)
+			l.found(v, now)
 		}
 		if l.busy() {
 			continue
@@ -458,4 +460,22 @@ func (l *leader) judge(v *state.Snapshot, now time.Time) {
 			l.propose(t, cs, "master", now)
 		}
 	}
+}
+
+// found makes the network of a cluster that has none: one that was just founded,
+// or comes from a time without. It stands here and not in a controller because
+// what it is made of is known to the founder's command line only.
+func (l *leader) found(v *state.Snapshot, now time.Time) {
+	n := l.m.config.Network
+	if n == nil {
+		return
+	}
+	t := task{dutyFound, n.Ref()}
+	_, under := l.underWay[t]
+	if _, ok := v.Get(n.Ref()); ok || under {
+		return
+	}
+	cs := object.Changeset{Author: "master", Reason: "a cluster has a network"}
+	cs.Create(n)
+	l.propose(t, cs, "master", now)
 }

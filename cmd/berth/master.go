@@ -43,6 +43,11 @@ type MasterRunCmd struct {
 	JoinToken   string          `env:"BERTH_JOIN_TOKEN" placeholder:"TOKEN" help:"Token of role master (berth token create --role master)."`
 	NodeTimeout object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
 	LogLevel    slog.Level      `default:"info" help:"debug, info, warn or error."`
+
+	Pods      string `default:"10.78.0.0/16" placeholder:"RANGE" help:"When the cluster is founded: addresses of all pods; nodes get theirs out of it."`
+	NodeBits  int    `default:"24" placeholder:"BITS" help:"When the cluster is founded: prefix of a node's range; 24 makes room for 253 pods on a node."`
+	Services  string `default:"10.79.0.0/16" placeholder:"RANGE" help:"When the cluster is founded: addresses of the services."`
+	NodePorts string `default:"30000-32767" placeholder:"FIRST-LAST" help:"When the cluster is founded: ports of services of type node_port."`
 }
 
 // adminName is the first administrator; the certificate lasts as any person's
@@ -64,6 +69,10 @@ func (c *MasterRunCmd) Run(s *session) error {
 		c.Name = name
 	}
 	if err := pki.CheckName(c.Name); err != nil {
+		return err
+	}
+	network, err := object.FoundNetwork(object.NetworkSpec{Pods: c.Pods, NodeBits: c.NodeBits, Services: c.Services, NodePorts: c.NodePorts})
+	if err != nil {
 		return err
 	}
 	if c.Advertise == "" {
@@ -104,7 +113,7 @@ func (c *MasterRunCmd) Run(s *session) error {
 	}
 	self := object.Master{Name: c.Name, API: api, Raft: raft}
 	config := master.Config{
-		Version: version, CA: ca, Identity: identity, Keys: keys, Check: planner.Check, Plan: forecast, NodeTimeout: c.NodeTimeout.D(), Log: log,
+		Version: version, Network: network, CA: ca, Identity: identity, Keys: keys, Check: planner.Check, Plan: forecast, NodeTimeout: c.NodeTimeout.D(), Log: log,
 		Spool: filepath.Join(c.Data, "spool"),
 		Consensus: consensus.Config{ID: c.Name, RaftAddress: raft, APIAddress: api, Storage: consensus.Disk(filepath.Join(c.Data, "raft")),
 			ServerTLS: identity.PeerTLS(), ClientTLS: identity.PeerTLS(), Logger: log},
