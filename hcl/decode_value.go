@@ -129,6 +129,18 @@ func (d *decoder) mapValue(dst reflect.Value, v cty.Value, marks cty.ValueMarks,
 		return
 	}
 	elems := v.AsValueMap()
+	if len(marks) == 0 && len(elems) > 0 { // nearly every map there is
+		switch to := dst.Addr().Interface().(type) {
+		case *map[string]string:
+			if plainTexts(to, elems) {
+				return
+			}
+		case *map[string]object.Text:
+			if plainTexts(to, elems) {
+				return
+			}
+		}
+	}
 	m := reflect.MakeMapWithSize(dst.Type(), len(elems))
 	et := dst.Type().Elem()
 	f := formOf(et)
@@ -145,6 +157,20 @@ func (d *decoder) mapValue(dst reflect.Value, v cty.Value, marks cty.ValueMarks,
 	if m.Len() > 0 {
 		dst.Set(m)
 	}
+}
+
+// plainTexts fills a map with values that are texts and nothing else; false, and
+// nothing done, if any is more.
+func plainTexts[T ~string](to *map[string]T, elems map[string]cty.Value) bool {
+	m := make(map[string]T, len(elems))
+	for k, v := range elems {
+		if v.IsMarked() || v.Type() != cty.String || v.IsNull() || !v.IsKnown() {
+			return false
+		}
+		m[k] = T(v.AsString())
+	}
+	*to = m
+	return true
 }
 
 func (d *decoder) sliceValue(dst reflect.Value, v cty.Value, marks cty.ValueMarks, src *source, at span, p *path) {

@@ -415,7 +415,11 @@ func (r *run) evaluateAll() {
 // result puts together what was found.
 func (r *run) result(abs string) *Configuration {
 	c := &Configuration{Stack: r.stack, Namespace: r.namespace, Outputs: map[string]object.Output{}, SensitiveOutputs: map[string]object.Sensitive{}, Files: r.files}
-	owners := map[object.Ref]*declaration{}
+	count := 0
+	for _, d := range r.order {
+		count += len(d.instances)
+	}
+	owners := make(map[object.Ref]*declaration, count)
 	for _, d := range r.order {
 		for _, in := range d.instances {
 			ref := in.object.Ref()
@@ -429,8 +433,10 @@ func (r *run) result(abs string) *Configuration {
 	if r.diags.HasErrors() {
 		return nil
 	}
-	refs := map[*declaration][]object.Ref{}
+	refs := make(map[*declaration][]object.Ref, len(r.order))
+	c.Objects = make([]Declared, 0, count)
 	for _, d := range r.order {
+		refs[d] = make([]object.Ref, 0, len(d.instances))
 		for _, in := range d.instances {
 			refs[d] = append(refs[d], in.object.Ref())
 		}

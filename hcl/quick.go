@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -17,9 +18,38 @@ import (
 // file, which hclsyntax then reads from the start: so every syntax error is
 // hclsyntax's, and TestQuickAgrees holds the two against each other.
 type quick struct {
-	src *source
-	s   string
-	i   int
+	src    *source
+	s      string
+	i      int
+	attrs  pile[attribute]
+	blocks pile[block]
+}
+
+// pile collects the items of bodies that are still open, innermost last, and cuts
+// the lists of those that end from large pieces: a list for each body, grown item
+// by item, was most of what reading a file allocated.
+type pile[T any] struct {
+	open  []T
+	piece []T
+}
+
+const pieceSize = 512
+
+// take ends the list that began at a mark.
+func (p *pile[T]) take(mark int) []T {
+	n := len(p.open) - mark
+	if n == 0 {
+		return nil
+	}
+	if len(p.piece) < n {
+		p.piece = make([]T, max(n, pieceSize))
+	}
+	list := p.piece[:n:n]
+	p.piece = p.piece[n:]
+	copy(list, p.open[mark:])
+	clear(p.open[mark:])
+	p.open = p.open[:mark]
+	return list
 }
 
 func quickParse(s *source) (body, bool) {
@@ -75,30 +105,28 @@ func (q *quick) ident() (string, bool) {
 
 // body reads up to the end of the file, or up to and with a closing brace.
 func (q *quick) body(braced bool) (body, bool) {
-	b := body{src: q.src}
+	attrs, blocks := len(q.attrs.open), len(q.blocks.open)
 	for {
 		q.blank(true)
-		if q.i == len(q.s) {
-			b.at = span{int32(q.i), int32(q.i)}
-			return b, !braced
+		if end := q.i == len(q.s); end || q.s[q.i] == '}' {
+			b := body{src: q.src, at: span{int32(q.i), int32(q.i)}, attrs: q.attrs.take(attrs), blocks: q.blocks.take(blocks)}
+			if !end {
+				q.i++
+			}
+			return b, end != braced
 		}
-		if q.s[q.i] == '}' {
-			b.at = span{int32(q.i), int32(q.i)}
-			q.i++
-			return b, braced
-		}
-		if !q.item(&b) {
-			return b, false
+		if !q.item(attrs) {
+			return body{}, false
 		}
 		q.blank(false)
 		if q.i < len(q.s) && q.s[q.i] != '\n' {
-			return b, false
+			return body{}, false
 		}
 	}
 }
 
-// item reads one attribute or block.
-func (q *quick) item(b *body) bool {
+// item reads one attribute or block; the attributes of its body begin at a mark.
+func (q *quick) item(mark int) bool {
 	start := q.i
 	name, ok := q.ident()
 	if !ok {
@@ -107,7 +135,7 @@ func (q *quick) item(b *body) bool {
 	nameAt := span{int32(start), int32(q.i)}
 	q.blank(false)
 	if q.peek() == '=' {
-		return q.attr(b, name, nameAt)
+		return q.attr(mark, name, nameAt)
 	}
 	blk := block{kind: name, head: nameAt}
 	for q.peek() != '{' {
@@ -136,16 +164,17 @@ func (q *quick) item(b *body) bool {
 		q.i++
 	default: // { name = value } on one line
 		blk.body.src = q.src
-		at := q.i
+		at, mark := q.i, len(q.attrs.open)
 		name, ok = q.ident()
 		if !ok {
 			return false
 		}
 		nameAt = span{int32(at), int32(q.i)}
 		q.blank(false)
-		if q.peek() != '=' || !q.attr(&blk.body, name, nameAt) {
+		if q.peek() != '=' || !q.attr(mark, name, nameAt) {
 			return false
 		}
+		blk.body.attrs = q.attrs.take(mark)
 		q.blank(false)
 		if q.peek() != '}' {
 			return false
@@ -153,14 +182,14 @@ func (q *quick) item(b *body) bool {
 		blk.body.at = span{int32(q.i), int32(q.i)}
 		q.i++
 	}
-	b.blocks = append(b.blocks, blk)
+	q.blocks.open = append(q.blocks.open, blk)
 	return ok
 }
 
 // attr reads what follows a name: an equals sign and an expression.
-func (q *quick) attr(b *body, name string, nameAt span) bool {
+func (q *quick) attr(mark int, name string, nameAt span) bool {
 	q.i++
-	if c := q.peek(); c == '=' || c == '>' || b.attr(name) != nil {
+	if c := q.peek(); c == '=' || c == '>' || slices.ContainsFunc(q.attrs.open[mark:], func(a attribute) bool { return a.name == name }) {
 		return false
 	}
 	q.blank(false)
@@ -169,7 +198,7 @@ func (q *quick) attr(b *body, name string, nameAt span) bool {
 	if v, ok := q.literal(); ok && q.ended() {
 		a.literal = v
 		a.exprAt = span{int32(start), int32(q.i)}
-		b.attrs = append(b.attrs, a)
+		q.attrs.open = append(q.attrs.open, a)
 		return true
 	}
 	q.i = start
@@ -182,7 +211,7 @@ func (q *quick) attr(b *body, name string, nameAt span) bool {
 		return false
 	}
 	a.expr, a.exprAt = e, span{int32(start), int32(end)}
-	b.attrs = append(b.attrs, a)
+	q.attrs.open = append(q.attrs.open, a)
 	return true
 }
 

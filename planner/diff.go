@@ -16,28 +16,13 @@ import (
 )
 
 // Diff compares what a configuration asks for with what is in force and orders
-// the changes in waves. v must hold the stack's objects, and those that Lookups
-// names as far as they exist; more does no harm. Secrets are compared by digest,
+// the changes in waves. v is what InForce made of the masters' answer to Claims;
+// more in it does no harm. Secrets are compared by digest,
 // so their values need one. The plan has no forecast yet. With errors among the
 // diagnostics the plan must not be used; warnings stand in the plan, too.
 func Diff(v *state.Snapshot, r Request) (object.Plan, object.Diagnostics) {
-	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: map[object.Ref]*Desired{}, expect: map[object.Ref]uint64{},
-		deps: map[object.Ref][]object.Ref{}, readBy: map[object.Ref][]*Desired{}}
+	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: make(map[object.Ref]*Desired, len(r.Objects)), readBy: map[object.Ref][]*Desired{}}
 	return d.plan()
-}
-
-// Lookups lists the objects outside the stack that Diff has to know of, as far
-// as they exist: what is desired (it may belong to somebody else), what it
-// depends on, and what its pods read. Sorted, each once.
-func Lookups(r Request) []object.Ref {
-	var out []object.Ref
-	for i := range r.Objects {
-		x := &r.Objects[i]
-		out = append(out, x.Object.Ref())
-		out = append(out, dependencies(x)...)
-	}
-	slices.SortFunc(out, object.Ref.Compare)
-	return slices.Compact(out)
 }
 
 type differ struct {
@@ -46,12 +31,10 @@ type differ struct {
 	diags   object.Diagnostics
 	order   []*Desired // sorted by reference
 	desired map[object.Ref]*Desired
-	inForce []object.Object // declared objects of the stack, sorted by reference
-	scope   map[object.Ref]bool
+	inForce []object.Object     // declared objects of the stack, sorted by reference
+	scope   map[object.Ref]bool // nil: everything
 	changes map[object.Ref]*object.PlannedChange
-	expect  map[object.Ref]uint64
-	deps    map[object.Ref][]object.Ref // of desired objects, see dependencies
-	readBy  map[object.Ref][]*Desired   // deployments that read a config map or secret
+	readBy  map[object.Ref][]*Desired // deployments that read a config map or secret
 }
 
 func (d *differ) plan() (object.Plan, object.Diagnostics) {
@@ -77,13 +60,13 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 		return p, d.done()
 	}
 	for _, x := range d.order {
-		if d.scope[x.Object.Ref()] {
+		if d.covers(x.Object.Ref()) {
 			d.change(x)
 		}
 	}
 	d.readers()
 	for _, o := range d.inForce {
-		if d.desired[o.Ref()] == nil && d.scope[o.Ref()] {
+		if d.desired[o.Ref()] == nil && d.covers(o.Ref()) {
 			d.remove(o)
 		}
 	}
@@ -151,7 +134,6 @@ func (d *differ) collect() {
 			continue
 		}
 		d.desired[r] = x
-		d.deps[r] = dependencies(x)
 		if dep, ok := x.Object.(*object.Deployment); ok {
 			for _, read := range dep.Spec.Pod.ReadRefs(r.Namespace) {
 				d.readBy[read] = append(d.readBy[read], x)
@@ -174,10 +156,12 @@ func (d *differ) collect() {
 // change plans one desired object.
 func (d *differ) change(x *Desired) {
 	ref := x.Object.Ref()
-	for _, dep := range d.deps[ref] {
-		d.refer(dep)
-		_, exists := d.v.Get(dep)
-		if !exists && d.desired[dep] == nil && (dep.Kind == object.KindConfigMap || dep.Kind == object.KindSecret) {
+	deps := dependencies(x)
+	for _, dep := range deps {
+		if dep.Kind != object.KindConfigMap && dep.Kind != object.KindSecret || d.desired[dep] != nil {
+			continue
+		}
+		if _, exists := d.v.Get(dep); !exists {
 			d.warn(x, "Reads what does not exist", fmt.Sprintf("%s reads %s, which is neither in this configuration nor on the masters. Its pods cannot start until somebody makes it.", x.Address, dep))
 		}
 	}
@@ -189,21 +173,15 @@ func (d *differ) change(x *Desired) {
 		}
 	}
 	before, exists := d.v.Get(ref)
-	after := x.Object.Clone()
+	after := declare(x, d.r.Stack, deps)
 	m := after.Head()
-	m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, d.deps[ref]
-	if t := object.TemplateOf(after); t != nil && ref.Kind == object.KindPod && len(m.Labels) == 0 {
-		m.Labels = t.Labels // as the pods of a set have theirs: services select by them
-	}
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}
 	if !exists {
-		d.expect[ref] = 0
 		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: plain(after)}
 		d.changes[ref] = c
 		return
 	}
 	h := before.Head()
-	d.expect[ref] = h.Version
 	switch {
 	case !h.Owner.IsZero():
 		d.fail(x, "", "Name is taken", fmt.Sprintf("%s belongs to %s, whose controller made it. Choose another name for %s.", ref, h.Owner, x.Address))
@@ -259,7 +237,6 @@ func (d *differ) change(x *Desired) {
 // network do not end because a configuration forgets them: they are released.
 func (d *differ) remove(before object.Object) {
 	ref := before.Ref()
-	d.expect[ref] = before.Head().Version
 	if p, ok := before.(*object.Pod); ok {
 		before = d.v.Expand(p)
 	}
@@ -295,29 +272,24 @@ func (d *differ) protect(x *Desired, before, after object.Object) {
 	}
 }
 
-// refer adds an object to the version vector, so that the plan is stale once
-// that object changes.
-func (d *differ) refer(r object.Ref) {
-	if _, ok := d.expect[r]; ok {
-		return
-	}
-	if o, ok := d.v.Get(r); ok {
-		d.expect[r] = o.Head().Version
-	}
-}
-
+// expectations are the versions of what changes and of what that depends on: the
+// plan is stale once one of them is another.
 func (d *differ) expectations() []object.Expectation {
 	matters := make(map[object.Ref]bool, len(d.changes))
 	for r := range d.changes {
 		matters[r] = true
-		for _, dep := range d.deps[r] {
-			matters[dep] = true
+		if x := d.desired[r]; x != nil {
+			for _, dep := range dependencies(x) {
+				matters[dep] = true
+			}
 		}
 	}
 	out := make([]object.Expectation, 0, len(matters))
-	for r, v := range d.expect {
-		if matters[r] {
-			out = append(out, object.Expectation{Ref: r, Version: v})
+	for r := range matters {
+		if o, ok := d.v.Get(r); ok {
+			out = append(out, object.Expectation{Ref: r, Version: o.Head().Version})
+		} else if d.changes[r] != nil {
+			out = append(out, object.Expectation{Ref: r})
 		}
 	}
 	slices.SortFunc(out, func(a, b object.Expectation) int { return a.Ref.Compare(b.Ref) })
@@ -414,51 +386,49 @@ func addresses(refs []object.Ref, desired map[object.Ref]*Desired) []string {
 	return out
 }
 
-// targets is what the plan may touch: everything, or the targets with what they
-// depend on; of a destroy, the targets with what depends on them.
+// covers reports whether the plan may touch an object.
+func (d *differ) covers(r object.Ref) bool { return d.scope == nil || d.scope[r] }
+
+// targets is what the plan may touch: everything (nil), or the targets with what
+// they depend on; of a destroy, the targets with what depends on them.
 func (d *differ) targets(g graph) map[object.Ref]bool {
-	all := map[object.Ref]string{}
-	for _, x := range d.order {
-		all[x.Object.Ref()] = x.Address
-	}
-	for _, o := range d.inForce {
-		if all[o.Ref()] == "" {
-			all[o.Ref()] = o.Ref().Address()
-		}
-	}
-	scope := make(map[object.Ref]bool, len(all))
 	if len(d.r.Targets) == 0 {
-		for r := range all {
-			scope[r] = true
+		return nil
+	}
+	addresses := make([]string, len(g.order))
+	for i, r := range g.order {
+		addresses[i] = r.Address()
+		if x := d.desired[r]; x != nil {
+			addresses[i] = x.Address
 		}
-		return scope
 	}
 	if d.r.Cause != "undo" { // going back with one deployment leaves nothing undone
 		d.warn(nil, "Resource targeting is in effect", "The plan does not cover all that the configuration asks for. Plan again without --target when this is done.")
 	}
+	scope := map[object.Ref]bool{}
+	var todo []int
 	for _, t := range d.r.Targets {
 		found := false
-		for r, address := range all {
-			if t == address || t == r.Address() || t == r.String() || strings.HasPrefix(address, t+"[") {
+		for i, r := range g.order {
+			if address := addresses[i]; t == address || t == r.Address() || t == r.String() || strings.HasPrefix(address, t+"[") {
 				found, scope[r] = true, true
+				todo = append(todo, i)
 			}
 		}
 		if !found {
-			known := slices.Sorted(maps.Values(all))
-			d.fail(nil, "", "No such target", strings.TrimSpace(fmt.Sprintf("--target %s names nothing in this stack. %s", t, object.DidYouMean(t, known))))
+			d.fail(nil, "", "No such target", strings.TrimSpace(fmt.Sprintf("--target %s names nothing in this stack. %s", t, object.DidYouMean(t, slices.Sorted(slices.Values(addresses))))))
 		}
 	}
 	next := g.deps
 	if d.r.Destroy {
 		next = g.dependents()
 	}
-	todo := slices.Collect(maps.Keys(scope))
 	for len(todo) > 0 {
-		r := todo[0]
+		i := todo[0]
 		todo = todo[1:]
-		for _, n := range next[r] {
-			if _, known := all[n]; known && !scope[n] {
-				scope[n] = true
+		for _, n := range next[i] {
+			if r := g.order[n]; !scope[r] {
+				scope[r] = true
 				todo = append(todo, n)
 			}
 		}

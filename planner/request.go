@@ -9,6 +9,9 @@ type Desired struct {
 	DependsOn []object.Ref // references and depends_on
 	Ignore    []string     // ignore_changes: attribute paths such as replicas or pod.labels; "all"
 	Range     *object.Range
+
+	deps  []object.Ref // see dependencies
+	known bool         // deps have been found
 }
 
 // Request is what to plan.

@@ -7,16 +7,20 @@ import (
 )
 
 // graph says which object waits for which; both ends are objects of the plan,
-// desired or in force.
+// desired or in force, by their place in the order of references.
 type graph struct {
-	order []object.Ref                // sorted
-	deps  map[object.Ref][]object.Ref // sorted
+	order []object.Ref
+	place map[object.Ref]int
+	deps  [][]int // sorted
 }
 
 // dependencies are what a desired object waits for: its references and
 // depends_on, what its pods read, its namespace. Sorted, each once, never itself.
 func dependencies(x *Desired) []object.Ref {
-	return depsOf(x.Object, x.DependsOn)
+	if !x.known {
+		x.deps, x.known = depsOf(x.Object, x.DependsOn), true
+	}
+	return x.deps
 }
 
 func depsOf(o object.Object, said []object.Ref) []object.Ref {
@@ -37,14 +41,14 @@ func depsOf(o object.Object, said []object.Ref) []object.Ref {
 }
 
 func (d *differ) graph() graph {
-	g := graph{deps: map[object.Ref][]object.Ref{}}
-	add := func(o object.Object, deps []object.Ref) {
-		g.order = append(g.order, o.Ref())
-		g.deps[o.Ref()] = deps
+	type vertex struct {
+		ref  object.Ref
+		deps []object.Ref
 	}
+	all := make([]vertex, 0, len(d.order)+len(d.inForce))
 	for _, x := range d.order {
-		if d.desired[x.Object.Ref()] == x {
-			add(x.Object, slices.Clone(d.deps[x.Object.Ref()]))
+		if ref := x.Object.Ref(); d.desired[ref] == x {
+			all = append(all, vertex{ref, dependencies(x)})
 		}
 	}
 	for _, o := range d.inForce {
@@ -54,20 +58,28 @@ func (d *differ) graph() graph {
 		if p, ok := o.(*object.Pod); ok {
 			o = d.v.Expand(p)
 		}
-		add(o, depsOf(o, o.Head().After))
+		all = append(all, vertex{o.Ref(), depsOf(o, o.Head().After)})
 	}
-	slices.SortFunc(g.order, object.Ref.Compare)
-	for r, deps := range g.deps {
-		g.deps[r] = slices.DeleteFunc(deps, func(x object.Ref) bool { _, ok := g.deps[x]; return !ok })
+	slices.SortFunc(all, func(a, b vertex) int { return a.ref.Compare(b.ref) })
+	g := graph{order: make([]object.Ref, len(all)), place: make(map[object.Ref]int, len(all)), deps: make([][]int, len(all))}
+	for i, x := range all {
+		g.order[i], g.place[x.ref] = x.ref, i
+	}
+	for i, x := range all {
+		for _, dep := range x.deps {
+			if n, ok := g.place[dep]; ok {
+				g.deps[i] = append(g.deps[i], n)
+			}
+		}
 	}
 	return g
 }
 
-func (g graph) dependents() map[object.Ref][]object.Ref {
-	out := map[object.Ref][]object.Ref{}
-	for _, r := range g.order {
-		for _, dep := range g.deps[r] {
-			out[dep] = append(out[dep], r)
+func (g graph) dependents() [][]int {
+	out := make([][]int, len(g.order))
+	for i, deps := range g.deps {
+		for _, dep := range deps {
+			out[dep] = append(out[dep], i)
 		}
 	}
 	return out
@@ -79,32 +91,37 @@ func (g graph) cycle() []object.Ref {
 		open = 1
 		done = 2
 	)
-	mark := make(map[object.Ref]int, len(g.order))
-	var path, found []object.Ref
-	var visit func(object.Ref) bool
-	visit = func(r object.Ref) bool {
-		switch mark[r] {
+	mark := make([]byte, len(g.order))
+	var path, found []int
+	var visit func(int) bool
+	visit = func(i int) bool {
+		switch mark[i] {
 		case done:
 			return false
 		case open:
-			found = append(slices.Clone(path[slices.Index(path, r):]), r)
+			found = append(slices.Clone(path[slices.Index(path, i):]), i)
 			return true
 		}
-		mark[r] = open
-		path = append(path, r)
-		for _, dep := range g.deps[r] {
+		mark[i] = open
+		path = append(path, i)
+		for _, dep := range g.deps[i] {
 			if visit(dep) {
 				return true
 			}
 		}
 		path = path[:len(path)-1]
-		mark[r] = done
+		mark[i] = done
 		return false
 	}
-	for _, r := range g.order {
-		if visit(r) {
-			return found
+	for i := range g.order {
+		if !visit(i) {
+			continue
 		}
+		refs := make([]object.Ref, len(found))
+		for n, i := range found {
+			refs[n] = g.order[i]
+		}
+		return refs
 	}
 	return nil
 }
@@ -115,75 +132,83 @@ func (g graph) cycle() []object.Ref {
 // depends on. A config map or secret shares the wave of the deployments that
 // read it and change themselves, or they would roll twice.
 func (d *differ) waves(g graph) int {
-	written := func(r object.Ref) bool { c := d.changes[r]; return c != nil && c.Op() != object.OpDelete }
-	deleted := func(r object.Ref) bool { c := d.changes[r]; return c != nil && c.Op() == object.OpDelete }
+	if len(d.changes) == 0 {
+		return 0
+	}
+	change := make([]*object.PlannedChange, len(g.order))
+	for r, c := range d.changes {
+		change[g.place[r]] = c
+	}
+	written := func(i int) bool { return change[i] != nil && change[i].Op() != object.OpDelete }
+	deleted := func(i int) bool { return change[i] != nil && change[i].Op() == object.OpDelete }
+	together := func(i, dep int) bool { return oneWave(change[i], change[dep]) }
 
-	after := levels(g.deps, written, d.together)
+	after := levels(g.deps, written, together)
 	dependents := g.dependents()
 	writes, deletes := 0, 0
-	for _, r := range g.order {
-		if written(r) {
-			d.changes[r].Wave = after(r)
-			writes = max(writes, after(r))
+	for i := range g.order {
+		if written(i) {
+			change[i].Wave = after(i)
+			writes = max(writes, after(i))
 		}
 	}
-	for _, r := range g.order {
-		if !written(r) || !slices.ContainsFunc(dependents[r], func(x object.Ref) bool { return d.together(x, r) }) {
+	for i := range g.order {
+		if !written(i) || !slices.ContainsFunc(dependents[i], func(x int) bool { return together(x, i) }) {
 			continue
 		}
 		latest := writes
-		for _, x := range dependents[r] {
+		for _, x := range dependents[i] {
 			switch {
-			case d.together(x, r):
-				latest = min(latest, d.changes[x].Wave)
+			case together(x, i):
+				latest = min(latest, change[x].Wave)
 			case written(x):
-				latest = min(latest, d.changes[x].Wave-1)
-			case d.desired[x] != nil:
-				latest = d.changes[r].Wave // who waits for it in the end is not known here: leave it
+				latest = min(latest, change[x].Wave-1)
+			case d.desired[g.order[x]] != nil:
+				latest = change[i].Wave // who waits for it in the end is not known here: leave it
 			}
 		}
-		d.changes[r].Wave = max(d.changes[r].Wave, latest)
+		change[i].Wave = max(change[i].Wave, latest)
 	}
-	before := levels(dependents, deleted, func(_, _ object.Ref) bool { return false })
-	for _, r := range g.order {
-		if deleted(r) {
-			d.changes[r].Wave = writes + before(r)
-			deletes = max(deletes, before(r))
+	before := levels(dependents, deleted, func(_, _ int) bool { return false })
+	for i := range g.order {
+		if deleted(i) {
+			change[i].Wave = writes + before(i)
+			deletes = max(deletes, before(i))
 		}
 	}
 	return writes + deletes
 }
 
-// together reports whether a change may be in the same wave as one that it
-// depends on.
-func (d *differ) together(r, dep object.Ref) bool {
-	c, read := d.changes[r], d.changes[dep]
+// oneWave reports whether a change may be in the same wave as one that it
+// depends on; nil stands for what does not change.
+func oneWave(c, read *object.PlannedChange) bool {
 	return c != nil && read != nil && c.Op() == object.OpUpdate && read.Op() == object.OpUpdate && reloads(read) &&
 		c.Ref.Kind == object.KindDeployment && c.Reason != object.ReasonReads
 }
 
 // levels answers how deep an object lies below what counts.
-func levels(next map[object.Ref][]object.Ref, counts func(object.Ref) bool, together func(r, next object.Ref) bool) func(object.Ref) int {
-	memo := map[object.Ref]int{}
-	var at func(object.Ref) int
-	at = func(r object.Ref) int {
-		if n, ok := memo[r]; ok {
-			return n
+func levels(next [][]int, counts func(int) bool, together func(i, next int) bool) func(int) int {
+	const unknown = -1
+	memo := slices.Repeat([]int{unknown}, len(next))
+	var at func(int) int
+	at = func(i int) int {
+		if memo[i] != unknown {
+			return memo[i]
 		}
-		memo[r] = 0 // objects in force may wait for each other; a circle ends here
+		memo[i] = 0 // objects in force may wait for each other; a circle ends here
 		n := 0
-		if counts(r) {
+		if counts(i) {
 			n = 1
 		}
-		for _, x := range next[r] {
+		for _, x := range next[i] {
 			switch {
-			case counts(r) && !together(r, x):
+			case counts(i) && !together(i, x):
 				n = max(n, at(x)+1)
 			default:
 				n = max(n, at(x))
 			}
 		}
-		memo[r] = n
+		memo[i] = n
 		return n
 	}
 	return at

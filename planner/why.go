@@ -16,7 +16,7 @@ func (d *differ) readers() {
 	for _, x := range d.order {
 		dep, ok := x.Object.(*object.Deployment)
 		ref := x.Object.Ref()
-		if !ok || !d.scope[ref] {
+		if !ok || !d.covers(ref) {
 			continue
 		}
 		before, exists := state.Find[*object.Deployment](d.v, ref)
@@ -45,7 +45,7 @@ func (d *differ) readers() {
 		if c == nil {
 			after := dep.Clone()
 			m := after.Head()
-			m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, d.deps[ref]
+			m.Stack, m.Owner, m.After = d.r.Stack, object.Ref{}, dependencies(x)
 			for _, path := range x.Ignore {
 				if path == "all" {
 					after = before.Clone()

@@ -306,6 +306,7 @@ func TestRemovedMasterHasNoRightsUntilItJoinsAgain(t *testing.T) {
 		t.Fatalf("a member confirms its addresses: %v", err)
 	}
 	wantCode(t, m2.AddMaster(ctx, object.Master{Name: "m3", API: "x:7400", Raft: "x:7401"}), object.CodeForbidden)
+	w.addrs = w.addrs[:1] // nobody asks a master that was removed
 	for round := range 2 {
 		if err := admin.RemoveMaster(ctx, "m2"); err != nil {
 			t.Fatal(err)

@@ -85,12 +85,13 @@ func TestAuthorizationMatrix(t *testing.T) {
 func TestWhoMayWrite(t *testing.T) {
 	w := newWorld(t, "m1")
 	open := map[string][]object.Role{ // every write that is not for admins alone
-		"POST /v1/plan":                {object.RoleAdmin, object.RolePlanner},
-		"POST /v1/digests":             {object.RoleAdmin, object.RolePlanner},
-		"POST /v1/nodes/{name}/report": {object.RoleNode},
-		"POST /v1/renew":               {object.RoleAdmin, object.RolePlanner, object.RoleMaster, object.RoleNode},
-		"POST /v1/masters":             {object.RoleMaster},
-		"PUT /v1/keyring":              {object.RoleMaster},
+		"POST /v1/plan":                  {object.RoleAdmin, object.RolePlanner},
+		"POST /v1/digests":               {object.RoleAdmin, object.RolePlanner},
+		"POST /v1/stacks/{name}/compare": {object.RoleAdmin, object.RolePlanner}, // it only reads
+		"POST /v1/nodes/{name}/report":   {object.RoleNode},
+		"POST /v1/renew":                 {object.RoleAdmin, object.RolePlanner, object.RoleMaster, object.RoleNode},
+		"POST /v1/masters":               {object.RoleMaster},
+		"PUT /v1/keyring":                {object.RoleMaster},
 	}
 	for _, r := range w.servers["m1"].Routes() {
 		if r.Method == "GET" || r.Public {
@@ -266,17 +267,23 @@ func TestReports(t *testing.T) {
 	}
 	_, err = n1.Report(ctx, object.Report{Node: "n2"})
 	wantCode(t, err, object.CodeForbidden)
-	// A pod given up for lost stays lost.
-	lost := pod("web-0").Clone().(*object.Pod)
-	lost.Status.Phase = object.PodLost
-	c := object.Changeset{}
-	c.UpdateStatus(pod("web-0"), lost)
-	w.propose(c)
-	if _, err := n1.Report(ctx, object.Report{Node: "n1", Pods: []object.PodReport{{Ref: lost.Ref(), Created: lost.Created, Status: running}}}); err != nil {
-		t.Fatal(err)
-	}
-	if p := pod("web-0"); p.Status.Phase != object.PodLost {
-		t.Errorf("phase %s", p.Status.Phase)
+	// A pod given up for lost and replaced stays lost; one that nobody replaced is
+	// itself again when its node says so.
+	for _, replaced := range []bool{false, true} {
+		lost := pod("web-0").Clone().(*object.Pod)
+		lost.Status.Phase, lost.Spec.Stop = object.PodLost, replaced
+		c := object.Changeset{}
+		c.UpdateStatus(pod("web-0"), lost)
+		if replaced {
+			c.Update(pod("web-0"), lost)
+		}
+		w.propose(c)
+		if _, err := n1.Report(ctx, object.Report{Node: "n1", Pods: []object.PodReport{{Ref: lost.Ref(), Created: lost.Created, Status: running}}}); err != nil {
+			t.Fatal(err)
+		}
+		if p := pod("web-0"); (p.Status.Phase == object.PodLost) != replaced {
+			t.Errorf("replaced %v: phase %s", replaced, p.Status.Phase)
+		}
 	}
 }
 

@@ -46,17 +46,9 @@ func decode(raw []byte, into any) error {
 			return object.Errorf(object.CodeInvalid, object.Ref{}, "not a report: %w", err)
 		}
 		return nil
-	case *object.Plan, *object.ApplyRequest: // written whole, by a planner
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.DisallowUnknownFields()
-		if err := d.Decode(into); err != nil {
-			var own *object.Error
-			if errors.As(err, &own) {
-				return own
-			}
-			e := object.Errorf(object.CodeInvalid, object.Ref{}, "not a plan of this version of Berth: %w", err)
-			e.Hint = "Plan again with the same version of berth as the masters."
-			return e
+	case *object.StackRequest: // ten thousand small ones
+		if err := json.Unmarshal(raw, into); err != nil {
+			return object.Errorf(object.CodeInvalid, object.Ref{}, "not a request to compare: %w", err)
 		}
 		return nil
 	}

@@ -80,10 +80,11 @@ func (s *Server) reportNode(t *teller, name string, r *object.Report) {
 }
 
 // reportPod writes one pod's status, unless it speaks of a pod that is not there
-// any more, or not on this node.
+// any more, not on this node, or given up for lost and replaced. One that nobody
+// replaced is what its node says, once that can be heard again.
 func reportPod(t *teller, node string, r *object.PodReport) {
 	p, ok := state.Find[*object.Pod](t.v, r.Ref)
-	if !ok || p.Created != r.Created || p.Spec.Node != node || p.Status.Phase == object.PodLost {
+	if !ok || p.Created != r.Created || p.Spec.Node != node || p.Status.Phase == object.PodLost && !p.Returns() {
 		return
 	}
 	n := p.Clone().(*object.Pod)
@@ -132,7 +133,7 @@ func (s *Server) getReveal(ctx context.Context, in *revealInput) (*answer[object
 func reads(v *state.Snapshot, node string, content object.Ref) bool {
 	for p := range v.PodsOn(node) {
 		t := v.Template(p)
-		if p.Namespace != content.Namespace || t == nil || p.Terminal() {
+		if p.Namespace != content.Namespace || t == nil || p.Terminal() && !p.Returns() {
 			continue
 		}
 		for of, digest := range t.Reads {

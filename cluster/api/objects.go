@@ -77,7 +77,7 @@ type Selection struct {
 	Stack  string `query:"stack" doc:"Objects of this stack."`
 	Labels string `query:"labels" doc:"Objects that carry all these labels: k=v,k=v."`
 	Node   string `query:"node" doc:"Pods bound to this node."`
-	Expand string `query:"expand" enum:"true,false" default:"true" doc:"false: pods without their templates."`
+	Expand string `query:"expand" enum:"true,false" default:"true" doc:"false: pods, sets and deployments without their templates, revisions without the objects that they change."`
 }
 
 // place is where the address of a request points; kinds without a namespace share
@@ -137,10 +137,36 @@ func (sel Selection) predicate(who Identity) (func(object.Object) bool, error) {
 // present is an object as it goes out: pods whole unless rows are asked for,
 // nothing that the identity may not see.
 func (sel Selection) present(who Identity, v *state.Snapshot, o object.Object) object.Object {
-	if p, ok := o.(*object.Pod); ok && sel.Expand != "false" {
+	if sel.Expand == "false" {
+		return show(who, row(o))
+	}
+	if p, ok := o.(*object.Pod); ok {
 		return v.Expand(p)
 	}
 	return show(who, o)
+}
+
+// row is what of an object changes as time goes on: who follows a rollout of ten
+// thousand objects is not sent each again and again.
+func row(o object.Object) object.Object {
+	switch x := o.(type) {
+	case *object.Deployment:
+		c := *x
+		c.Spec.Pod = object.PodTemplate{}
+		return &c
+	case *object.ReplicaSet:
+		c := *x
+		c.Spec.Pod = object.PodTemplate{}
+		return &c
+	case *object.Revision:
+		c := *x
+		c.Spec.Changes = slices.Clone(x.Spec.Changes)
+		for i := range c.Spec.Changes {
+			c.Spec.Changes[i].Before, c.Spec.Changes[i].After = object.Any{}, object.Any{}
+		}
+		return &c
+	}
+	return o
 }
 
 // listing is a page as bytes, which nobody encodes again.
@@ -281,6 +307,9 @@ func (s *Server) deleteObject(ctx context.Context, k object.KindInfo, in *object
 			e := object.Errorf(object.CodeForbidden, r, "is protected by prevent_destroy")
 			e.Hint = "Take prevent_destroy out of its configuration and apply, then delete it."
 			return e
+		}
+		if err := mayGo(r); err != nil {
+			return err
 		}
 		c.Delete(was)
 		if k.Kind == object.KindNode {

@@ -1,32 +1,41 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"mime"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 )
 
 type planInput struct {
-	Brief bool `query:"brief" doc:"Answer without what was sent: resource_changes, expect and outputs are left out."`
-	Body  body[object.Plan]
+	Brief       bool   `query:"brief" doc:"Answer without what was sent: resource_changes, expect and outputs are left out."`
+	ContentType string `header:"Content-Type" hidden:"true"`
+	RawBody     []byte
 }
 
 // postPlan rehearses a plan on what is so now and seals it. The seal is over the
 // whole plan; who asks for a brief answer puts the rest in again.
 func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Plan], error) {
-	p, err := in.Body.get()
+	p, err := readPlan(in.ContentType, in.RawBody, object.DecodePlan)
 	if err != nil {
 		return nil, err
 	}
+	in.RawBody = nil // a rehearsal takes its time
 	if p.Format == "" {
 		p.Format = object.PlanFormat
 	}
-	if err := s.checkPlan(&p); err != nil {
+	if err := s.checkPlan(p); err != nil {
 		return nil, err
 	}
 	if err := s.Cluster.Barrier(ctx); err != nil {
@@ -39,10 +48,10 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		}
 	}
 	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
-	if err := s.judge(v, &p); err != nil {
+	if err := s.judge(v, p); err != nil {
 		return nil, err
 	}
-	if p.Forecast, err = s.Plan(ctx, v, &p, now); err != nil {
+	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err
 	}
 	b, err := p.SealingBytes()
@@ -53,7 +62,41 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	if in.Brief {
 		p.Changes, p.Expect, p.Outputs, p.OutputChanges = nil, nil, nil, nil
 	}
-	return &answer[object.Plan]{Body: p}, nil
+	return &answer[object.Plan]{Body: *p}, nil
+}
+
+// readPlan reads a plan, or a request to apply one, in either of its forms.
+func readPlan[T any](contentType string, raw []byte, binary func([]byte) (*T, error)) (*T, error) {
+	read := func() (*T, error) { return binary(raw) }
+	if media, _, _ := mime.ParseMediaType(contentType); media != object.PlanMediaType {
+		read = func() (*T, error) {
+			v := new(T)
+			d := json.NewDecoder(bytes.NewReader(raw))
+			d.DisallowUnknownFields()
+			return v, d.Decode(v)
+		}
+	}
+	v, err := read()
+	if err == nil {
+		return v, nil
+	}
+	var own *object.Error
+	if errors.As(err, &own) {
+		return nil, own
+	}
+	e := object.Errorf(object.CodeInvalid, object.Ref{}, "not a plan of this version of Berth: %w", err)
+	e.Hint = "Plan again with the same version of berth as the masters."
+	return nil, e
+}
+
+// takesPlan describes a body that readPlan reads.
+func takesPlan[T any](s *Server, o huma.Operation) huma.Operation {
+	schema := schemaBuilder{s.doc.OpenAPI().Components.Schemas}.of(reflect.TypeFor[T]())
+	o.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"application/json":   {Schema: schema},
+		object.PlanMediaType: {Schema: &huma.Schema{Type: "string", Format: "binary", Description: "The same as Berth's own clients send it."}},
+	}}
+	return o
 }
 
 // judge completes the plan with what the masters choose and warn of, or refuses it.
@@ -149,15 +192,17 @@ func changedBy(v *state.Snapshot, o object.Object) string {
 }
 
 type applyInput struct {
-	Body body[object.ApplyRequest]
+	ContentType string `header:"Content-Type" hidden:"true"`
+	RawBody     []byte
 }
 
 // postApply commits a sealed plan: one changeset, the stack's next revision.
 func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.Applied], error) {
-	req, err := in.Body.get()
+	req, err := readPlan(in.ContentType, in.RawBody, object.DecodeApply)
 	if err != nil {
 		return nil, err
 	}
+	in.RawBody = nil // it waits for a commit
 	p := &req.Plan
 	if err := s.checkSeal(p); err != nil {
 		return nil, err

@@ -284,3 +284,41 @@ func TestChangesets(t *testing.T) {
 	_, err = admin.Propose(ctx, object.Changeset{})
 	wantCode(t, err, object.CodeInvalid)
 }
+
+// Whoever has no more than curl plans and applies in JSON; a seal holds in either
+// form.
+func TestPlansInJSON(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	w.plan = func(_ context.Context, v *state.Snapshot, _ *object.Plan, _ time.Time) (object.Forecast, error) {
+		return object.Forecast{Index: v.Index(), Outcome: "healthy"}, nil
+	}
+	id := w.identity("ann", "admin")
+	c := configMap("default", "a", nil)
+	p := object.Plan{Stack: "shop", Waves: 1, Changes: []object.PlannedChange{{Ref: c.Ref(), Actions: []string{object.ActionCreate}, Wave: 1, After: object.Any{Object: c}}}}
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, answer, _ := w.raw(id, w.addrs[0], "POST", "/v1/plan", b, "Content-Type", "application/json")
+	var sealed object.Plan
+	if err := json.Unmarshal(answer, &sealed); err != nil || code != 200 || sealed.Seal == "" {
+		t.Fatalf("%d %s %v", code, answer, err)
+	}
+	if code, answer, _ = w.raw(id, w.addrs[0], "POST", "/v1/plan", []byte(`{"stack":"shop","novel":1}`)); code != 400 && code != 422 || !strings.Contains(string(answer), "novel") {
+		t.Errorf("%d %s", code, answer)
+	}
+	if _, err := w.as("ann", "admin").Apply(ctx, object.ApplyRequest{Plan: sealed}); err != nil {
+		t.Errorf("sealed in JSON, applied in the other form: %v", err)
+	}
+	again, err := w.as("ann", "admin").Plan(ctx, &object.Plan{Format: object.PlanFormat, Stack: "next", Waves: 1, Changes: p.Changes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err = json.Marshal(object.ApplyRequest{Plan: *again})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, answer, _ = w.raw(id, w.addrs[0], "POST", "/v1/apply", b, "Content-Type", "application/json"); code != 200 {
+		t.Errorf("sealed in the other form, applied in JSON: %d %s", code, answer)
+	}
+}

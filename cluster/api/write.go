@@ -69,6 +69,9 @@ func (s *Server) put(v *state.Snapshot, c *object.Changeset, was, o object.Objec
 	if err := check(o); err != nil {
 		return err
 	}
+	if err := keepsNodes(v, o); err != nil {
+		return err
+	}
 	o, err := s.store(v, c, o)
 	if err != nil {
 		return err
@@ -148,6 +151,28 @@ func check(o object.Object) error {
 	return nil
 }
 
+// keepsNodes refuses a network that has no place for ranges that nodes have.
+func keepsNodes(v *state.Snapshot, o object.Object) error {
+	n, ok := o.(*object.Network)
+	if !ok {
+		return nil
+	}
+	if diags := n.Spec.KeepsNodes(slices.Collect(state.All[*object.Node](v, object.KindNode))); diags.HasErrors() {
+		return invalid(o.Ref(), diags)
+	}
+	return nil
+}
+
+// mayGo refuses the end of what a cluster cannot be without.
+func mayGo(r object.Ref) error {
+	if r.Kind == object.KindNetwork {
+		e := object.Errorf(object.CodeForbidden, r, "a cluster has a network")
+		e.Hint = "Change it instead; what a configuration does not say any more stays as it is."
+		return e
+	}
+	return nil
+}
+
 type changesetInput struct {
 	Body body[object.Changeset]
 }
@@ -168,12 +193,20 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 		if x.Op == object.OpDelete && x.Ref.Kind == object.KindNode {
 			s.revoke(v, &c, x.Ref.Name)
 		}
+		if x.Op == object.OpDelete {
+			if err := mayGo(x.Ref); err != nil {
+				return nil, err
+			}
+		}
 		if x.Op != object.OpDelete {
 			if x.Object.IsZero() {
 				return nil, object.Errorf(object.CodeInvalid, x.Ref, "the change carries no object")
 			}
 			if x.Op != object.OpUpdate || x.Part != object.PartStatus { // a create has no parts
 				if err := check(x.Object.Object); err != nil {
+					return nil, err
+				}
+				if err := keepsNodes(v, x.Object.Object); err != nil {
 					return nil, err
 				}
 				if x.Object.Object, err = s.store(v, &c, x.Object.Object); err != nil {

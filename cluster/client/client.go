@@ -108,6 +108,19 @@ type call struct {
 	upgrade      string // the protocol that the connection is to speak from then on
 }
 
+// encode writes the body: plans in their own form, all else as JSON.
+func (k *call) encode(in any) ([]byte, error) {
+	k.contentType = object.PlanMediaType
+	switch x := in.(type) {
+	case *object.Plan:
+		return object.EncodePlan(x)
+	case object.ApplyRequest:
+		return object.EncodeApply(&x)
+	}
+	k.contentType = "application/json"
+	return json.Marshal(in)
+}
+
 // do sends a request to the master that answered last, and on to the others
 // while they have no leader or cannot be reached, with growing, jittered pauses,
 // until Patience is over. The caller closes the answer's body.
@@ -204,9 +217,12 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 
 // exchange sends one JSON value (nil: none) and reads another (nil: ignored).
 func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	k := call{method: method, path: path, query: query, once: method == http.MethodPost, contentType: "application/json"}
+	return c.request(ctx, call{method: method, path: path, query: query, once: method == http.MethodPost}, in, out)
+}
+
+func (c *Client) request(ctx context.Context, k call, in, out any) error {
 	if in != nil {
-		b, err := json.Marshal(in)
+		b, err := k.encode(in)
 		if err != nil {
 			return object.Errorf(object.CodeInvalid, object.Ref{}, "%w", err)
 		}
@@ -224,7 +240,7 @@ func (c *Client) exchange(ctx context.Context, method, path string, query url.Va
 		if ctx.Err() != nil {
 			return contextError(ctx, nil)
 		}
-		return object.Errorf(object.CodeUnavailable, object.Ref{}, "the answer to %s %s broke off or cannot be read: %w", method, path, err)
+		return object.Errorf(object.CodeUnavailable, object.Ref{}, "the answer to %s %s broke off or cannot be read: %w", k.method, k.path, err)
 	}
 	return nil
 }

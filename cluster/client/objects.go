@@ -23,7 +23,7 @@ type ListOptions struct {
 	Labels    map[string]string
 	Node      string // pods bound to it
 	Stale     bool   // whatever the master asked knows; may be behind
-	Rows      bool   // pods without their templates
+	Rows      bool   // without templates, and revisions without the objects that they change
 }
 
 func (o ListOptions) query() url.Values {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 
@@ -18,6 +19,28 @@ func (c *Client) Plan(ctx context.Context, p *object.Plan) (*object.Plan, error)
 	out.Changes, out.Expect, out.Outputs, out.OutputChanges = p.Changes, p.Expect, p.Outputs, p.OutputChanges
 	out.Assign(out.Assigned)
 	return &out, nil
+}
+
+// Stack tells how the masters' state differs from what a stack's configuration
+// claims. It only reads, and may be asked of any master again.
+func (c *Client) Stack(ctx context.Context, stack string, claims []object.Claim) (object.StackState, error) {
+	var raw struct {
+		Index   uint64            `json:"index"`
+		Same    []uint64          `json:"same"`
+		Objects []json.RawMessage `json:"objects"`
+	}
+	if claims == nil {
+		claims = []object.Claim{}
+	}
+	k := call{method: http.MethodPost, path: "/v1/stacks/" + url.PathEscape(stack) + "/compare"}
+	if err := c.request(ctx, k, object.StackRequest{Claims: claims}, &raw); err != nil {
+		return object.StackState{}, err
+	}
+	if len(raw.Same) != len(claims) {
+		return object.StackState{}, object.Errorf(object.CodeInternal, object.Ref{}, "the master compared %d objects of %d", len(raw.Same), len(claims))
+	}
+	out := object.StackState{Index: raw.Index, Same: raw.Same, Objects: make([]object.Any, len(raw.Objects))}
+	return out, decodeItems(raw.Objects, out.Objects)
 }
 
 // Apply commits a sealed plan. CodeStale: an object that it touches or refers to

@@ -340,6 +340,12 @@ func TestSilentNodeIsLostAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Eventually("it is healthy", func() bool { return phase(c.Snapshot(), a.Revision) == object.RevisionHealthy })
+	bare := &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "default", Name: "tool"}, Spec: object.PodSpec{Pod: &deployment("x", "shop:1", 1).Spec.Pod, Node: "n1"}}
+	if _, err := k.Create(ctx, bare); err != nil {
+		t.Fatal(err)
+	}
+	tool := func() *object.Pod { p, _ := state.Find[*object.Pod](c.Snapshot(), bare.Ref()); return p }
+	c.Eventually("the bare pod runs", func() bool { return tool().Status.Ready })
 	condition := func(name string) object.NodeCondition {
 		n, _ := state.Find[*object.Node](c.Snapshot(), object.Ref{Kind: object.KindNode, Name: name})
 		return n.Status.Condition
@@ -358,8 +364,10 @@ func TestSilentNodeIsLostAndComesBack(t *testing.T) {
 	if condition("n2") != object.NodeReady || condition("n3") != object.NodeReady {
 		t.Error("a node that was heard is not ready")
 	}
+	c.Eventually("the bare pod is lost", func() bool { return tool().Status.Phase == object.PodLost })
 	c.Node("n1").Start()
 	c.Eventually("n1 is back", func() bool { return condition("n1") == object.NodeReady })
+	c.Eventually("and the bare pod with it", func() bool { return tool().Status.Ready })
 	// A new leader has heard nobody yet and loses nobody for it.
 	c.Kill(c.Leader())
 	c.Leader()

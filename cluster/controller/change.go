@@ -55,11 +55,12 @@ func (w *work) done() (Result, error) {
 	return w.Result, nil
 }
 
-// setStatus writes after's status if it says something else than before's.
-func (w *work) setStatus(before, after object.Object) {
-	if !reflect.DeepEqual(before.StatusPtr(), after.StatusPtr()) {
-		w.Changes.UpdateStatus(before, after)
+// setStatus writes a status, of the type of o's, if it says something else.
+func setStatus[T any](w *work, o object.Object, was, is *T) {
+	if reflect.DeepEqual(was, is) { // most looks find nothing to tell
+		return
 	}
+	w.Changes.SetStatus(o, is)
 }
 
 const (

@@ -94,9 +94,7 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	} else {
 		r.advance()
 	}
-	after := d.Clone().(*object.Deployment)
-	after.Status = r.status
-	w.setStatus(d, after)
+	setStatus(w, d, &d.Status, &r.status)
 	return w.done()
 }
 

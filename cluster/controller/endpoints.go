@@ -62,9 +62,13 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 	ref := object.Ref{Kind: object.KindEndpoints, Namespace: key.Namespace, Name: key.Name}
 	have, exists := state.Find[*object.Endpoints](v, ref)
 	svc, ok := state.Find[*object.Service](v, key)
-	if !ok {
+	if !ok || svc.Spec.Type == "external" {
 		if exists && have.Owner == key {
-			w.because("service %s is gone", key.Name)
+			what := "is gone"
+			if ok {
+				what = "leads outside"
+			}
+			w.because("service %s %s", key.Name, what)
 			w.Changes.Delete(have)
 		}
 		return w.done()
@@ -75,7 +79,7 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 		if at == (place{}) {
 			continue
 		}
-		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Ports: targets(svc, v.Template(p))}
+		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Share: share(svc, p), Ports: targets(svc, v.Template(p))}
 		if at.ready {
 			want.Spec.Ready = append(want.Spec.Ready, e)
 		} else {
@@ -90,6 +94,16 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 		w.Changes.Update(have, want)
 	}
 	return w.done()
+}
+
+// share is the first of the service's shares that the pod fits, or none.
+func share(svc *object.Service, p *object.Pod) string {
+	for i := range svc.Spec.Shares {
+		if object.HasLabels(p.Labels, svc.Spec.Shares[i].Selector) {
+			return svc.Spec.Shares[i].Name
+		}
+	}
+	return ""
 }
 
 // targets are the pod's ports by the names of the service's. A port that the

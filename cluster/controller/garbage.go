@@ -141,10 +141,10 @@ func (garbage) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Resu
 		w.sweepRevisions(key)
 	case key.Kind == object.KindToken:
 		if t, ok := state.Find[*object.Token](v, key); ok && !t.Spec.Expires.IsZero() {
-			if t.Spec.Expires.After(now) {
-				w.wake(t.Spec.Expires)
+			if end := t.Spec.Expires.Add(object.TokenKept); end.After(now) {
+				w.wake(end)
 			} else {
-				w.because("token %s has expired", key.Name)
+				w.because("token %s expired long ago", key.Name)
 				w.Changes.Delete(t)
 			}
 		}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -47,6 +48,14 @@ func NewQueue(controllers []Controller) *Queue {
 // Seed makes every key wait that any object of the snapshot could wake. A new
 // leader calls it once; nothing else needs to be handed over.
 func (q *Queue) Seed(v *state.Snapshot) {
+	n := 0
+	for kind := range q.inputs {
+		n += v.Count(kind)
+	}
+	if len(q.waiting) == 0 {
+		q.waiting = make(map[task]bool, n)
+	}
+	q.line = slices.Grow(q.line, n)
 	for _, info := range object.Kinds() {
 		if len(q.inputs[info.Kind]) == 0 {
 			continue

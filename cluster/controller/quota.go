@@ -51,7 +51,7 @@ func (w *work) quotaRoom(namespace string, cpu object.CPU, memory object.Bytes, 
 	q := *ns.Spec.Quota
 	used := w.claimed[namespace]
 	for p := range state.All[*object.Pod](w.v, object.KindPod, state.InNamespace(namespace)) {
-		if !p.Terminal() && p.Spec.Template != "" { // without a template it has not been let in yet
+		if (!p.Terminal() || p.Returns()) && p.Spec.Template != "" { // without a template it has not been let in yet
 			used.CPU += p.Spec.CPU
 			used.Memory += p.Spec.Memory
 			used.Pods++

@@ -109,7 +109,7 @@ func (w *work) count(rs *object.ReplicaSet, minReady object.Duration) *census {
 		case p.Spec.Stop:
 		case p.Terminal():
 			until := p.Status.Since.Add(replaceDelay)
-			if p.Status.Phase != object.PodLost && w.now.Before(until) && lived(p) < longLife {
+			if p.Status.Phase != object.PodLost && p.Status.Phase != object.PodStopped && w.now.Before(until) && lived(p) < longLife {
 				n.resting = append(n.resting, p)
 				w.wake(until)
 				continue
@@ -246,7 +246,6 @@ func (w *work) moveAway(rs *object.ReplicaSet, n *census, minReady object.Durati
 }
 
 func (w *work) reportSet(rs *object.ReplicaSet, n *census, held *failure) {
-	after := rs.Clone().(*object.ReplicaSet)
 	st := object.ReplicaSetStatus{Observed: rs.Version}
 	if held != nil {
 		st.Failing, st.LastFailure = 1, held.reason+": "+held.message
@@ -269,8 +268,7 @@ func (w *work) reportSet(rs *object.ReplicaSet, n *census, held *failure) {
 			}
 		}
 	}
-	after.Status = st
-	w.setStatus(rs, after)
+	setStatus(w, rs, &rs.Status, &st)
 }
 
 // lastFailure splits what reportSet put into LastFailure.

@@ -338,9 +338,9 @@ func (a *apply) finish() {
 	st := &a.status
 	st.Kept, st.Deviations = a.deviations()
 	a.end(object.RevisionHealthy, "")
-	stack := a.stack.Clone().(*object.Stack)
-	stack.Status.Healthy = a.rev.Spec.Number
-	a.setStatus(a.stack, stack)
+	status := a.stack.Status
+	status.Healthy = a.rev.Spec.Number
+	setStatus(a.work, a.stack, &a.stack.Status, &status)
 	a.tell(a.rev.Ref(), levelInfo, "healthy", "%s of %s is complete: %s", a.rev.Spec.Cause, a.rev.Spec.Stack, plural(len(a.rev.Spec.Changes), "change"))
 }
 

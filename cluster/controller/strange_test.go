@@ -97,7 +97,7 @@ func quota(w *world, pods int) {
 func admitted(v *state.Snapshot) int {
 	n := 0
 	for p := range state.All[*object.Pod](v, object.KindPod) {
-		if !p.Terminal() && p.Spec.Template != "" {
+		if (!p.Terminal() || p.Returns()) && p.Spec.Template != "" {
 			n++
 		}
 	}

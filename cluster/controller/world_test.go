@@ -227,6 +227,62 @@ func TestEndpoints(t *testing.T) {
 	w.until("no endpoints", func(*state.Snapshot) bool { return len(eps().Ready)+len(eps().NotReady) == 0 })
 }
 
+// TestEndpointsShares: a pod counts for the first share that it fits, and for
+// another one as soon as the service says so.
+func TestEndpointsShares(t *testing.T) {
+	labelled := func(name, track string) func(*object.Deployment) {
+		return func(d *object.Deployment) {
+			d.Name, d.Spec.Pod.Labels = name, map[string]string{"app": "web", "track": track}
+		}
+	}
+	shares := func(list ...object.ServiceShare) *object.Service {
+		svc := service("web")
+		svc.Spec.Shares = list
+		return svc
+	}
+	stable := object.ServiceShare{Name: "stable", Selector: map[string]string{"track": "stable"}, Weight: 95}
+	canary := object.ServiceShare{Name: "canary", Selector: map[string]string{"track": "canary"}, Weight: 5}
+	rest := object.ServiceShare{Name: "rest", Selector: map[string]string{"app": "web"}, Weight: 1}
+	deployments := []object.Object{web("ok:1", 2, labelled("web", "stable")), web("ok:1", 1, labelled("web-canary", "canary")), web("ok:1", 1, labelled("web-old", "old"))}
+	w := started(t, append([]object.Object{shares(stable, canary)}, deployments...)...)
+	count := func() map[string]int {
+		e, _ := state.Find[*object.Endpoints](w.view(), ref(object.KindEndpoints, "web"))
+		out := map[string]int{}
+		for _, e := range e.Spec.Ready {
+			out[e.Share]++
+		}
+		return out
+	}
+	expect := func(want map[string]int) {
+		t.Helper()
+		w.until(fmt.Sprint("shares of ", want), func(*state.Snapshot) bool { return maps.Equal(count(), want) })
+	}
+	expect(map[string]int{"stable": 2, "canary": 1, "": 1})
+	w.commit(append([]object.Object{shares(stable, rest, canary)}, deployments...))
+	expect(map[string]int{"stable": 2, "rest": 2})
+	w.commit(append([]object.Object{shares()}, deployments...))
+	expect(map[string]int{"": 4})
+}
+
+// TestEndpointsExternal: a service that leads outside has none, and none are left
+// of the time when it led to pods.
+func TestEndpointsExternal(t *testing.T) {
+	w := started(t, service("web"), web("ok:1", 2))
+	external := service("web")
+	external.Spec = object.ServiceSpec{Type: "external", ExternalName: "db.example"}
+	w.commit(one(external, web("ok:1", 2)))
+	w.until("no endpoints", func(v *state.Snapshot) bool { return v.Count(object.KindEndpoints) == 0 })
+	w.commit(one(service("web"), web("ok:1", 2)))
+	w.until("endpoints again", func(v *state.Snapshot) bool {
+		e, ok := state.Find[*object.Endpoints](v, ref(object.KindEndpoints, "web"))
+		return ok && len(e.Spec.Ready) == 2
+	})
+	w = started(t, external)
+	if n := w.view().Count(object.KindEndpoints); n != 0 {
+		t.Errorf("an external service got %d endpoints", n)
+	}
+}
+
 func TestQuota(t *testing.T) {
 	w := newWorld(t, 2)
 	w.put(&object.Namespace{Meta: object.Meta{Kind: object.KindNamespace, Name: "default"}, Spec: object.NamespaceSpec{Quota: &object.Quota{Pods: 3}}})
@@ -247,14 +303,18 @@ func TestGarbage(t *testing.T) {
 	if n := w.view().Count(object.KindRevision); n != 50 {
 		t.Errorf("%d revisions", n)
 	}
-	if n := w.view().Count(object.KindToken); n != 0 {
-		t.Errorf("%d tokens", n)
+	if n := w.view().Count(object.KindToken); n != 1 { // its bearer is to be told that it expired
+		t.Errorf("%d tokens an hour after its end", n)
 	}
 	if n := w.view().Count(object.KindEvent); n != 0 {
 		t.Errorf("%d events", n)
 	}
 	if n := w.view().Count(object.KindTemplate); n != 1 {
 		t.Errorf("%d templates", n)
+	}
+	w.rest(object.TokenKept)
+	if n := w.view().Count(object.KindToken); n != 0 {
+		t.Errorf("%d tokens long after their end", n)
 	}
 	w.settled()
 }

@@ -25,7 +25,6 @@ const (
 	firstDelay   = 10 * time.Millisecond
 	lastDelay    = 5 * time.Second
 	lookAgain    = 20 * time.Millisecond // while the events cannot be followed
-	tokenEvery   = 30 * time.Second
 )
 
 // leader is the one loop of a leadership: events in, decisions of the pure parts
@@ -49,7 +48,6 @@ type leader struct {
 	retry     time.Time
 
 	judged time.Time // when the heartbeats were last looked at
-	tokens time.Time // when expired tokens were last looked for
 }
 
 // task is a key of a controller, or of one of the leader's own duties.
@@ -89,10 +87,10 @@ func (b *mailbox) take() []result {
 }
 
 const (
-	dutyNodes  = "nodes"
-	dutyTokens = "tokens"
-	dutyBind   = "scheduler"
-	dutyTell   = "events"
+	dutyNodes = "nodes"
+	dutyBind  = "scheduler"
+	dutyTell  = "events"
+	dutyFound = "network"
 )
 
 func newLeader(m *Master) *leader {
@@ -122,7 +120,7 @@ func (l *leader) run(ctx context.Context) {
 			l.reconcile(ctx, v, now)
 			l.schedule(v, now)
 			l.judge(v, now)
-			l.expireTokens(v, now)
+			l.found(v, now)
 		}
 		if l.busy() {
 			continue
@@ -464,19 +462,20 @@ func (l *leader) judge(v *state.Snapshot, now time.Time) {
 	}
 }
 
-// expireTokens deletes tokens that expired long ago.
-func (l *leader) expireTokens(v *state.Snapshot, now time.Time) {
-	if now.Sub(l.tokens) < tokenEvery {
+// found makes the network of a cluster that has none: one that was just founded,
+// or comes from a time without. It stands here and not in a controller because
+// what it is made of is known to the founder's command line only.
+func (l *leader) found(v *state.Snapshot, now time.Time) {
+	n := l.m.config.Network
+	if n == nil {
 		return
 	}
-	l.tokens = now
-	for t := range state.All[*object.Token](v, object.KindToken) {
-		task := task{dutyTokens, t.Ref()}
-		if _, under := l.underWay[task]; under || t.Spec.Expires.IsZero() || now.Sub(t.Spec.Expires) < object.TokenKept {
-			continue
-		}
-		cs := object.Changeset{Author: "master", Reason: "the token expired long ago"}
-		cs.Delete(t)
-		l.propose(task, cs, "master", now)
+	t := task{dutyFound, n.Ref()}
+	_, under := l.underWay[t]
+	if _, ok := v.Get(n.Ref()); ok || under {
+		return
 	}
+	cs := object.Changeset{Author: "master", Reason: "a cluster has a network"}
+	cs.Create(n)
+	l.propose(t, cs, "master", now)
 }

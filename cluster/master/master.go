@@ -15,6 +15,7 @@ import (
 	"github.com/berthdev/berth/cluster/api"
 	"github.com/berthdev/berth/cluster/consensus"
 	"github.com/berthdev/berth/cluster/controller"
+	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/pki"
 	"github.com/berthdev/berth/cluster/scheduler"
 	"github.com/berthdev/berth/cluster/seal"
@@ -39,6 +40,10 @@ type Config struct {
 	// how often nodes are told to report.
 	NodeTimeout time.Duration // default 30s
 	Heartbeat   time.Duration // default 5s
+
+	// Network is made by the first leader of a cluster that has none; nil: never
+	// (simulations).
+	Network *object.Network
 
 	Policy      scheduler.Policy        // default scheduler.SpreadPolicy
 	Controllers []controller.Controller // default controller.All

@@ -393,19 +393,24 @@ func TestSplitKeepsAnObjectsChangesTogether(t *testing.T) {
 	}
 }
 
-func TestExpiredTokensGo(t *testing.T) {
-	m := startMaster(t, func(*Config) {})
-	cs := object.Changeset{Author: "test"}
-	for name, expires := range map[string]time.Time{"old": time.Now().Add(-object.TokenKept - time.Second), "told": time.Now().Add(-time.Second), "new": time.Now().Add(time.Hour)} {
-		cs.Create(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: name}, Spec: object.TokenSpec{Role: object.RoleNode, Expires: expires}})
+func TestTheFirstLeaderMakesTheNetwork(t *testing.T) {
+	n, err := object.FoundNetwork(object.NetworkSpec{Pods: "10.9.0.0/16"})
+	if err != nil {
+		t.Fatal(err)
 	}
+	m := startMaster(t, func(c *Config) { c.Network, c.Controllers = n, nil })
+	find := func() (*object.Network, bool) { return state.Find[*object.Network](m.node.Snapshot(), n.Ref()) }
+	eventually(t, "there is a network", func() bool { _, ok := find(); return ok })
+	if have, _ := find(); have.Spec.Pods != "10.9.0.0/16" || have.Spec.Services != object.ServicesDefault || have.Spec.NodeBits != 24 || have.Spec.Mode != "auto" {
+		t.Errorf("network: %+v", have.Spec)
+	}
+	cs := object.Changeset{Author: "test"}
+	cs.Create(&object.Node{Meta: object.Meta{Kind: object.KindNode, Name: "n1"}})
 	if _, err := m.node.Propose(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	l := newLeader(m)
-	l.expireTokens(m.node.Snapshot(), time.Now())
-	eventually(t, "the token that expired long ago is gone", func() bool { return m.node.Snapshot().Count(object.KindToken) == 2 })
-	if _, ok := m.node.Snapshot().Get(object.Ref{Kind: object.KindToken, Name: "new"}); !ok {
-		t.Error("a token that is still good was deleted")
-	}
+	eventually(t, "the node has a range", func() bool {
+		x, ok := state.Find[*object.Node](m.node.Snapshot(), object.Ref{Kind: object.KindNode, Name: "n1"})
+		return ok && x.Spec.PodRange == "10.9.0.0/24"
+	})
 }

@@ -1,6 +1,10 @@
 package object
 
-import "time"
+import (
+	"fmt"
+	"reflect"
+	"time"
+)
 
 // Op is what a change does.
 type Op string
@@ -67,9 +71,23 @@ func (c *Changeset) Update(seen, o Object) {
 	c.Changes = append(c.Changes, Change{Op: OpUpdate, Ref: o.Ref(), Part: PartSpec, Prior: seen.Head().Version, Created: seen.Head().Created, Object: Any{o}})
 }
 
-// UpdateStatus adds an update of Status; seen is the object it was made from.
-func (c *Changeset) UpdateStatus(seen, o Object) {
-	c.Changes = append(c.Changes, Change{Op: OpUpdate, Ref: o.Ref(), Part: PartStatus, Prior: seen.Head().StatusVersion, Created: seen.Head().Created, Object: Any{o}})
+// UpdateStatus adds an update of Status; seen is the object it was made from. Of
+// o only the status counts and travels.
+func (c *Changeset) UpdateStatus(seen, o Object) { c.SetStatus(seen, o.StatusPtr()) }
+
+// SetStatus is UpdateStatus with a pointer to the status alone.
+func (c *Changeset) SetStatus(seen Object, status any) {
+	m := seen.Head()
+	bare, err := New(m.Kind)
+	if err != nil {
+		panic(fmt.Sprintf("object: a status of %s: %v", m.Ref(), err)) // objects are of known kinds
+	}
+	h := bare.Head()
+	h.Kind, h.Namespace, h.Name = m.Kind, m.Namespace, m.Name
+	if to := bare.StatusPtr(); to != nil && status != nil {
+		reflect.ValueOf(to).Elem().Set(reflect.ValueOf(status).Elem())
+	}
+	c.Changes = append(c.Changes, Change{Op: OpUpdate, Ref: m.Ref(), Part: PartStatus, Prior: m.StatusVersion, Created: m.Created, Object: Any{bare}})
 }
 
 // Delete adds a delete of the object as it was seen.

@@ -1,20 +1,11 @@
 package object
 
 import (
-	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
 	"time"
 )
-
-// SealingBytes is what a seal is computed over: the plan as JSON with an empty
-// Seal. A plan that was written to a file and read back gives the same bytes.
-func (p *Plan) SealingBytes() ([]byte, error) {
-	c := *p
-	c.Seal = ""
-	return json.Marshal(&c)
-}
 
 // Empty reports whether applying the plan would change nothing at all.
 func (p *Plan) Empty() bool {

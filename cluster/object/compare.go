@@ -162,13 +162,16 @@ func equal(a, b reflect.Value) bool {
 		}
 		return true
 	case reflect.Pointer:
-		if a.IsNil() || b.IsNil() {
-			return a.IsNil() == b.IsNil()
+		if a.IsNil() || b.IsNil() || a.UnsafePointer() == b.UnsafePointer() {
+			return a.UnsafePointer() == b.UnsafePointer()
 		}
 		return equal(a.Elem(), b.Elem())
 	case reflect.Slice:
 		if a.Len() != b.Len() {
 			return false
+		}
+		if a.UnsafePointer() == b.UnsafePointer() { // clones share what lies below
+			return true
 		}
 		for i := range a.Len() {
 			if !equal(a.Index(i), b.Index(i)) {
@@ -193,6 +196,9 @@ func equal(a, b reflect.Value) bool {
 func equalMaps(a, b reflect.Value) bool {
 	if a.Len() != b.Len() {
 		return false
+	}
+	if a.UnsafePointer() == b.UnsafePointer() {
+		return true
 	}
 	switch x := a.Interface().(type) {
 	case map[string]string:

@@ -68,75 +68,97 @@ func decodeAs(kind Kind, b []byte) (Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(o); err != nil {
+	if err := unmarshalStrictly(b, o); err != nil {
 		return nil, Errorf(CodeInvalid, Ref{Kind: kind}, "not a valid %s: %w", kind, err)
 	}
 	return o, nil
 }
 
-type cborAny struct {
-	_      struct{} `cbor:",toarray"`
-	Kind   Kind
-	Object cbor.RawMessage
+// unmarshalStrictly is json.Unmarshal that refuses unknown fields.
+func unmarshalStrictly(b []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	return dec.Decode(v)
 }
 
 // MarshalCBOR writes [kind, object].
 func (a Any) MarshalCBOR() ([]byte, error) {
 	if a.Object == nil {
-		return []byte{0xf6}, nil // null
+		return null, nil
 	}
-	b, err := canonical.Marshal(a.Object)
-	if err != nil {
+	kind := string(a.Head().Kind)
+	if len(kind) > shortText {
+		return nil, Errorf(CodeInvalid, a.Ref(), "a kind has %d characters at most", shortText)
+	}
+	var b bytes.Buffer
+	b.WriteByte(pairHead)
+	b.WriteByte(textHead + byte(len(kind)))
+	b.WriteString(kind)
+	if err := canonical.MarshalToBuffer(a.Object, &b); err != nil {
 		return nil, err
 	}
-	return canonical.Marshal(cborAny{Kind: a.Head().Kind, Object: b})
+	return b.Bytes(), nil
 }
+
+// The heads of an array of two and of a text short enough to stand in its head.
+const (
+	pairHead  = 0x82
+	textHead  = 0x60
+	shortText = 23
+)
+
+var null = cbor.RawMessage{0xf6}
 
 // UnmarshalCBOR reads what MarshalCBOR writes; unknown fields are ignored, so
 // that an older master reads a newer one's log.
 func (a *Any) UnmarshalCBOR(b []byte) error {
-	if len(b) == 1 && b[0] == 0xf6 {
+	if len(b) == 1 && b[0] == null[0] {
 		a.Object = nil
 		return nil
 	}
-	var c cborAny
-	if err := cbor.Unmarshal(b, &c); err != nil {
-		return err
+	if len(b) < 2 || b[0] != pairHead || b[1] < textHead || b[1] > textHead+shortText || len(b) < 2+int(b[1]-textHead) {
+		return Errorf(CodeInvalid, Ref{}, "not an object: it does not begin with its kind")
 	}
-	o, err := New(c.Kind)
+	end := 2 + int(b[1]-textHead)
+	kind := Kind(b[2:end])
+	o, err := New(kind)
 	if err != nil {
 		return err
 	}
-	if err := Decode(c.Object, o); err != nil {
-		return fmt.Errorf("%s: %w", c.Kind, err)
+	if err := Decode(b[end:], o); err != nil {
+		return fmt.Errorf("%s: %w", kind, err)
 	}
 	a.Object = o
 	return nil
 }
 
-var canonical = func() cbor.EncMode {
+var canonical = func() cbor.UserBufferEncMode {
 	o := cbor.CanonicalEncOptions()
 	o.Time = cbor.TimeRFC3339Nano
 	o.TextMarshaler = cbor.TextMarshalerTextString
-	m, err := o.EncMode()
+	m, err := o.UserBufferEncMode()
 	if err != nil {
 		panic(err) // options are constants
 	}
 	return m
 }()
 
-var decoding = func() cbor.DecMode {
+var (
+	decoding = decodingWith(cbor.ExtraDecErrorNone)
+	strict   = decodingWith(cbor.ExtraDecErrorUnknownField)
+)
+
+// decodingWith reads values of no fixed type as JSON would: outputs go on to it.
+func decodingWith(extra cbor.ExtraDecErrorCond) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		TextUnmarshaler: cbor.TextUnmarshalerTextString, MaxArrayElements: 1 << 24, MaxMapPairs: 1 << 24,
-		DefaultMapType: reflect.TypeFor[map[string]any](), // values of outputs are JSON, which has no other maps
+		DefaultMapType: reflect.TypeFor[map[string]any](), ExtraReturnErrors: extra,
 	}.DecMode()
 	if err != nil {
 		panic(err) // options are constants
 	}
 	return m
-}()
+}
 
 // Encode is the canonical binary encoding (deterministic CBOR, RFC 8949 4.2):
 // equal values give equal bytes. The Raft log, snapshots and digests use it.

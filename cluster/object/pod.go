@@ -212,7 +212,7 @@ const (
 	PodStarting  PodPhase = "starting"  // images, sandbox, init containers
 	PodRunning   PodPhase = "running"   // every container has been started
 	PodStopping  PodPhase = "stopping"  // the stop signal was sent
-	PodStopped   PodPhase = "stopped"   // ended because it was asked to
+	PodStopped   PodPhase = "stopped"   // ended because it, or its node, was asked to
 	PodSucceeded PodPhase = "succeeded" // every container ended with 0 and will not be restarted
 	PodFailed    PodPhase = "failed"    // some container failed and will not be restarted
 	PodLost      PodPhase = "lost"      // its node has been silent too long
@@ -275,6 +275,13 @@ func (o *Pod) Clone() Object  { c := *o; return &c }
 // Terminal reports whether the pod has ended and will not run again.
 func (o *Pod) Terminal() bool {
 	return slices.Contains([]PodPhase{PodStopped, PodSucceeded, PodFailed, PodLost}, o.Status.Phase)
+}
+
+// Returns reports whether a pod that does not run now runs again when its node
+// comes back: one that no set replaces elsewhere, and that ended only because its
+// node was lost or stopped. It keeps its room there.
+func (o *Pod) Returns() bool {
+	return o.Owner.IsZero() && o.Spec.Node != "" && !o.Spec.Stop && (o.Status.Phase == PodLost || o.Status.Phase == PodStopped)
 }
 
 // Failing reports whether the pod cannot come up by waiting for it a little

@@ -148,7 +148,7 @@ func (x *Container) check(c *checker, at *step) {
 		c.fail(at.to("work_dir"), "Relative path", "%q is not an absolute path.", x.WorkDir)
 	}
 	for _, k := range sortedKeys(x.Env) {
-		if !envName.MatchString(k) {
+		if k == "" || strings.ContainsAny(k, "=\x00") {
 			c.fail(&step{up: at, name: "env", label: k, key: true}, "Wrong name", "%q cannot be the name of an environment variable.", k)
 		}
 	}
@@ -322,7 +322,7 @@ func (s *SecretSpec) check(c *checker, at *step)    { c.dataKeys(sortedKeys(s.Da
 // dataKeys are names of files.
 func (c *checker) dataKeys(keys []string, at *step) {
 	for _, k := range keys {
-		if !dataKey.MatchString(k) || k == "." || k == ".." {
+		if !dataKey.matches(k) || k == "." || k == ".." {
 			c.fail(&step{up: at, name: "data", label: k, key: true}, "Wrong key", "%q is not a key: each key is the name of a file, so use letters, digits and -_.", k)
 		}
 	}

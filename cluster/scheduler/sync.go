@@ -93,7 +93,7 @@ func (s *Scheduler) read(v *state.Snapshot, i int32, tenancy *state.Tenancy) {
 		return
 	}
 	for p := range v.PodsOn(n.obj.Name) {
-		if p.Terminal() {
+		if p.Terminal() && !p.Returns() {
 			continue
 		}
 		t := v.Template(p)

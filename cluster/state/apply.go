@@ -36,51 +36,69 @@ func (s *Store) ApplyBatch(index uint64, batch []object.Changeset) ([]Event, []e
 		panic(fmt.Sprintf("state: entry %d after %d", index, s.live.index)) // the log is ordered; going on would fork history
 	}
 	s.live.index = index
-	var events []Event
+	n := 0
+	for i := range batch {
+		n += len(batch[i].Changes)
+	}
+	events := make([]Event, 0, n)
 	errs := make([]error, len(batch))
 	for i := range batch {
-		e, err := s.apply(index, &batch[i])
-		if err != nil {
-			errs[i] = err
-		}
-		events = append(events, e...)
+		events, errs[i] = s.apply(events, index, &batch[i])
 	}
 	s.publish()
 	return events, errs
 }
 
-func (s *Store) apply(index uint64, c *object.Changeset) ([]Event, error) {
+// apply adds the events of one changeset to those of the batch.
+func (s *Store) apply(events []Event, index uint64, c *object.Changeset) ([]Event, error) {
 	// First check everything against the state with this changeset's own earlier
 	// changes laid over it, then write: a refused changeset leaves no trace.
-	overlay := make(map[object.Ref]object.Object, len(c.Changes))
+	mark := len(events)
+	var overlay map[object.Ref]object.Object
+	if len(c.Changes) > few {
+		overlay = make(map[object.Ref]object.Object, len(c.Changes))
+	}
 	get := func(r object.Ref) object.Object {
-		if o, ok := overlay[r]; ok {
-			return o
+		if overlay != nil {
+			if o, ok := overlay[r]; ok {
+				return o
+			}
+		} else {
+			for i := len(events) - 1; i >= mark; i-- {
+				if events[i].Ref == r {
+					return events[i].After
+				}
+			}
 		}
 		o, _ := s.live.Get(r)
 		return o
 	}
 	for _, x := range c.Expect {
 		if o := get(x.Ref); x.Version != versionOf(o) {
-			return nil, conflict(x.Ref, o, object.PartSpec, x.Version)
+			return events, conflict(x.Ref, o, object.PartSpec, x.Version)
 		}
 	}
-	events := make([]Event, 0, len(c.Changes))
 	for i := range c.Changes {
 		x := &c.Changes[i]
 		before := get(x.Ref)
 		after, err := step(index, c, x, before)
 		if err != nil {
-			return nil, err
+			clear(events[mark:])
+			return events[:mark], err
 		}
-		overlay[x.Ref] = after
+		if overlay != nil {
+			overlay[x.Ref] = after
+		}
 		events = append(events, Event{Index: index, Op: x.Op, Part: x.Part, Ref: x.Ref, Before: before, After: after})
 	}
-	for _, e := range events {
+	for _, e := range events[mark:] {
 		s.put(e.Ref, e.Before, e.After)
 	}
 	return events, nil
 }
+
+// few changes are looked through faster than a table of them is made.
+const few = 8
 
 // step is the object after one change.
 func step(index uint64, c *object.Changeset, x *object.Change, before object.Object) (object.Object, error) {

@@ -134,7 +134,7 @@ func waits(p *object.Pod) bool {
 
 // askOf is what a pod adds to its node's usage; the zero value adds nothing.
 func askOf(p *object.Pod) nodeUsage {
-	if p == nil || p.Spec.Node == "" || p.Terminal() {
+	if p == nil || p.Spec.Node == "" || p.Terminal() && !p.Returns() {
 		return nodeUsage{}
 	}
 	return nodeUsage{node: p.Spec.Node, Usage: Usage{CPU: p.Spec.CPU, Memory: p.Spec.Memory, Pods: 1}}

@@ -212,7 +212,7 @@ func sameIndexes(t *rapid.T, v *Snapshot) {
 			}
 			if p.Spec.Node != "" {
 				on[p.Spec.Node] = append(on[p.Spec.Node], p.Ref())
-				if !p.Terminal() {
+				if !p.Terminal() || p.Returns() {
 					u := usage[p.Spec.Node]
 					usage[p.Spec.Node] = Usage{u.CPU + p.Spec.CPU, u.Memory + p.Spec.Memory, u.Pods + 1}
 				}

@@ -142,8 +142,9 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 		fmt.Fprintf(s.stdout, "Committed as revision %d of %s. Follow it with: berth rollout status --stack %s\n", applied.Number, applied.Stack, applied.Stack)
 		return nil
 	}
-	began := time.Now()
-	rev, lowest, err := s.follow(cl, applied.Revision, asJSON)
+	began, destroy := time.Now(), r.Plan.Cause == "destroy"
+	r = object.ApplyRequest{} // it may be large, and is committed
+	rev, lowest, err := s.follow(cl, applied, asJSON)
 	if err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 			return err
 		}
 	} else {
-		result := view.Result{Revision: rev, Lowest: lowest, Outputs: rev.Spec.Outputs, Destroy: r.Plan.Cause == "destroy"}
+		result := view.Result{Revision: rev, Lowest: lowest, Outputs: rev.Spec.Outputs, Destroy: destroy}
 		if err := view.Applied(s.stdout, result, s.style(s.stdout)); err != nil {
 			return err
 		}
@@ -170,15 +171,20 @@ func settled(p object.RevisionPhase) bool { return p.Final() || p == object.Revi
 // errSettled ends a watch.
 var errSettled = errors.New("settled")
 
+// drawEvery bounds how often progress is drawn, and drawShare how much of the
+// time that may take: a revision of ten thousand objects changes more often than
+// anybody can look, and the masters may be on this machine.
+const (
+	drawEvery = 100 * time.Millisecond
+	drawShare = 10 // one part in ten
+)
+
 // follow shows a revision's progress until it has ended, been put back, or waits
-// for a person; it returns how it ended and the lowest readiness that was seen.
-// Ctrl-C leaves the revision running on the masters and says so.
-func (s *session) follow(cl *client.Client, ref object.Ref, quiet bool) (*object.Revision, []object.Availability, error) {
-	rev, err := client.Get[*object.Revision](s.ctx, cl, ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	f := follower{out: s.stdout, rev: rev, began: time.Now(), objects: map[object.Ref]object.Object{}, lowest: map[object.Ref]object.Availability{}}
+// for a person; it returns how it ended, without the objects that it changed, and
+// the lowest readiness that was seen. Ctrl-C leaves the revision running on the
+// masters and says so.
+func (s *session) follow(cl *client.Client, at object.Applied, quiet bool) (*object.Revision, []object.Availability, error) {
+	f := follower{out: s.stdout, ref: at.Revision, began: time.Now(), objects: map[object.Ref]object.Object{}, lowest: map[object.Ref]object.Availability{}}
 	if quiet {
 		f.out = io.Discard
 	}
@@ -189,7 +195,7 @@ func (s *session) follow(cl *client.Client, ref object.Ref, quiet bool) (*object
 	ended := make(chan error, 1)
 	kinds := []object.Kind{object.KindRevision, object.KindDeployment, object.KindReplicaSet, object.KindPod}
 	go func() {
-		ended <- cl.Watch(ctx, client.WatchOptions{Kinds: kinds, Stack: rev.Spec.Stack, Rows: true}, func(e object.WatchEvent) error {
+		ended <- cl.Watch(ctx, client.WatchOptions{Kinds: kinds, Stack: at.Stack, Rows: true}, func(e object.WatchEvent) error {
 			select {
 			case events <- e:
 				return nil
@@ -198,32 +204,39 @@ func (s *session) follow(cl *client.Client, ref object.Ref, quiet bool) (*object
 			}
 		})
 	}()
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(drawEvery)
 	defer tick.Stop()
+	var drawn time.Time
+	pause := drawEvery
+	fresh := false // something has been seen since
 	for {
 		select {
 		case e := <-events:
-			if f.see(e); len(events) > 0 && !settled(f.rev.Status.Phase) {
-				continue // draw once for all that has come
-			}
+			f.see(e)
+			fresh = true
 		case <-tick.C:
 		case err := <-ended:
 			if s.ctx.Err() != nil {
 				fmt.Fprintln(s.stderr)
-				if err := view.Detached(s.stderr, rev.Spec.Stack, rev.Spec.Number, s.style(s.stderr)); err != nil {
+				if err := view.Detached(s.stderr, at.Stack, at.Number, s.style(s.stderr)); err != nil {
 					return nil, nil, err
 				}
 				return nil, nil, exitCode(exitError)
 			}
 			return nil, nil, err
 		}
-		if !f.synced {
+		over := f.rev != nil && settled(f.rev.Status.Phase)
+		now := time.Now()
+		since := now.Sub(drawn)
+		if !f.synced || f.rev == nil || !over && since < max(time.Second, pause) && !(fresh && since >= pause) {
 			continue
 		}
-		if err := f.draw(time.Now()); err != nil {
+		if err := f.draw(now); err != nil {
 			return nil, nil, err
 		}
-		if settled(f.rev.Status.Phase) {
+		drawn, fresh = time.Now(), false
+		pause = max(drawEvery, drawShare*drawn.Sub(now))
+		if over {
 			return f.rev, f.availability(), nil
 		}
 	}
@@ -233,7 +246,8 @@ func (s *session) follow(cl *client.Client, ref object.Ref, quiet bool) (*object
 type follower struct {
 	out      io.Writer
 	progress *view.Progress
-	rev      *object.Revision
+	ref      object.Ref
+	rev      *object.Revision // nil until it has been seen
 	began    time.Time
 	synced   bool
 	objects  map[object.Ref]object.Object
@@ -256,7 +270,7 @@ func (f *follower) see(e object.WatchEvent) {
 	switch o := e.Object.Object.(type) {
 	case nil:
 	case *object.Revision:
-		if o.Ref() == f.rev.Ref() {
+		if o.Ref() == f.ref {
 			f.rev = o
 		}
 	case *object.Deployment:

@@ -85,7 +85,7 @@ var doors = map[string]struct {
 	"github.com/alecthomas/kong":        {[]string{"cmd/berth"}, "flags are the command line's affair"},
 	"github.com/danielgtaylor/huma/":    {[]string{"cluster/api"}, "routes are the API's affair"},
 	"github.com/tidwall/btree":          {[]string{"cluster/state"}, "only the state knows how it is stored"},
-	"github.com/vishvananda/netlink":    {[]string{"node/network", "cmd/internal/dev"}, "links are made by the pod network, and by the development hosts"},
+	"github.com/vishvananda/netlink":    {[]string{"node/network", "node/proxy", "cmd/internal/dev"}, "links are made by the pod network, and by the development hosts; the proxy forgets flows"},
 }
 
 // impureImports and impureCalls are what a pure package does not do, for the

@@ -18,10 +18,15 @@ type DevCmd struct {
 type DevUpCmd struct {
 	Masters int      `default:"3" help:"Masters: 1, 3 or 5."`
 	Nodes   int      `default:"3" help:"Nodes."`
-	Subnet  string   `default:"10.77.0.0/24" placeholder:"RANGE" help:"Addresses of the hosts."`
-	Pods    string   `default:"10.78.0.0/16" placeholder:"RANGE" help:"Addresses of the pods; each node gets 256."`
-	Zones   []string `default:"a,b,c" help:"Zones that the nodes are put in, in turn."`
+	Zones   []string `placeholder:"ZONE,..." help:"Zones that the nodes are put in, in turn; default: those of --split, else a, b and c."`
 
+	Subnet   string   `default:"10.77.0.0/24" placeholder:"RANGE" help:"Addresses of the hosts."`
+	Pods     string   `default:"10.78.0.0/16" placeholder:"RANGE" help:"Addresses of the pods; the masters give each node a part of it."`
+	NodeBits int      `default:"24" placeholder:"BITS" help:"Prefix of that part."`
+	Services string   `placeholder:"RANGE" help:"Addresses of the services; default: 10.79.0.0/16, or the first from 10.200.0.0/16 on that is free."`
+	Split    []string `placeholder:"ZONE,..." help:"Zones whose nodes have a network segment of their own; this machine routes between them."`
+
+	Latency     object.Duration `help:"How long packets take into each of those segments, where the kernel can delay them."`
 	NodeTimeout object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cmd/internal/dev"
+	"github.com/berthdev/berth/node/network"
 )
 
 // devUpTimeout bounds the wait for a cluster that should take seconds.
@@ -50,9 +53,16 @@ func (c *DevUpCmd) Run(s *session, d *DevCmd) error {
 		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("%d masters cannot be: with an even number, one more failure is not survived", c.Masters), Hint: "Choose 1, 3 or 5."}
 	}
 	began := time.Now()
+	if c.Latency > 0 {
+		if err := dev.CanDelay(); err != nil {
+			return &object.Error{Code: object.CodeInvalid, Message: err.Error()}
+		}
+	}
 	cluster, err := dev.Open(d.Dir)
 	if errors.Is(err, dev.ErrNone) {
-		cluster, err = dev.New(d.Dir, d.Name, c.Subnet, c.Pods)
+		cluster, err = c.describe(d)
+	} else if err == nil {
+		err = c.same(cluster)
 	}
 	if err != nil {
 		return err
@@ -61,7 +71,7 @@ func (c *DevUpCmd) Run(s *session, d *DevCmd) error {
 	if err := cluster.Add(dev.RoleMaster, c.Masters, nil); err != nil {
 		return err
 	}
-	if err := cluster.Add(dev.RoleNode, c.Nodes, c.Zones); err != nil {
+	if err := cluster.Add(dev.RoleNode, c.Nodes, c.zones(cluster.File.Split)); err != nil {
 		return err
 	}
 	if err := cluster.Network(); err != nil {
@@ -81,6 +91,62 @@ func (c *DevUpCmd) Run(s *session, d *DevCmd) error {
 	}
 	fmt.Fprintf(s.stdout, "The cluster is ready (%.1fs): %s\n", time.Since(began).Seconds(), up.addresses())
 	return nil
+}
+
+// describe is a cluster as the flags want it.
+func (c *DevUpCmd) describe(d *DevCmd) (*dev.Cluster, error) {
+	for _, zone := range c.Split {
+		if zones := c.zones(c.Split); !slices.Contains(zones, zone) {
+			return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("no node would be in zone %q of --split; the zones are %s", zone, strings.Join(zones, ", ")), Hint: "Name it in --zones, too."}
+		}
+	}
+	r := dev.Ranges{Subnet: c.Subnet, Pods: c.Pods, NodeBits: c.NodeBits, Services: c.Services}
+	if r.Services == "" {
+		r.Services = freeServices(c.Subnet, c.Pods)
+	}
+	if _, err := object.FoundNetwork(object.NetworkSpec{Pods: r.Pods, NodeBits: r.NodeBits, Services: r.Services}); err != nil {
+		return nil, err
+	}
+	return dev.New(d.Dir, d.Name, r, c.Split, c.Latency.D())
+}
+
+// same refuses to make a cluster that is there into another.
+func (c *DevUpCmd) same(cluster *dev.Cluster) error {
+	f := cluster.File
+	if len(c.Split) > 0 && !slices.Equal(c.Split, f.Split) || c.Latency > 0 && c.Latency.D() != f.Latency {
+		return &object.Error{Code: object.CodeInvalid, Message: "the cluster is there already, and its segments are made when it is made", Hint: "End it first: berth dev down"}
+	}
+	return nil
+}
+
+func (c *DevUpCmd) zones(split []string) []string {
+	switch {
+	case len(c.Zones) > 0:
+		return c.Zones
+	case len(split) > 0:
+		return split
+	}
+	return []string{"a", "b", "c"}
+}
+
+// freeServices is a range for services that nothing on this machine uses: several
+// development clusters can be there at once.
+func freeServices(others ...string) string {
+	for i := 199; i < 255; i++ {
+		r := fmt.Sprintf("10.%d.0.0/16", i)
+		if i == 199 {
+			r = object.ServicesDefault
+		}
+		p := netip.MustParsePrefix(r)
+		taken := slices.ContainsFunc(others, func(s string) bool {
+			o, ok := object.Prefix(s)
+			return ok && o.Overlaps(p)
+		})
+		if !taken && network.InUse(p) == nil {
+			return r
+		}
+	}
+	return object.ServicesDefault // the check of all ranges says what is wrong with it
 }
 
 // devUp is one run of `dev up`.
@@ -156,6 +222,7 @@ func (u *devUp) masters(ctx context.Context) error {
 			return err
 		}
 		if h.Stopped {
+			fmt.Fprintf(u.s.stdout, "  master %s  stopped\n", h.Name)
 			continue
 		}
 		if err := u.await(ctx, h, "to join the masters", func() (string, bool) {
@@ -189,14 +256,19 @@ func (u *devUp) nodes(ctx context.Context) error {
 			fmt.Fprintf(u.s.stdout, "  node   %s  stopped\n", h.Name)
 			continue
 		}
+		podRange := ""
 		if err := u.await(ctx, h, "to be ready", func() (string, bool) {
 			o, err := u.client.Get(ctx, object.Ref{Kind: object.KindNode, Name: h.Name})
 			if err != nil {
 				return err.Error(), false
 			}
 			n := o.(*object.Node)
+			podRange = n.Status.PodRange
 			return string(n.Status.Condition) + " " + n.Status.Message, n.Status.Condition == object.NodeReady
 		}); err != nil {
+			return err
+		}
+		if err := u.cluster.Given(h, podRange); err != nil {
 			return err
 		}
 		fmt.Fprintf(u.s.stdout, "  node   %s  %s  zone %s  pods %s  (%d of %d)\n", h.Name, h.Address, h.Zone, h.PodRange, i+1, len(hosts))
@@ -242,6 +314,9 @@ func (u *devUp) joined(h *dev.Host) bool {
 // start runs a host's process; one that has not joined yet gets a token, in its
 // environment, where other users cannot read it.
 func (u *devUp) start(ctx context.Context, h *dev.Host) error {
+	if h.Stopped && u.client != nil && !u.joined(h) {
+		h.Stopped = false // its data was wiped: it can only join anew, and that is up's business
+	}
 	if h.Stopped || h.Process.Alive() {
 		return nil
 	}
@@ -258,14 +333,17 @@ func (u *devUp) start(ctx context.Context, h *dev.Host) error {
 			argv = append(argv, "--node-timeout", t)
 		}
 		if h == u.of(dev.RoleMaster)[0] {
-			argv = append(argv, "--bootstrap")
+			argv = append(argv, "--bootstrap", "--pods", u.cluster.File.Pods)
+			if f := u.cluster.File; f.Services != "" {
+				argv = append(argv, "--services", f.Services, "--node-bits", strconv.Itoa(f.NodeBits))
+			}
 		} else {
 			argv = append(argv, "--join", u.addresses())
 		}
 	case dev.RoleNode:
 		cpu, memory := share(len(u.of(dev.RoleNode)))
 		argv = []string{exe, "node", "run", "--name", h.Name, "--data", data, "--listen", h.Address + ":7410", "--join", u.addresses(),
-			"--pod-range", h.PodRange, "--cpu", cpu.String(), "--memory", memory.String()}
+			"--cpu", cpu.String(), "--memory", memory.String()}
 		if h.Zone != "" {
 			argv = append(argv, "--label", "zone="+h.Zone)
 		}
@@ -402,12 +480,18 @@ func (c *DevStopCmd) Run(s *session, d *DevCmd) error {
 		if err := cluster.Kill(h); err != nil {
 			return err
 		}
+		if err := cluster.Routes(); err != nil {
+			return err
+		}
 		fmt.Fprintf(s.stdout, "%s has lost power.\n", h.Name)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, devUpTimeout)
 	defer cancel()
 	if err := cluster.Stop(ctx, h); err != nil {
+		return err
+	}
+	if err := cluster.Routes(); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.stdout, "%s is stopped.\n", h.Name)
@@ -433,6 +517,9 @@ func (c *DevStartCmd) Run(s *session, d *DevCmd) error {
 		return &object.Error{Code: object.CodeInvalid, Message: h.Name + " has never joined the cluster", Hint: "Run: berth dev up"}
 	}
 	if err := up.start(s.ctx, h); err != nil {
+		return err
+	}
+	if err := cluster.Routes(); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.stdout, "%s is running.\n", h.Name)

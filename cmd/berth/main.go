@@ -11,10 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -109,18 +107,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
-}
-
-// clientMemory trades memory for speed, within bounds: a client lives for a moment.
-func clientMemory() {
-	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(2 << 30)
-}
-
-// serverMemory takes that back for processes that stay.
-func serverMemory() {
-	debug.SetGCPercent(100)
-	debug.SetMemoryLimit(math.MaxInt64)
 }
 
 // newParser is the command line's grammar, from the structs' tags.

@@ -43,6 +43,11 @@ type MasterRunCmd struct {
 	JoinToken   string          `env:"BERTH_JOIN_TOKEN" placeholder:"TOKEN" help:"Token of role master (berth token create --role master)."`
 	NodeTimeout object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
 	LogLevel    slog.Level      `default:"info" help:"debug, info, warn or error."`
+
+	Pods      string `default:"10.78.0.0/16" placeholder:"RANGE" help:"When the cluster is founded: addresses of all pods; nodes get theirs out of it."`
+	NodeBits  int    `default:"24" placeholder:"BITS" help:"When the cluster is founded: prefix of a node's range; 24 makes room for 253 pods on a node."`
+	Services  string `default:"10.79.0.0/16" placeholder:"RANGE" help:"When the cluster is founded: addresses of the services."`
+	NodePorts string `default:"30000-32767" placeholder:"FIRST-LAST" help:"When the cluster is founded: ports of services of type node_port."`
 }
 
 // adminName is the first administrator; the certificate lasts as any person's
@@ -64,6 +69,10 @@ func (c *MasterRunCmd) Run(s *session) error {
 		c.Name = name
 	}
 	if err := pki.CheckName(c.Name); err != nil {
+		return err
+	}
+	network, err := object.FoundNetwork(object.NetworkSpec{Pods: c.Pods, NodeBits: c.NodeBits, Services: c.Services, NodePorts: c.NodePorts})
+	if err != nil {
 		return err
 	}
 	if c.Advertise == "" {
@@ -104,7 +113,7 @@ func (c *MasterRunCmd) Run(s *session) error {
 	}
 	self := object.Master{Name: c.Name, API: api, Raft: raft}
 	config := master.Config{
-		Version: version, CA: ca, Identity: identity, Keys: keys, Check: planner.Check, Plan: forecast, NodeTimeout: c.NodeTimeout.D(), Log: log,
+		Version: version, Network: network, CA: ca, Identity: identity, Keys: keys, Check: planner.Check, Plan: forecast, NodeTimeout: c.NodeTimeout.D(), Log: log,
 		Spool: filepath.Join(c.Data, "spool"),
 		Consensus: consensus.Config{ID: c.Name, RaftAddress: raft, APIAddress: api, Storage: consensus.Disk(filepath.Join(c.Data, "raft")),
 			ServerTLS: identity.PeerTLS(), ClientTLS: identity.PeerTLS(), Logger: log},
@@ -242,7 +251,7 @@ func (c *MasterRunCmd) found(files pki.Files, api string) error {
 
 // join asks a master for a certificate, the authority's key and the keyring.
 func (c *MasterRunCmd) join(ctx context.Context, files pki.Files) error {
-	joined, key, err := joinCluster(ctx, c.Join, c.JoinToken, c.Name, c.Advertise)
+	joined, key, err := joinCluster(ctx, object.RoleMaster, c.Join, c.JoinToken, c.Name, c.Advertise)
 	if err != nil {
 		return err
 	}
@@ -263,7 +272,7 @@ func (c *MasterRunCmd) join(ctx context.Context, files pki.Files) error {
 }
 
 // joinCluster turns a token into a certificate of the name for the addresses.
-func joinCluster(ctx context.Context, masters []string, token, name string, addresses ...string) (object.Joined, []byte, error) {
+func joinCluster(ctx context.Context, role object.Role, masters []string, token, name string, addresses ...string) (object.Joined, []byte, error) {
 	if token == "" {
 		return object.Joined{}, nil, &object.Error{Code: object.CodeUnauthorized, Message: "joining needs a token", Hint: "Make one with berth token create, and give it by BERTH_JOIN_TOKEN or --join-token."}
 	}
@@ -276,7 +285,7 @@ func joinCluster(ctx context.Context, masters []string, token, name string, addr
 		return object.Joined{}, nil, err
 	}
 	defer cl.Close()
-	joined, err := cl.Join(ctx, object.JoinRequest{Token: token, Name: name, CSR: string(csr)})
+	joined, err := cl.Join(ctx, object.JoinRequest{Token: token, Role: role, Name: name, CSR: string(csr)})
 	return joined, key, err
 }
 

@@ -32,7 +32,6 @@ type NodeRunCmd struct {
 	Join             []string          `placeholder:"HOST:PORT" help:"The masters."`
 	JoinToken        string            `env:"BERTH_JOIN_TOKEN" placeholder:"TOKEN" help:"Token of role node (berth token create --role node), unless this directory has joined already."`
 	Label            map[string]string `placeholder:"KEY=VALUE" help:"Labels that it begins with, such as zone=a."`
-	PodRange         string            `default:"10.78.1.0/24" placeholder:"RANGE" help:"Addresses of its pods."`
 	CPU              object.CPU        `name:"cpu" placeholder:"CORES" help:"Processors for pods; default: all."`
 	Memory           object.Bytes      `placeholder:"SIZE" help:"Memory for pods; default: all but a reserve."`
 	ContainerdSocket string            `placeholder:"SOCKET" help:"A containerd to use; default: one of its own."`

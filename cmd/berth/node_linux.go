@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -39,10 +38,6 @@ func (c *NodeRunCmd) Run(s *session) error {
 	if err := c.complete(); err != nil {
 		return err
 	}
-	podRange, err := netip.ParsePrefix(c.PodRange)
-	if err != nil || !podRange.Addr().Is4() {
-		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("%q is not an IPv4 range", c.PodRange), Hint: "Write for example --pod-range 10.78.1.0/24."}
-	}
 	files := pki.Files{Dir: filepath.Join(c.Data, "pki")}
 	if !files.Joined() {
 		if err := c.join(s.ctx, files); err != nil {
@@ -63,7 +58,7 @@ func (c *NodeRunCmd) Run(s *session) error {
 		return &object.Error{Code: object.CodeUnavailable, Message: fmt.Sprintf("cannot listen at %s: %v", c.Listen, err), Hint: "Choose another address with --listen."}
 	}
 	defer listener.Close()
-	return c.serve(s.ctx, log, masters, identity, files, podRange, listener)
+	return c.serve(s.ctx, log, masters, identity, files, listener)
 }
 
 func (c *NodeRunCmd) complete() error {
@@ -94,7 +89,7 @@ func (c *NodeRunCmd) complete() error {
 }
 
 func (c *NodeRunCmd) join(ctx context.Context, files pki.Files) error {
-	joined, key, err := joinCluster(ctx, c.Join, c.JoinToken, c.Name, c.Advertise)
+	joined, key, err := joinCluster(ctx, object.RoleNode, c.Join, c.JoinToken, c.Name, c.Advertise)
 	if err != nil {
 		return err
 	}
@@ -108,37 +103,58 @@ func (c *NodeRunCmd) join(ctx context.Context, files pki.Files) error {
 }
 
 // serve opens the tools, gives them to the agent, and lets it run.
-func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *client.Client, identity *pki.Identity, files pki.Files, podRange netip.Prefix, listener net.Listener) error {
+func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *client.Client, identity *pki.Identity, files pki.Files, listener net.Listener) error {
 	containers, err := runtime.Open(ctx, runtime.Config{Root: filepath.Join(c.Data, "containers"), State: c.State, Socket: c.ContainerdSocket,
 		RuntimeBinary: c.Runtime, Insecure: c.Insecure, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer containers.Close()
-	pods, err := network.Open(network.Config{Dir: filepath.Join(c.Data, "network"), Range: podRange})
+	address := onHost(c.Advertise, c.Listen)
+	status := func(podRange string) (object.NodeStatus, error) {
+		return agent.Machine(agent.Capacity{CPU: c.CPU, Memory: c.Memory}, version, address, podRange, containers.Attributes())
+	}
+	given, err := c.nodeNetwork(ctx, log, masters, status)
+	if ctx.Err() != nil {
+		return nil // asked to end while it waited
+	}
 	if err != nil {
 		return err
 	}
+	pods, err := network.Open(network.Config{Dir: c.networkDir(), Range: given.Range, Cluster: proxy.ClusterRanges(&given.Network)})
+	if err != nil {
+		return c.refuse(ctx, masters, status, err)
+	}
 	defer pods.Close()
+	own, err := c.own(ctx)
+	if err != nil {
+		return err
+	}
+	routes, err := network.OpenRoutes(network.RoutesConfig{Node: c.Name, Address: own, Range: given.Range, Source: pods.Gateway(), Tag: pods.Tag(), PathMTU: pods.SetPathMTU})
+	if err != nil {
+		return err
+	}
+	defer routes.Close()
+	masquerade := &proxy.Masquerade{Range: given.Range, Keep: proxy.ClusterRanges(&given.Network)}
 	volumes, err := volume.Open(filepath.Join(c.Data, "volumes"))
 	if err != nil {
 		return err
 	}
-	address := onHost(c.Advertise, c.Listen)
-	status, err := agent.Machine(agent.Capacity{CPU: c.CPU, Memory: c.Memory}, version, address, podRange.String(), containers.Attributes())
+	is, err := status(given.Range.String())
 	if err != nil {
 		return err
 	}
 	a, err := agent.New(agent.Config{
-		Node: c.Name, Dir: filepath.Join(c.Data, "agent"), Labels: c.Label, Status: status,
+		Node: c.Name, Dir: filepath.Join(c.Data, "agent"), Labels: c.Label, Status: is,
 		Masters: masters, Runtime: containers, Sandboxes: runtime.Sandboxes{Dir: filepath.Join(c.State, "ns")}, Network: pods, Volumes: volumes,
-		Prober: prober{probe.New(0)}, Firewall: &proxy.Masquerade{Range: podRange}, HostPorts: &proxy.HostPorts{Range: podRange, Bridge: pods.Bridge()},
+		Prober: prober{probe.New(0)}, Firewall: masquerade, HostPorts: &proxy.HostPorts{Range: given.Range, Bridge: pods.Bridge()},
+		Tools: []agent.NamedTool{{Name: "routes", NetworkTool: routes}, {Name: "masquerade", NetworkTool: proxy.Following{Masquerade: masquerade}}}, Check: routes.Check,
 		Listener: listener, TLS: identity.MutualTLS(string(object.RoleMaster), string(object.RoleAdmin)), Logger: log,
 	})
 	if err != nil {
 		return err
 	}
-	log.Info("node is up", "name", c.Name, "api", address, "pods", podRange)
+	log.Info("node is up", "name", c.Name, "api", address, "pods", given.Range)
 	// The agent ends by Purge when the node is to leave nothing behind, else by
 	// its context, which leaves the pods running.
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -10,7 +10,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -227,64 +229,17 @@ func digestSecrets(ctx context.Context, cl *client.Client, cfg *hcl.Configuratio
 	return out, nil
 }
 
-// fetch reads what the diff needs: the stack with its objects, and what the
-// configuration names besides. held fills in the digests that a planner may not
-// read, of values that are as the configuration has them.
+// fetch reads what the diff needs: what of the stack, and of what the
+// configuration names besides, is not as the configuration has it. held fills in
+// the digests that a planner may not read, of values that are.
 func fetch(ctx context.Context, cl *client.Client, r planner.Request, held map[object.SecretAt]string) (*state.Snapshot, error) {
-	var kinds []object.Kind
-	for _, info := range object.Kinds() {
-		if info.Declared {
-			kinds = append(kinds, info.Kind)
-		}
-	}
-	pages := make([]object.Page, len(kinds))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for i, k := range kinds {
-		g.Go(func() (err error) {
-			// Of pods only the few that are declared matter; they are read whole below.
-			pages[i], err = cl.List(gctx, k, client.ListOptions{Stack: r.Stack, Rows: k == object.KindPod})
-			return err
-		})
-	}
-	var stack object.Object
-	g.Go(func() (err error) {
-		stack, err = cl.Get(gctx, object.Ref{Kind: object.KindStack, Name: r.Stack})
-		if object.IsCode(err, object.CodeNotFound) {
-			return nil
-		}
-		return err
-	})
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	var objects []object.Object
-	have := map[object.Ref]bool{}
-	index := pages[0].Index
-	lookups := planner.Lookups(r)
-	for _, p := range pages {
-		index = min(index, p.Index)
-		for _, o := range p.Items {
-			if pod, ok := o.Object.(*object.Pod); ok {
-				if pod.Owner.IsZero() {
-					lookups = append(lookups, pod.Ref())
-				}
-				continue
-			}
-			objects = append(objects, o.Object)
-			have[o.Ref()] = true
-		}
-	}
-	if stack != nil {
-		objects = append(objects, stack)
-	}
-	more, err := fetchMissing(ctx, cl, lookups, have)
+	claims := claim(r)
+	a, err := cl.Stack(ctx, r.Stack, claims)
 	if err != nil {
 		return nil, err
 	}
-	objects = append(objects, more...)
-	for _, o := range objects {
-		secret, ok := o.(*object.Secret)
+	for _, o := range a.Objects {
+		secret, ok := o.Object.(*object.Secret)
 		if !ok {
 			continue
 		}
@@ -294,63 +249,20 @@ func fetch(ctx context.Context, cl *client.Client, r planner.Request, held map[o
 			}
 		}
 	}
-	return state.Load(index, objects).Snapshot(), nil
+	return planner.InForce(r, claims, a), nil
 }
 
-// getAtOnce is how many missing objects are asked for one by one; of more, the
-// whole kind is read.
-const getAtOnce = 32
-
-// fetchMissing reads, as far as they exist, the objects that the stack does not
-// hold: they may be new, or somebody else's.
-func fetchMissing(ctx context.Context, cl *client.Client, refs []object.Ref, have map[object.Ref]bool) ([]object.Object, error) {
-	missing := map[object.Kind][]object.Ref{}
-	for _, r := range refs {
-		if !have[r] {
-			missing[r.Kind] = append(missing[r.Kind], r)
-		}
+// claim makes the planner's claims on as many goroutines as there are processors.
+func claim(r planner.Request) []object.Claim {
+	parts := make([][]object.Claim, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for i := range parts {
+		part := r
+		part.Objects = r.Objects[len(r.Objects)*i/len(parts) : len(r.Objects)*(i+1)/len(parts)]
+		wg.Go(func() { parts[i] = planner.Claims(part) })
 	}
-	var out []object.Object
-	for _, k := range slices.Sorted(maps.Keys(missing)) {
-		refs := missing[k]
-		if len(refs) > getAtOnce {
-			page, err := cl.List(ctx, k, client.ListOptions{})
-			if err != nil {
-				return nil, err
-			}
-			wanted := make(map[object.Ref]bool, len(refs))
-			for _, r := range refs {
-				wanted[r] = true
-			}
-			for _, o := range page.Items {
-				if wanted[o.Ref()] {
-					out = append(out, o.Object)
-				}
-			}
-			continue
-		}
-		found := make([]object.Object, len(refs))
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(8)
-		for i, r := range refs {
-			g.Go(func() (err error) {
-				found[i], err = cl.Get(gctx, r)
-				if object.IsCode(err, object.CodeNotFound) {
-					return nil
-				}
-				return err
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return nil, err
-		}
-		for _, o := range found {
-			if o != nil {
-				out = append(out, o)
-			}
-		}
-	}
-	return out, nil
+	wg.Wait()
+	return slices.Concat(parts...)
 }
 
 // ShowCmd is `berth show`.

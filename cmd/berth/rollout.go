@@ -63,7 +63,7 @@ func (c *RolloutStatusCmd) Run(s *session) error {
 		}
 		rev := all[0]
 		if !c.NoWait && !settled(rev.Status.Phase) {
-			if rev, _, err = s.follow(cl, rev.Ref(), c.JSON); err != nil {
+			if rev, _, err = s.follow(cl, object.Applied{Stack: stack, Number: rev.Spec.Number, Revision: rev.Ref()}, c.JSON); err != nil {
 				return err
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -41,7 +42,8 @@ var images = fake.Script{
 // TestScripts runs testdata/script/*.txtar. Besides testscript's own commands:
 //
 //	cluster [MASTERS [NODES]]   start a cluster of the script's own and write the
-//	                            client configuration (default: 1 master, 3 nodes)
+//	                            client configuration (default: 1 master, 3 nodes);
+//	                            the masters' addresses are in $MASTERS
 //	code N berth …              run berth, which must exit with N
 //	as NAME ROLE                write $HOME/.berth/NAME, a configuration of another identity
 //	sub FILE OLD NEW            replace text in a file
@@ -65,6 +67,12 @@ func TestScripts(t *testing.T) {
 					e.Setenv("HOME", home)
 					e.Setenv("NO_COLOR", "")
 					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
+				},
+				Condition: func(name string) (bool, error) {
+					if name != "root" {
+						return false, fmt.Errorf("there is no condition %q", name)
+					}
+					return os.Geteuid() == 0, nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
@@ -91,6 +99,7 @@ func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string
 		return n
 	}
 	w.c = clustertest.Start(w.t, clustertest.Options{Masters: number(0, 1), Nodes: number(1, 3), Zones: 3, Script: images, Check: planner.Check, Plan: forecast, NodeTimeout: 5 * time.Second})
+	ts.Setenv("MASTERS", strings.Join(w.c.Addresses(), ","))
 	w.as(ts, false, []string{"config", "admin"})
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,9 @@ type Config struct {
 	Prober    Prober
 	Firewall  Firewall  // may be nil
 	HostPorts HostPorts // may be nil; then pods with host ports cannot run here
+	// Guard is, as a rule, also one of the Tools: that which applies policies. Without
+	// it network policies hold for no pod of this node.
+	Guard Guard
 	// Tools put the cluster's network in force here, in this order; none: the node
 	// is no part of it.
 	Tools []NamedTool
@@ -48,8 +52,12 @@ type Config struct {
 	Check func() error
 	// MinDisk is the free space in bytes below which the node takes no pods;
 	// 0 is 256 MiB.
-	MinDisk   int64
-	Resolvers []string // DNS servers for pods; none: those of the machine
+	MinDisk int64
+	// Resolver is the address of the node's own name server, which knows the
+	// cluster's names: pods ask it and nobody else. It is asked for each pod; nil or
+	// the zero Addr: there is none.
+	Resolver  func() netip.Addr
+	Resolvers []string // DNS servers for pods without one; none: those of the machine
 	Parallel  int      // pods set up and containers started at once; 0 is 4
 
 	// Listener and TLS are of the node's own API; a nil Listener means none.
@@ -177,6 +185,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	// Workers outlive the watch: they are ended one by one, by cause.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
+	for _, p := range kept.Pods { // all of them before the first view is applied
+		if addr, ok := a.cfg.Network.Address(podID(keyOf(p))); ok && a.cfg.Guard != nil {
+			if err := a.cfg.Guard.Guard(podID(keyOf(p)), p, addr, true); err != nil {
+				a.log.Error("network policies of a running pod", "pod", p.Ref(), "error", err)
+			}
+		}
+	}
 	for _, p := range kept.Pods {
 		a.want(work, p)
 	}
@@ -236,7 +251,7 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		if w.pod.Created == p.Created {
 			if p.Spec.Stop {
 				w.askStop(p.Spec.StopWhy)
-			} else if w.differs(p.Status) && !a.reports.pending(ref) {
+			} else if w.relabel(p.Labels); w.differs(p.Status) && !a.reports.pending(ref) {
 				w.report() // a report was lost, or somebody else wrote
 			}
 			return
@@ -246,7 +261,7 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		w.stop(errRemoved)
 		return
 	}
-	if a.leaving || p.Terminal() && len(a.found[keyOf(p)]) == 0 {
+	if a.leaving || p.Terminal() && !p.Returns() && len(a.found[keyOf(p)]) == 0 {
 		return
 	}
 	a.begin(ctx, p)
@@ -407,6 +422,9 @@ func (a *Agent) sweep(ids map[string]bool, orphans []container.Pod) {
 	if a.cfg.HostPorts != nil {
 		errs = append(errs, a.cfg.HostPorts.Retain(busy))
 	}
+	if a.cfg.Guard != nil {
+		errs = append(errs, a.cfg.Guard.Retain(busy))
+	}
 	if err := errors.Join(errs...); err != nil {
 		a.log.Warn("left-overs cannot be removed", "error", err)
 	}
@@ -431,12 +449,15 @@ func (a *Agent) clean(ctx context.Context, p container.Pod) error {
 	if err := a.cfg.Runtime.RemovePod(ctx, p); err != nil {
 		return err
 	}
-	var ports error
+	var ports, guard error
 	if a.cfg.HostPorts != nil {
 		ports = a.cfg.HostPorts.Release(id) // before its address can be another's
 	}
+	if a.cfg.Guard != nil {
+		guard = a.cfg.Guard.Release(id)
+	}
 	return errors.Join(
-		ports,
+		ports, guard,
 		a.cfg.Sandboxes.Remove(id),
 		a.cfg.Network.Detach(id),
 		a.cfg.Volumes.Remove(id),

@@ -78,10 +78,12 @@ type world struct {
 	dir string
 	vol *volume.Volumes
 
-	tools []agent.NamedTool
-	agent *agent.Agent
-	kill  context.CancelFunc
-	ended chan error
+	tools    []agent.NamedTool
+	guard    agent.Guard
+	resolver func() netip.Addr
+	agent    *agent.Agent
+	kill     context.CancelFunc
+	ended    chan error
 }
 
 func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
@@ -107,7 +109,7 @@ func (w *world) start() {
 	w.r.Attach()
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools,
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"},
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -186,6 +188,45 @@ func TestAPodComesUpAndIsStopped(t *testing.T) {
 		synctest.Wait()
 		if pods, _ := w.vol.Pods(); len(pods)+w.net.count() != 0 {
 			t.Errorf("left: volumes %v, %d addresses", pods, w.net.count())
+		}
+	})
+}
+
+// TestPodsAskTheNodesOwnNameServer: and those that start while it has no address
+// yet ask what the node was given.
+func TestPodsAskTheNodesOwnNameServer(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		w.stop()
+		address := netip.Addr{}
+		w.resolver = func() netip.Addr { return address }
+		w.start()
+		etc := func(name, file string) string {
+			t.Helper()
+			ref := w.m.create(name, one("web:1"))
+			s := w.m.wait(t, ref, time.Minute, "ready", ready)
+			spec, _ := w.r.Spec(s.Containers[0].ID)
+			for _, m := range spec.Mounts {
+				if m.Target == "/etc/"+file {
+					b, err := os.ReadFile(m.Source)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return string(b)
+				}
+			}
+			t.Fatalf("%s is not mounted", file)
+			return ""
+		}
+		if got := etc("a", "resolv.conf"); got != "nameserver 192.0.2.53\n" {
+			t.Error(got)
+		}
+		address = netip.MustParseAddr("10.78.1.1")
+		want := "nameserver 10.78.1.1\nsearch default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:3 timeout:2 attempts:3\n"
+		if got := etc("b", "resolv.conf"); got != want {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+		if got := etc("c", "hosts"); !strings.HasSuffix(got, "\n10.88.0.3 c\n") {
+			t.Error(got)
 		}
 	})
 }
@@ -329,6 +370,10 @@ func TestOOMAndStartErrors(t *testing.T) {
 		s = w.m.wait(t, ref, time.Minute, "crash_loop", reason(object.ReasonCrashLoop))
 		if !strings.Contains(s.Message, `container web cannot be started: exec: "/missing"`) {
 			t.Errorf("message %q", s.Message)
+		}
+		// Attempts that did not begin count: by them a rollout gives the version up.
+		if c := s.Containers[0]; c.Restarts != 2 || c.Reason != "cannot_start" || !strings.Contains(c.Message, "/missing") {
+			t.Errorf("container %+v", c)
 		}
 	})
 }
@@ -617,10 +662,48 @@ func TestPurgeLeavesNothing(t *testing.T) {
 		if len(list)+len(spaces)+w.net.count() != 0 {
 			t.Errorf("left: %v %v, %d addresses", list, spaces, w.net.count())
 		}
+		for i := range 5 {
+			// The masters hear the end of it, so that sets need not wait for the node's silence.
+			s := w.m.status(object.Ref{Kind: object.KindPod, Namespace: "default", Name: fmt.Sprint("p", i)})
+			if s.Phase != object.PodStopped || s.Ready || s.Message != "its node was stopped and emptied" || s.Containers[0].State != "exited" {
+				t.Errorf("told in the end: %+v", s)
+			}
+		}
 		for _, p := range []string{"volumes", "agent/checkpoint.json", "agent/etc"} {
 			if _, err := os.Stat(filepath.Join(w.dir, p)); err == nil {
 				t.Errorf("%s is left", p)
 			}
+		}
+	})
+}
+
+// Pods that no set replaces run again when their node is back, whether it was
+// stopped in order or given up for lost.
+func TestBarePodsReturnWithTheirNode(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		bare, owned := w.m.create("bare", one("web")), w.m.create("owned", one("web"))
+		w.m.edit(owned, func(p *object.Pod) {
+			p.Owner = object.Ref{Kind: object.KindReplicaSet, Namespace: "default", Name: "set"}
+		})
+		first := w.m.wait(t, bare, time.Minute, "ready", ready)
+		w.m.wait(t, owned, time.Minute, "ready", ready)
+		w.agent.Purge()
+		if err := <-w.ended; err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		again := w.m.wait(t, bare, time.Minute, "ready again", ready)
+		if again.Containers[0].Started.Equal(first.Containers[0].Started) || again.Message != "" {
+			t.Errorf("%+v", again)
+		}
+		if s := w.m.status(owned); s.Phase != object.PodStopped {
+			t.Errorf("a set's pod was started again: %+v", s)
+		}
+		// Lost and found: the agent has gone on all the time.
+		w.m.edit(bare, func(p *object.Pod) { p.Status = object.PodStatus{Phase: object.PodLost, Reason: object.ReasonNodeLost} })
+		back := w.m.wait(t, bare, time.Minute, "itself again", ready)
+		if back.Containers[0].ID != again.Containers[0].ID || back.Reason != "" {
+			t.Errorf("%+v", back)
 		}
 	})
 }

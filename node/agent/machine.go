@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	goruntime "runtime"
 	"strconv"
@@ -23,7 +24,7 @@ type Capacity struct {
 	Memory        object.Bytes // overrides what the machine has
 	ReserveCPU    object.CPU   // kept for the machine itself
 	ReserveMemory object.Bytes // kept for the machine itself; 0: a twentieth, at least 128 MiB
-	Pods          int          // default 110
+	Pods          int          // default 110; never more than there are addresses
 }
 
 // Machine describes this machine as a node: what is for pods and its attributes.
@@ -50,6 +51,9 @@ func Machine(c Capacity, version, address, podRange string, extra map[string]str
 	pods := c.Pods
 	if pods == 0 {
 		pods = 110
+	}
+	if r, err := netip.ParsePrefix(podRange); err == nil && r.Addr().BitLen()-r.Bits() < 16 {
+		pods = min(pods, max(1<<(r.Addr().BitLen()-r.Bits())-3, 0)) // network, gateway and broadcast are not for pods
 	}
 	attrs := map[string]string{"os": goruntime.GOOS, "arch": goruntime.GOARCH, "kernel": kernel(), "berth": version}
 	for k, v := range extra {

@@ -154,8 +154,10 @@ func (e *reportEntry) release() {
 	e.waiters = nil
 }
 
-// run sends until ctx ends, then once more what is left.
+// run sends until ctx ends, then once more what is left: the ends of pods when
+// the node was emptied.
 func (r *reporter) run(ctx context.Context) {
+	defer r.sendLast(ctx)
 	heartbeat := 5 * time.Second
 	retry := backoff{first: 250 * time.Millisecond, most: 5 * time.Second}
 	for {
@@ -176,19 +178,22 @@ func (r *reporter) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			if _, err := r.send(last); err != nil {
-				r.log.Debug("last report", "error", err)
-			}
-			cancel()
 			return
 		case <-t.C:
 		case <-r.wakeUnless(err):
 			t.Stop()
 			if !sleep(ctx, gather) {
-				continue
+				return
 			}
 		}
+	}
+}
+
+func (r *reporter) sendLast(ctx context.Context) {
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if _, err := r.send(last); err != nil {
+		r.log.Debug("last report", "error", err)
 	}
 }
 

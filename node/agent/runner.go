@@ -233,7 +233,13 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 				return err
 			}
 			failures++
-			return &startError{r.c.Name, failures, err}
+			problem := &startError{r.c.Name, failures, err}
+			// An attempt that did not begin counts like one that ended: a version
+			// whose containers cannot be started is given up for as soon.
+			r.w.change(func(*object.PodStatus) {
+				r.status.Restarts, r.status.Reason, r.status.Message = r.attempt, "cannot_start", problem.Error()
+			})
+			return problem
 		}
 		return nil
 	})

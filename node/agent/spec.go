@@ -207,13 +207,13 @@ var etcFiles = []string{"hosts", "resolv.conf"}
 func (a *Agent) etcDir(id string) string { return filepath.Join(a.cfg.Dir, "etc", id) }
 
 // writeEtc makes the pod's /etc/hosts and /etc/resolv.conf.
-func (a *Agent) writeEtc(id, name string, addr netip.Addr) (string, error) {
+func (a *Agent) writeEtc(id string, p *object.Pod, addr netip.Addr) (string, error) {
 	dir := a.etcDir(id)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	hosts := "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + addr.String() + " " + name + "\n"
-	for f, text := range map[string]string{"hosts": hosts, "resolv.conf": a.resolvConf()} {
+	hosts := "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n" + addr.String() + " " + p.Name + "\n"
+	for f, text := range map[string]string{"hosts": hosts, "resolv.conf": a.resolvConf(p.Namespace)} {
 		if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o644); err != nil { //nolint:gosec // every user of the pod reads it
 			return "", err
 		}
@@ -221,9 +221,29 @@ func (a *Agent) writeEtc(id, name string, addr netip.Addr) (string, error) {
 	return dir, nil
 }
 
-// resolvConf names the resolvers that pods ask: those that the node was given,
-// else the machine's, less those on its loopback, which a pod cannot reach.
-func (a *Agent) resolvConf() string {
+// clusterResolvConf is for pods that ask the node's own name server, at the
+// address and from the namespace.
+//
+// ndots:3 makes "service", "service.namespace" and "pod.service.namespace" names
+// of the cluster first, for all C libraries: musl never tries the search path for
+// names with as many dots. A name outside with fewer than three dots costs three
+// answers of the same machine before; with Kubernetes' ndots:5
+// nearly every name does. The machine's own search path is left out, so that a
+// name means the same on every node. A lost packet is sent anew after 2 s, not 5.
+const clusterResolvConf = `nameserver %[1]s
+search %[2]s.svc.%[3]s svc.%[3]s %[3]s
+options ndots:3 timeout:2 attempts:3
+`
+
+// resolvConf names the resolver that the pods of a namespace ask: that of the
+// node. Without one they are those that the node was given, else the machine's,
+// less those on its loopback, which a pod cannot reach.
+func (a *Agent) resolvConf(namespace string) string {
+	if a.cfg.Resolver != nil {
+		if r := a.cfg.Resolver(); r.IsValid() {
+			return fmt.Sprintf(clusterResolvConf, r, namespace, object.ClusterDomain)
+		}
+	}
 	if len(a.cfg.Resolvers) > 0 {
 		var b strings.Builder
 		for _, r := range a.cfg.Resolvers {

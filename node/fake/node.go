@@ -251,7 +251,7 @@ func (n *Node) want(ctx context.Context, d *object.Pod) {
 		p = nil
 	}
 	if p == nil {
-		if d.Terminal() {
+		if d.Terminal() && !d.Returns() {
 			return
 		}
 		ctx, cancel := context.WithCancel(ctx)
@@ -261,6 +261,9 @@ func (n *Node) want(ctx context.Context, d *object.Pod) {
 		}
 		n.pods[ref] = p
 		n.timers.Go(func() { n.live(ctx, ref, p) })
+	}
+	if d.Status.Phase == object.PodLost && d.Returns() && p.status.Phase != "" {
+		n.mark(ref) // the masters had given it up
 	}
 	if d.Spec.Stop && !p.stopped {
 		p.stopped = true

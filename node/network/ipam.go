@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -27,6 +28,9 @@ type allocator struct {
 	used   map[netip.Addr]string
 	freed  map[netip.Addr]time.Time
 }
+
+// leaseFile is in the network's directory.
+const leaseFile = "addresses.json"
 
 // leases is the file.
 type leases struct {
@@ -63,6 +67,17 @@ func openAllocator(path string, r netip.Prefix, now func() time.Time) (*allocato
 		a.cursor = l.Cursor
 	}
 	return a, nil
+}
+
+// Leased is the range that pods of an earlier process have addresses of, and how
+// many do: none if the directory is a new node's.
+func Leased(dir string) (r netip.Prefix, pods int) {
+	var l leases
+	b, err := os.ReadFile(filepath.Join(dir, leaseFile))
+	if err != nil || json.Unmarshal(b, &l) != nil {
+		return netip.Prefix{}, 0
+	}
+	return l.Range, len(l.Pods)
 }
 
 func (a *allocator) gateway() netip.Prefix {

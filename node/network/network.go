@@ -28,7 +28,10 @@ type Config struct {
 	// unique, so that several nodes can share one machine.
 	Dir   string
 	Range netip.Prefix // addresses for pods, IPv4
-	MTU   int          // 0: that of the interface with the default route
+	// Cluster are the ranges of all pods and services: nothing else on this machine
+	// may use them. May be empty.
+	Cluster []netip.Prefix
+	MTU     int // 0: that of the interface with the default route
 }
 
 // Network is the pod network of one node. Its methods may be called at once.
@@ -37,10 +40,11 @@ type Network struct {
 	tag    string // of the names of interfaces
 	bridge string
 
-	mu   sync.Mutex // guards ipam
-	ipam *allocator
-	link int // index of the bridge
-	h    *netlink.Handle
+	mu      sync.Mutex // guards ipam and pathMTU
+	ipam    *allocator
+	pathMTU int // largest packet of pods that leaves the node; 0: the link's
+	link    int // index of the bridge
+	h       *netlink.Handle
 }
 
 // Open makes the bridge, or takes over the one that is there, and switches
@@ -54,7 +58,7 @@ func Open(c Config) (*Network, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	ipam, err := openAllocator(filepath.Join(dir, "addresses.json"), c.Range, time.Now)
+	ipam, err := openAllocator(filepath.Join(dir, leaseFile), c.Range, time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -67,13 +71,17 @@ func Open(c Config) (*Network, error) {
 	if n.cfg.MTU == 0 {
 		n.cfg.MTU = n.defaultMTU()
 	}
+	if err := n.free(); err != nil {
+		n.h.Close()
+		return nil, err
+	}
 	if err := n.ensureBridge(); err != nil {
 		n.h.Close()
 		return nil, fmt.Errorf("bridge %s: %w", n.bridge, err)
 	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil { //nolint:gosec // a sysctl
+	if err := sysctl("net/ipv4/ip_forward", "1"); err != nil {
 		n.h.Close()
-		return nil, fmt.Errorf("switching on IP forwarding: %w", err)
+		return nil, err
 	}
 	return n, nil
 }
@@ -89,6 +97,20 @@ func (n *Network) Gateway() netip.Addr { return n.ipam.gateway().Addr() }
 
 // Bridge is the name of the bridge.
 func (n *Network) Bridge() string { return n.bridge }
+
+// Tag is what makes the names of this node's interfaces unique on the machine.
+func (n *Network) Tag() string { return n.tag }
+
+// SetPathMTU says how large the packets of pods that are attached from now on may
+// be when they leave the node; 0 is what the link takes. Pods on one node always
+// reach each other with the link's own size, for a bridge drops in silence what is
+// too large for a port; pods that are there already learn of a smaller one from
+// the node when they first send a packet that is too large.
+func (n *Network) SetPathMTU(mtu int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pathMTU = mtu
+}
 
 // defaultMTU is the MTU of the way out; 1500 where there is none.
 func (n *Network) defaultMTU() int {
@@ -245,7 +267,9 @@ func (n *Network) configure(inside *netlink.Handle, addr netip.Addr) error {
 	if err := inside.LinkSetUp(eth); err != nil {
 		return err
 	}
-	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: n.Gateway().AsSlice()}
+	n.mu.Lock()
+	route := &netlink.Route{LinkIndex: eth.Attrs().Index, Gw: n.Gateway().AsSlice(), MTU: n.pathMTU}
+	n.mu.Unlock()
 	if err := inside.RouteAdd(route); err != nil {
 		return fmt.Errorf("default route: %w", err)
 	}

@@ -24,7 +24,7 @@ type place struct {
 	jobs chan func()
 }
 
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	p := &place{jobs: make(chan func())}
 	ready := make(chan error)
@@ -51,7 +51,7 @@ func (p *place) do(f func()) {
 }
 
 // sh runs a command in the place, or in the test's own namespace without one.
-func (p *place) sh(t *testing.T, script string) {
+func (p *place) sh(t testing.TB, script string) {
 	t.Helper()
 	if p != nil {
 		script = fmt.Sprintf("nsenter --net=/proc/%d/task/%d/ns/net sh -ec '%s'", os.Getpid(), p.tid, script)
@@ -62,7 +62,7 @@ func (p *place) sh(t *testing.T, script string) {
 }
 
 // serve answers on TCP and UDP with the caller's address.
-func (p *place) serve(t *testing.T, addr string) {
+func (p *place) serve(t testing.TB, addr string) {
 	t.Helper()
 	var l net.Listener
 	var u net.PacketConn
@@ -138,7 +138,7 @@ func TestHostPorts(t *testing.T) {
 	pod, neighbour, outside := newPlace(t), newPlace(t), newPlace(t)
 	node.sh(t, `ip link set lo up; echo 1 > /proc/sys/net/ipv4/ip_forward
 		ip link add br0 type bridge; ip addr add 10.77.1.1/24 dev br0; ip link set br0 up`)
-	t.Cleanup(func() { node.sh(t, "ip link del br0") })
+	t.Cleanup(func() { node.sh(t, "for l in p0 p1 out br0; do ip link del $l 2>/dev/null || true; done") }) // namespaces end later than tests
 	for i, p := range []*place{pod, neighbour} {
 		node.sh(t, fmt.Sprintf("ip link add p%[1]d type veth peer name eth0 netns %[2]d; ip link set p%[1]d master br0 up; ip link set p%[1]d type bridge_slave hairpin on", i, p.tid))
 		p.sh(t, fmt.Sprintf("ip link set lo up; ip addr add 10.77.1.%d/24 dev eth0; ip link set eth0 up; ip route add default via 10.77.1.1", i+2))

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/coreos/go-iptables/iptables"
+
+	"github.com/berthdev/berth/cluster/object"
 )
 
 // The chains that belong to Berth, and where they are jumped to from.
@@ -20,7 +23,7 @@ const (
 // packets pass where the machine's own policy would drop them.
 type Masquerade struct {
 	Range netip.Prefix   // the pods' addresses on this node
-	Keep  []netip.Prefix // destinations that see the pods' own addresses: other nodes' pods
+	Keep  []netip.Prefix // destinations that see the pods' own addresses: all pods, and services (see Following)
 
 	mu sync.Mutex
 }
@@ -63,11 +66,17 @@ func openTables() (*iptables.IPTables, error) {
 // Ensure makes the chains be as they should; what is right already is left
 // alone, so it may be repeated at any time.
 func (m *Masquerade) Ensure() error {
+	_, err := m.mend()
+	return err
+}
+
+// mend is Ensure; it says what it changed.
+func (m *Masquerade) mend() (mended []string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t, err := openTables()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	want := map[[2]string][]rule{}
 	var chains [][2]string
@@ -79,11 +88,68 @@ func (m *Masquerade) Ensure() error {
 		want[k] = append(want[k], r)
 	}
 	for _, k := range chains {
+		right, err := chainIs(t, k[0], k[1], want[k])
+		if err != nil {
+			return mended, err
+		}
+		if right {
+			continue
+		}
 		if err := ensureChain(t, k[0], k[1], want[k]); err != nil {
-			return err
+			return mended, err
+		}
+		mended = append(mended, fmt.Sprintf("rules of chain %s (%s)", k[1], k[0]))
+	}
+	for _, j := range jumps {
+		if ok, err := t.Exists(j.table, j.chain, j.spec...); err != nil {
+			return mended, fmt.Errorf("iptables: %s %s: %w", j.table, j.chain, err)
+		} else if ok {
+			continue
+		}
+		if err := ensureJumps(t, []rule{j}); err != nil {
+			return mended, err
+		}
+		mended = append(mended, fmt.Sprintf("jump from %s (%s)", j.chain, j.table))
+	}
+	return mended, nil
+}
+
+// Following is a Masquerade that keeps to the ranges of the cluster's network, as
+// they grow.
+type Following struct{ *Masquerade }
+
+// Apply lets pods be seen with their own addresses by the pods and services of
+// the view.
+func (f Following) Apply(_ context.Context, v *object.NetworkView) error {
+	if v.Network == nil || !f.keep(ClusterRanges(&v.Network.Spec)) {
+		return nil
+	}
+	return f.Masquerade.Ensure()
+}
+
+// Ensure puts right what somebody has changed.
+func (f Following) Ensure(context.Context) ([]string, error) { return f.mend() }
+
+// ClusterRanges are the ranges of all pods and of all services.
+func ClusterRanges(n *object.NetworkSpec) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range []string{n.Pods, n.Services} {
+		if p, ok := object.Prefix(s); ok {
+			out = append(out, p)
 		}
 	}
-	return ensureJumps(t, jumps)
+	return out
+}
+
+// keep sets Keep and reports whether that is a change.
+func (m *Masquerade) keep(ranges []netip.Prefix) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Equal(m.Keep, ranges) {
+		return false
+	}
+	m.Keep = ranges
+	return true
 }
 
 // ensureJumps puts jumps that are missing first in their chains: a policy of the
@@ -102,23 +168,29 @@ func ensureJumps(t *iptables.IPTables, jumps []rule) error {
 	return nil
 }
 
-func ensureChain(t *iptables.IPTables, table, chain string, want []rule) error {
+// chainIs reports whether a chain has these rules and no others.
+func chainIs(t *iptables.IPTables, table, chain string, want []rule) (bool, error) {
 	exists, err := t.ChainExists(table, chain)
 	if err != nil {
-		return fmt.Errorf("iptables: %s %s: %w", table, chain, err)
+		return false, fmt.Errorf("iptables: %s %s: %w", table, chain, err)
 	}
-	if exists {
-		have, err := t.List(table, chain)
-		if err != nil {
-			return err
-		}
-		lines := []string{"-N " + chain}
-		for _, r := range want {
-			lines = append(lines, "-A "+chain+" "+strings.Join(r.spec, " "))
-		}
-		if slices.Equal(have, lines) {
-			return nil
-		}
+	if !exists {
+		return false, nil
+	}
+	have, err := t.List(table, chain)
+	if err != nil {
+		return false, fmt.Errorf("iptables: %s %s: %w", table, chain, err)
+	}
+	lines := []string{"-N " + chain}
+	for _, r := range want {
+		lines = append(lines, "-A "+chain+" "+strings.Join(r.spec, " "))
+	}
+	return slices.Equal(have, lines), nil
+}
+
+func ensureChain(t *iptables.IPTables, table, chain string, want []rule) error {
+	if right, err := chainIs(t, table, chain, want); right || err != nil {
+		return err
 	}
 	if err := t.ClearChain(table, chain); err != nil { // makes it if need be
 		return fmt.Errorf("iptables: %s %s: %w", table, chain, err)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/berthdev/berth/cluster/object"
 )
 
 // TestMain runs the tests in a network namespace of their own: iptables rules
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func save(t *testing.T) string {
+func save(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("sh", "-c", "iptables -S; iptables -t nat -S").CombinedOutput()
 	if err != nil {
@@ -84,5 +86,39 @@ func TestMasquerade(t *testing.T) {
 		if after := save(t); after != before {
 			t.Errorf("Purge left\n%s\ninstead of\n%s", after, before)
 		}
+	}
+}
+
+func TestMasqueradeFollowsTheNetwork(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("iptables needs root")
+	}
+	f := Following{&Masquerade{Range: netip.MustParsePrefix("10.77.1.0/24")}}
+	defer f.Purge()
+	if err := f.Masquerade.Ensure(); err != nil {
+		t.Fatal(err)
+	}
+	v := &object.NetworkView{Network: &object.Network{Spec: object.NetworkSpec{Pods: "10.77.0.0/16", Services: "10.78.0.0/16"}}}
+	if err := f.Apply(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	rules := save(t)
+	for _, r := range []string{"10.77.0.0/16", "10.78.0.0/16"} {
+		if !strings.Contains(rules, "-A BERTH-MASQ -s 10.77.1.0/24 -d "+r+" -j RETURN") {
+			t.Errorf("pods would not be seen with their own addresses by %s:\n%s", r, rules)
+		}
+	}
+	if mended, err := f.Ensure(t.Context()); err != nil || len(mended) > 0 {
+		t.Errorf("mended %q, %v", mended, err)
+	}
+	if out, err := exec.Command("sh", "-c", "iptables -t nat -F BERTH-MASQ && iptables -D FORWARD 1").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mended, err := f.Ensure(t.Context())
+	if err != nil || strings.Join(mended, "; ") != "rules of chain BERTH-MASQ (nat); jump from FORWARD (filter)" {
+		t.Errorf("mended %q, %v", mended, err)
+	}
+	if now := save(t); now != rules {
+		t.Errorf("not put right:\n%s\ninstead of\n%s", now, rules)
 	}
 }

@@ -96,11 +96,11 @@ func (c cgroups) hierarchies() []string {
 	return out
 }
 
-// processes are those in the groups of this node.
-func (c cgroups) processes() []int {
+// processes are those in the group of a container; "" stands for all of this node.
+func (c cgroups) processes(id string) []int {
 	var out []int
 	for _, h := range c.hierarchies() {
-		_ = filepath.WalkDir(h+c.parent, func(path string, d os.DirEntry, err error) error {
+		_ = filepath.WalkDir(filepath.Join(h, c.parent, id), func(path string, d os.DirEntry, err error) error {
 			if err != nil || d.Name() != "cgroup.procs" {
 				return nil
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,7 +35,8 @@ var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`)
 // StartContainer makes a container and starts its process. The image must be on
 // the node. If it runs already, from a call before a crash perhaps, it is left
 // alone; if this attempt has ended already, that is an error. On an error
-// nothing is left behind.
+// nothing is left behind, or, if containerd went away, it is removed before the
+// next attempt and with the pod.
 func (r *Runtime) StartContainer(ctx context.Context, s container.Spec) (container.Started, error) {
 	for _, n := range []string{s.Name, s.Pod.Name, s.Pod.Namespace} {
 		if !validName.MatchString(n) {
@@ -62,9 +64,9 @@ func (r *Runtime) StartContainer(ctx context.Context, s container.Spec) (contain
 		case container.Exited:
 			return container.Started{}, fmt.Errorf("container %s of pod %s: attempt %d has ended already; start the next one", s.Name, s.Pod, s.Attempt)
 		}
-		if err := r.erase(ctx, id); err != nil {
-			return container.Started{}, err
-		}
+	}
+	if err := r.eraseHalves(ctx, s); err != nil {
+		return container.Started{}, err
 	}
 	img, conf, err := r.image(ctx, s.Image)
 	if err != nil {
@@ -78,7 +80,8 @@ func (r *Runtime) StartContainer(ctx context.Context, s container.Spec) (contain
 	notes, exits, err := r.create(ctx, m, s, img, conf)
 	if err != nil {
 		if cleanup := r.erase(context.WithoutCancel(ctx), id); cleanup != nil {
-			r.log.Warn("failed container not cleaned away", "container", id, "error", cleanup)
+			r.log.Warn("failed container not cleaned away; it is tried again", "container", id, "error", cleanup)
+			r.keepHalf(m)
 		}
 		_ = r.logs.discard(r.logs.attemptDir(s.Pod, s.Name, s.Attempt))
 		return container.Started{}, r.unavailable(err)
@@ -89,6 +92,49 @@ func (r *Runtime) StartContainer(ctx context.Context, s container.Spec) (contain
 	r.work.Go(func() { r.watch(m, exits) })
 	r.work.Go(func() { r.markUsed(r.ns(r.ctx), img) })
 	return container.Started{ID: id, PID: m.status.PID, Image: m.status.Image, Digest: m.digest, Notes: notes}, nil
+}
+
+// keepHalf remembers a container whose start failed and which could not be
+// cleaned away either, because containerd went: its process may even run. As
+// "created" it is removed before the next attempt, with its pod, or by the next
+// Open, whichever comes first.
+func (r *Runtime) keepHalf(m *monitor) {
+	m.mu.Lock()
+	m.status.State = container.Created
+	m.mu.Unlock()
+	close(m.ended)
+	r.mu.Lock()
+	r.monitors[m.id] = m
+	r.mu.Unlock()
+}
+
+// eraseHalves removes what earlier attempts of the same container left half-made,
+// so that no two of it ever run. The pod is locked.
+func (r *Runtime) eraseHalves(ctx context.Context, s container.Spec) error {
+	r.mu.Lock()
+	var halves []string
+	for id, m := range r.monitors {
+		if st := m.snapshot(); st.Pod == s.Pod && st.Name == s.Name && st.State == container.Created {
+			halves = append(halves, id)
+		}
+	}
+	r.mu.Unlock()
+	slices.Sort(halves)
+	for _, id := range halves {
+		if err := r.eraseHalf(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eraseHalf erases a half-made container. A containerd that was killed in the
+// middle of making it may know nothing of its process, so that is ended too.
+func (r *Runtime) eraseHalf(ctx context.Context, id string) error {
+	if err := r.erase(ctx, id); err != nil {
+		return err
+	}
+	return endProcesses(func() []int { return r.cgroups.processes(id) })
 }
 
 // create makes snapshot, container and task, and starts it.
@@ -314,6 +360,9 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	defer unlock()
+	if m.snapshot().State == container.Created {
+		return r.eraseHalf(r.ns(ctx), id)
+	}
 	return r.erase(r.ns(ctx), id)
 }
 

@@ -52,10 +52,12 @@ type logStore struct {
 	log     *slog.Logger
 	watcher *spoolWatcher
 
-	mu     sync.Mutex
-	pumps  map[string]*pump // by attempt directory
-	closed chan struct{}
-	once   sync.Once
+	mu    sync.Mutex
+	pumps map[string]*pump // by attempt directory
+	// rescues are the copies that go on in a shim's place, by attempt directory.
+	rescues map[string][]chan struct{}
+	closed  chan struct{}
+	once    sync.Once
 }
 
 func openLogStore(root string, size int64, files int, log *slog.Logger) (*logStore, error) {
@@ -69,7 +71,7 @@ func openLogStore(root string, size int64, files int, log *slog.Logger) (*logSto
 	}
 	return &logStore{
 		dir: dir, size: size, files: files, log: log, watcher: w,
-		pumps: map[string]*pump{}, closed: make(chan struct{}),
+		pumps: map[string]*pump{}, rescues: map[string][]chan struct{}{}, closed: make(chan struct{}),
 	}, nil
 }
 
@@ -150,6 +152,7 @@ func (s *logStore) finish(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, spoolOut)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	s.rescued(dir)
 	if err := s.collect(dir); err != nil {
 		return err
 	}

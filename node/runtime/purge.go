@@ -72,7 +72,7 @@ func Purge(ctx context.Context, cfg Config) error {
 // control groups, shims, mounts, groups, sockets.
 func sweep(cfg Config, c cgroups) error {
 	var errs []error
-	errs = append(errs, endProcesses(c.processes))
+	errs = append(errs, endProcesses(func() []int { return c.processes("") }))
 	if cfg.Socket == "" {
 		sockets := shimSockets(cfg)
 		errs = append(errs, endProcesses(func() []int { return shims(cfg) }))

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -218,6 +219,53 @@ func TestKilledContainerd(t *testing.T) {
 	}
 	if e := p.End(stays.ID); e.ExitCode != 0 {
 		t.Errorf("event %+v", e)
+	}
+}
+
+// TestContainerdKilledWhileContainersStart: a start that fails because containerd
+// goes, and cannot be cleaned away for the same reason, once left a container
+// that ran beside its successor and that nobody knew of.
+func TestContainerdKilledWhileContainersStart(t *testing.T) {
+	r := open(t, testConfig(t))
+	t.Cleanup(func() { r.Close() })
+	w := runtimetest.NewWorld(t, r)
+	const rounds, width = 3, 6
+	var pods []container.Pod
+	for round := range rounds {
+		var group sync.WaitGroup
+		for range width {
+			p := w.For(t)
+			pods = append(pods, p.Pod)
+			group.Go(func() {
+				spec := p.Spec("web", "wait")
+				for spec.Attempt = 0; t.Context().Err() == nil; spec.Attempt++ { // as an agent does
+					if _, err := r.StartContainer(t.Context(), spec); err == nil {
+						return
+					}
+					await(t, "health", func() bool { return r.Health() == nil })
+				}
+			})
+		}
+		// In the middle of it: some have begun by now, others have not.
+		await(t, "a process", func() bool { return len(r.cgroups.processes("")) > round*width })
+		r.daemon.mu.Lock()
+		pid := r.daemon.cmd.Process.Pid
+		r.daemon.mu.Unlock()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		group.Wait()
+		if n := len(r.cgroups.processes("")); n != len(pods) {
+			t.Errorf("round %d: %d processes run for %d pods of one container", round, n, len(pods))
+		}
+	}
+	for _, p := range pods {
+		if err := r.RemovePod(t.Context(), p); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := r.cgroups.processes(""); len(left) > 0 {
+		t.Errorf("processes %v are left of removed pods", left)
 	}
 }
 

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type Config struct {
 
 	LogSize  int64 // bytes of one log file; default 10 MiB
 	LogFiles int   // log files kept for each attempt of a container; default 3
+
+	rescueEvery time.Duration // see logrescue.go; for tests
 
 	Logger *slog.Logger // default: discard
 }
@@ -134,7 +137,11 @@ func (r *Runtime) open(ctx context.Context) (err error) {
 	if err := r.checkRuntimeBinary(); err != nil {
 		return err
 	}
-	return r.adopt(ctx)
+	if err := r.adopt(ctx); err != nil {
+		return err
+	}
+	r.work.Go(func() { r.tendLogs(cmp.Or(r.cfg.rescueEvery, rescueEvery)) })
+	return nil
 }
 
 // Close stops watching and, if it is ours, containerd. Containers go on running

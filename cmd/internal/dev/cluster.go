@@ -30,7 +30,7 @@ type Host struct {
 	Role     string  `json:"role"`
 	Address  string  `json:"address"`
 	Zone     string  `json:"zone,omitempty"`
-	PodRange string  `json:"pod_range,omitempty"`
+	PodRange string  `json:"pod_range,omitempty"` // as the masters have given it
 	Process  Process `json:"process,omitzero"`
 	Stopped  bool    `json:"stopped,omitempty"` // by `dev stop`: `up` leaves it so
 }
@@ -39,11 +39,22 @@ type Host struct {
 type File struct {
 	Name   string `json:"name"`
 	Bridge string `json:"bridge"`
-	Subnet string `json:"subnet"`
-	Pods   string `json:"pods"` // range that the nodes' pod ranges are cut from
+	Ranges
+	// Split are the zones whose nodes have a network segment of their own, and
+	// Latency is how long packets take into each of them.
+	Split   []string      `json:"split,omitempty"`
+	Latency time.Duration `json:"latency,omitempty"`
 	// NodeTimeout is how long a node may be silent, as the masters' flag has it.
 	NodeTimeout string  `json:"node_timeout,omitempty"`
 	Hosts       []*Host `json:"hosts"`
+}
+
+// Ranges are the addresses of a cluster.
+type Ranges struct {
+	Subnet   string `json:"subnet"`              // of the hosts
+	Pods     string `json:"pods"`                // the masters give each node a part of it
+	NodeBits int    `json:"node_bits,omitempty"` // prefix of that part
+	Services string `json:"services,omitempty"`
 }
 
 // Cluster is the development cluster of a directory.
@@ -75,21 +86,32 @@ func Open(dir string) (*Cluster, error) {
 }
 
 // New describes a cluster that does not exist yet. The name is that of the
-// bridge and the beginning of the namespaces' names; subnet is the hosts' range,
-// pods the one from which each node gets 256 addresses.
-func New(dir, name, subnet, pods string) (*Cluster, error) {
+// bridge and the beginning of the namespaces' names; the zones of split get a
+// network segment each, which packets take latency to come into.
+func New(dir, name string, r Ranges, split []string, latency time.Duration) (*Cluster, error) {
 	if !nameSyntax.MatchString(name) {
 		return nil, fmt.Errorf("%q cannot be the name of a development cluster: 1 to 8 lower-case letters and digits, beginning with a letter", name)
 	}
-	for _, p := range []string{subnet, pods} {
-		if x, err := netip.ParsePrefix(p); err != nil || !x.Addr().Is4() || x.Bits() > 24 || x.Masked() != x {
+	var all []netip.Prefix
+	for _, p := range []string{r.Subnet, r.Pods, r.Services} {
+		x, err := netip.ParsePrefix(p)
+		if err != nil || !x.Addr().Is4() || x.Bits() > 24 || x.Masked() != x {
 			return nil, fmt.Errorf("%q is not an IPv4 range of at least 256 addresses, such as 10.77.0.0/24", p)
 		}
+		for _, other := range all {
+			if other.Overlaps(x) {
+				return nil, fmt.Errorf("the ranges %s and %s overlap; choose others with --subnet, --pods and --services", other, x)
+			}
+		}
+		all = append(all, x)
 	}
-	if netip.MustParsePrefix(subnet).Overlaps(netip.MustParsePrefix(pods)) {
-		return nil, fmt.Errorf("the range of the hosts %s and that of the pods %s overlap; choose others with --subnet and --pods", subnet, pods)
+	if len(split) > mostSplit {
+		return nil, fmt.Errorf("%d zones cannot each have a segment of their own; %d can", len(split), mostSplit)
 	}
-	return &Cluster{Dir: dir, File: File{Name: name, Bridge: name, Subnet: subnet, Pods: pods}}, nil
+	if latency > 0 && len(split) == 0 {
+		return nil, errors.New("--latency is between segments; name the zones that have one of their own with --split")
+	}
+	return &Cluster{Dir: dir, File: File{Name: name, Bridge: name, Ranges: r, Split: split, Latency: latency}}, nil
 }
 
 // Add describes hosts until there are as many of the role as asked for. Zones
@@ -101,27 +123,16 @@ func (c *Cluster) Add(role string, count int, zones []string) error {
 			n++
 		}
 	}
-	subnet := netip.MustParsePrefix(c.File.Subnet)
-	pods := netip.MustParsePrefix(c.File.Pods)
 	for ; n < count; n++ {
-		offset, prefix := 11, "m"
-		if role == RoleNode {
-			offset, prefix = 101, "n"
+		h := &Host{Name: fmt.Sprintf("%c%d", role[0], n+1), Role: role}
+		if role == RoleNode && len(zones) > 0 {
+			h.Zone = zones[n%len(zones)]
 		}
-		if n > 80 {
-			return fmt.Errorf("a development cluster has at most 80 %ss", role)
+		address, err := c.address(h)
+		if err != nil {
+			return err
 		}
-		b := subnet.Addr().As4()
-		b[3] += byte(offset + n)
-		h := &Host{Name: fmt.Sprintf("%s%d", prefix, n+1), Role: role, Address: netip.AddrFrom4(b).String()}
-		if role == RoleNode {
-			p := pods.Addr().As4()
-			p[2] += byte(n + 1)
-			h.PodRange = netip.PrefixFrom(netip.AddrFrom4(p), 24).String()
-			if len(zones) > 0 {
-				h.Zone = zones[n%len(zones)]
-			}
-		}
+		h.Address = address.String()
 		c.File.Hosts = append(c.File.Hosts, h)
 	}
 	return c.save()
@@ -160,10 +171,15 @@ func (c *Cluster) Host(name string) (*Host, error) {
 	return nil, fmt.Errorf("there is no host %q; there are %s", name, strings.Join(names, ", "))
 }
 
-// Network makes the bridge and every host's network, or repairs them.
+// Network makes the segments and every host's network, or repairs them.
 func (c *Cluster) Network() error {
-	if err := c.ensureBridge(); err != nil {
+	if err := c.rangesAreFree(); err != nil {
 		return err
+	}
+	for _, s := range c.segments() {
+		if err := c.ensureSegment(s); err != nil {
+			return err
+		}
 	}
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return fmt.Errorf("turning on forwarding: %w", err)
@@ -173,7 +189,17 @@ func (c *Cluster) Network() error {
 			return fmt.Errorf("host %s: %w", h.Name, err)
 		}
 	}
-	return nil
+	return c.Routes()
+}
+
+// Given notes the range that the masters have given a node's pods, and lets this
+// machine reach it.
+func (c *Cluster) Given(h *Host, podRange string) error {
+	h.PodRange = podRange
+	if err := c.save(); err != nil {
+		return err
+	}
+	return c.Routes()
 }
 
 // Start runs the host's process unless it runs already; env is added to this
@@ -243,7 +269,9 @@ func (c *Cluster) Down(ctx context.Context, told func(string)) error {
 	for _, h := range c.File.Hosts {
 		errs = append(errs, c.Kill(h), unmountBelow(c.DataDir(h)), c.removeHost(h))
 	}
-	errs = append(errs, c.removeBridge())
+	for _, s := range c.segments() {
+		errs = append(errs, c.removeBridge(s.bridge))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/berthdev/berth/node/network"
 )
 
 // netnsDir is where iproute2 keeps named namespaces, so that `ip netns` sees
@@ -21,52 +23,45 @@ const netnsDir = "/run/netns"
 
 func (c *Cluster) netns(host string) string { return c.File.Name + "-" + host }
 
-// ensureBridge makes the switch that the hosts hang on; its address is this
-// machine's own among them.
-func (c *Cluster) ensureBridge() error {
-	link, err := netlink.LinkByName(c.File.Bridge)
+// ensureSegment makes the switch that the hosts of a segment hang on; its address
+// is this machine's own among them.
+func (c *Cluster) ensureSegment(s segment) error {
+	link, err := netlink.LinkByName(s.bridge)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		if err := c.subnetIsFree(); err != nil {
+		la := netlink.NewLinkAttrs()
+		la.Name = s.bridge
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: la}); err != nil {
+			return fmt.Errorf("making the bridge %s: %w", s.bridge, err)
+		}
+		link, err = netlink.LinkByName(s.bridge)
+	}
+	if err != nil {
+		return fmt.Errorf("looking for the bridge %s: %w", s.bridge, err)
+	}
+	if err := addAddress(link, netip.PrefixFrom(s.gateway(), s.subnet.Bits())); err != nil {
+		return err
+	}
+	if s.zone != "" && c.File.Latency > 0 {
+		if err := delay(link, c.File.Latency); err != nil {
 			return err
 		}
-		la := netlink.NewLinkAttrs()
-		la.Name = c.File.Bridge
-		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: la}); err != nil {
-			return fmt.Errorf("making the bridge %s: %w", c.File.Bridge, err)
-		}
-		link, err = netlink.LinkByName(c.File.Bridge)
-	}
-	if err != nil {
-		return fmt.Errorf("looking for the bridge %s: %w", c.File.Bridge, err)
-	}
-	subnet, err := netip.ParsePrefix(c.File.Subnet)
-	if err != nil {
-		return err
-	}
-	if err := addAddress(link, netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits())); err != nil {
-		return err
 	}
 	return netlink.LinkSetUp(link)
 }
 
-// subnetIsFree refuses a range that this machine already uses or reaches.
-func (c *Cluster) subnetIsFree() error {
-	want := netip.MustParsePrefix(c.File.Subnet)
-	links, err := netlink.LinkList()
-	if err != nil {
-		return err
+// rangesAreFree refuses ranges that this machine already uses or reaches, before
+// anything is made.
+func (c *Cluster) rangesAreFree() error {
+	if _, err := netlink.LinkByName(c.File.Bridge); !errors.As(err, new(netlink.LinkNotFoundError)) {
+		return err // it was made, and what uses them is our own
 	}
-	for _, l := range links {
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+	for _, x := range []struct{ r, flag string }{{c.File.Subnet, "subnet"}, {c.File.Pods, "pods"}, {c.File.Services, "services"}} {
+		p, err := netip.ParsePrefix(x.r)
 		if err != nil {
-			return err
+			continue // a cluster from before there were services
 		}
-		for _, a := range addrs {
-			ip, _ := netip.AddrFromSlice(a.IP.To4())
-			ones, _ := a.Mask.Size()
-			if netip.PrefixFrom(ip, ones).Overlaps(want) {
-				return fmt.Errorf("the range %s is in use on this machine (%s has %s); choose another with --subnet", want, l.Attrs().Name, a.IPNet)
-			}
+		if err := network.InUse(p); err != nil {
+			return fmt.Errorf("%w; choose another with --%s", err, x.flag)
 		}
 	}
 	return nil
@@ -116,36 +111,59 @@ func (c *Cluster) ensureHost(h *Host) error {
 	if err := inside.LinkSetUp(lo); err != nil {
 		return err
 	}
-	subnet := netip.MustParsePrefix(c.File.Subnet)
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(h.Address).To4(), Mask: net.CIDRMask(subnet.Bits(), 32)}}
+	s := c.segmentOf(h)
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(h.Address).To4(), Mask: net.CIDRMask(s.subnet.Bits(), 32)}}
 	if err := inside.AddrReplace(eth, addr); err != nil {
 		return err
 	}
 	if err := inside.LinkSetUp(eth); err != nil {
 		return err
 	}
-	gw := net.IP(subnet.Addr().Next().AsSlice())
-	if err := inside.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: gw}); err != nil {
+	if err := inside.RouteReplace(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: s.gateway().AsSlice()}); err != nil {
 		return fmt.Errorf("giving %s its default route: %w", h.Name, err)
 	}
-	if h.PodRange == "" {
+	return nil
+}
+
+// Routes lets the person's own shell reach pods by their addresses, and services
+// through a node that runs. They end with the bridges.
+func (c *Cluster) Routes() error {
+	through := func(h *Host, to string) error {
+		bridge, err := netlink.LinkByName(c.segmentOf(h).bridge)
+		if err != nil {
+			return err
+		}
+		_, dst, err := net.ParseCIDR(to)
+		if err != nil {
+			return err
+		}
+		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: bridge.Attrs().Index, Dst: dst, Gw: net.ParseIP(h.Address).To4()}); err != nil {
+			return fmt.Errorf("a route to %s by %s: %w", to, h.Name, err)
+		}
 		return nil
 	}
-	// The person's own shell reaches pods by their addresses.
-	bridge, err := netlink.LinkByName(c.File.Bridge)
-	if err != nil {
-		return err
+	var door *Host
+	for _, h := range c.File.Hosts {
+		if h.Role != RoleNode || h.PodRange == "" {
+			continue
+		}
+		if err := through(h, h.PodRange); err != nil {
+			return err
+		}
+		if door == nil && !h.Stopped && h.Process.Alive() {
+			door = h
+		}
 	}
-	_, dst, err := net.ParseCIDR(h.PodRange)
-	if err != nil {
-		return err
+	if door == nil || c.File.Services == "" {
+		return nil // nobody could take the packets
 	}
-	return netlink.RouteReplace(&netlink.Route{LinkIndex: bridge.Attrs().Index, Dst: dst, Gw: net.ParseIP(h.Address).To4()})
+	return through(door, c.File.Services)
 }
 
 // plug puts one end of a new cable into the bridge and the other into the host.
 func (c *Cluster) plug(h *Host, ns netns.NsHandle) error {
-	bridge, err := netlink.LinkByName(c.File.Bridge)
+	at := c.segmentOf(h).bridge
+	bridge, err := netlink.LinkByName(at)
 	if err != nil {
 		return err
 	}
@@ -159,7 +177,7 @@ func (c *Cluster) plug(h *Host, ns netns.NsHandle) error {
 	}
 	veth := &netlink.Veth{LinkAttrs: la, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(ns))}
 	if err := netlink.LinkAdd(veth); err != nil {
-		return fmt.Errorf("plugging %s into %s: %w", h.Name, c.File.Bridge, err)
+		return fmt.Errorf("plugging %s into %s: %w", h.Name, at, err)
 	}
 	return netlink.LinkSetUp(veth)
 }
@@ -195,8 +213,8 @@ func (c *Cluster) removeHost(h *Host) error {
 	return nil
 }
 
-func (c *Cluster) removeBridge() error {
-	link, err := netlink.LinkByName(c.File.Bridge)
+func (c *Cluster) removeBridge(name string) error {
+	link, err := netlink.LinkByName(name)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
 		return nil
 	}

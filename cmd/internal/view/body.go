@@ -43,9 +43,9 @@ func (b *body) block(d *object.Difference, indent int) {
 			b.line()
 		}
 		n++
-		b.line(strings.Repeat(" ", indent), b.symbol(symbols[x.Op]), " ", header(x), " {", b.note(x))
+		b.line(blanks(indent), b.symbol(symbols[x.Op]), " ", header(x), " {", b.note(x))
 		b.block(x, indent+4)
-		b.line(strings.Repeat(" ", indent+2), "}")
+		b.line(blanks(indent+2), "}")
 	}
 	if d.Blocks > 0 {
 		if n > 0 {
@@ -71,13 +71,13 @@ func (b *body) name(d *object.Difference) string {
 
 func (b *body) unchanged(n int, noun string, indent int) {
 	if n > 0 {
-		b.line(strings.Repeat(" ", indent+2), b.paint(dim, "# ("+plural(n, "unchanged "+noun)+" hidden)"))
+		b.line(blanks(indent+2), b.paint(dim, "# ("+plural(n, "unchanged "+noun)+" hidden)"))
 	}
 }
 
 // attribute prints a value, map or list; end follows its last character.
 func (b *body) attribute(d *object.Difference, indent, width int, end string) {
-	lead := strings.Repeat(" ", indent) + b.symbol(symbols[d.Op]) + " "
+	lead := blanks(indent) + b.symbol(symbols[d.Op]) + " "
 	name := lead + pad(b.name(d), width) + " = "
 	switch d.Form {
 	case object.FormMap:
@@ -92,14 +92,14 @@ func (b *body) attribute(d *object.Difference, indent, width int, end string) {
 			b.element(&e, indent+4, inner)
 		}
 		b.unchanged(d.Hidden, "element", indent+4)
-		b.line(strings.Repeat(" ", indent+2), "}")
+		b.line(blanks(indent+2), "}")
 	case object.FormList:
 		b.line(name, "[", b.note(d))
 		b.unchanged(d.Hidden, "element", indent+4)
 		for _, x := range d.Parts {
-			b.line(strings.Repeat(" ", indent+4), b.symbol(symbols[x.Op]), " ", b.change1(x), ",")
+			b.line(blanks(indent+4), b.symbol(symbols[x.Op]), " ", b.change1(x), ",")
 		}
-		b.line(strings.Repeat(" ", indent+2), "]")
+		b.line(blanks(indent+2), "]")
 	default:
 		b.value(d, name, indent, b.note(d)+end)
 	}
@@ -107,7 +107,7 @@ func (b *body) attribute(d *object.Difference, indent, width int, end string) {
 
 // element is a key of a map; the reason stands at the map.
 func (b *body) element(d *object.Difference, indent, width int) {
-	lead := strings.Repeat(" ", indent) + b.symbol(symbols[d.Op]) + " " + pad(d.Name, width) + " = "
+	lead := blanks(indent) + b.symbol(symbols[d.Op]) + " " + pad(d.Name, width) + " = "
 	b.value(d, lead, indent, "")
 }
 
@@ -122,19 +122,19 @@ func (b *body) value(d *object.Difference, name string, indent int, note string)
 			switch {
 			case l.op == " " && l.skip > 0:
 				text = b.paint(dim, "# ("+plural(l.skip, "unchanged line")+" hidden)")
-				b.line(strings.Repeat(" ", indent+6), text)
+				b.line(blanks(indent+6), text)
 				continue
 			case l.op == " " || d.Op == object.OpCreate || d.Op == object.OpDelete:
-				b.line(strings.TrimRight(strings.Repeat(" ", indent+6)+text, " "))
+				b.line(strings.TrimRight(blanks(indent+6)+text, " "))
 				continue
 			}
-			b.line(strings.TrimRight(strings.Repeat(" ", indent+4)+b.symbol(l.op)+" "+text, " "))
+			b.line(strings.TrimRight(blanks(indent+4)+b.symbol(l.op)+" "+text, " "))
 		}
 		tail := ""
 		if d.Op == object.OpDelete {
 			tail = b.paint(dim, " -> null")
 		}
-		b.line(strings.Repeat(" ", indent+2), "EOT", tail)
+		b.line(blanks(indent+2), "EOT", tail)
 		return
 	}
 	b.line(name, b.change1(d), note)

@@ -93,7 +93,7 @@ func (p *printer) timeline(steps []object.ForecastStep, indent int) {
 		rows[i] = r
 	}
 	for i, x := range shown {
-		lead := strings.Repeat(" ", indent)
+		lead := blanks(indent)
 		if x.left > 0 {
 			p.line(lead, p.paint(dim, fmt.Sprintf("… %s (%d to start, %d to stop) …", plural(x.left, "more step"), x.starts, x.left-x.starts)))
 			continue

@@ -132,7 +132,7 @@ func (p *printer) legend(plan *object.Plan) {
 	p.line(wrap("Berth used the masters' state to generate the following execution plan. Resource actions are indicated with the following symbols:", p.Width))
 	for _, x := range []struct{ symbol, text string }{{"+", "create"}, {"~", "update in-place"}, {"-", "destroy"}, {"-/+", "destroy and then create replacement"}} {
 		if used[x.symbol] {
-			p.line(strings.Repeat(" ", 3-len(x.symbol)), p.symbol(x.symbol), " ", x.text)
+			p.line(blanks(3-len(x.symbol)), p.symbol(x.symbol), " ", x.text)
 		}
 	}
 }
@@ -171,20 +171,27 @@ func (p *printer) change(c *object.PlannedChange) {
 	if tree == nil {
 		tree = &object.Difference{Form: object.FormBlock, Op: object.OpUpdate, Name: string(c.Ref.Kind), Label: c.Ref.Name, Hidden: c.Hidden}
 	}
-	b := body{printer: p, why: map[string]object.FieldDiff{}, news: map[string]bool{}, whole: tree.Op != object.OpUpdate}
-	newPaths(tree, false, b.news)
+	b := body{printer: p, whole: tree.Op != object.OpUpdate}
 	known := map[string]bool{}
-	for _, f := range tree.Fields() {
-		known[f.Path] = true
+	if !b.whole { // what is new or gone gives no reasons
+		b.why, b.news = map[string]object.FieldDiff{}, map[string]bool{}
+		newPaths(tree, false, b.news)
+	}
+	if len(c.Fields) > 0 {
+		for _, f := range tree.Fields() {
+			known[f.Path] = true
+		}
 	}
 	for _, f := range c.Fields {
-		b.why[f.Path] = f
+		if !b.whole {
+			b.why[f.Path] = f
+		}
 		if !known[f.Path] { // found by the planner beside the configuration: what the pods read
 			graft(tree, f)
 		}
 	}
 	s := symbol(c)
-	p.line(strings.Repeat(" ", 3-len(s)), p.symbol(s), " ", string(c.Ref.Kind), " ", quote(c.Ref.Name), " {")
+	p.line(blanks(3-len(s)), p.symbol(s), " ", string(c.Ref.Kind), " ", quote(c.Ref.Name), " {")
 	b.block(tree, 6)
 	p.line("    }")
 }

@@ -143,9 +143,19 @@ func wrap(text string, width int) string {
 // pad fills a text with blanks on the right, counting characters, not bytes.
 func pad(s string, n int) string {
 	if k := n - len([]rune(s)); k > 0 {
-		return s + strings.Repeat(" ", k)
+		return s + blanks(k)
 	}
 	return s
+}
+
+const manyBlanks = "                                                                "
+
+// blanks is so many blanks; a plan of ten thousand objects indents a million times.
+func blanks(n int) string {
+	if n <= len(manyBlanks) {
+		return manyBlanks[:max(n, 0)]
+	}
+	return strings.Repeat(" ", n)
 }
 
 // value is a JSON value as HCL writes it.
@@ -182,6 +192,9 @@ func value(v any) string {
 
 // quote keeps letters of every script and escapes what would break the line.
 func quote(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		return `"` + s + `"`
+	}
 	q := strconv.Quote(s)
 	if strings.Contains(q, `\u`) || strings.Contains(q, `\x`) || strings.Contains(q, `\U`) {
 		return strconv.QuoteToGraphic(s)

@@ -1,0 +1,127 @@
+package object
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// PlanMediaType is the body of a plan or an apply request as EncodePlan and
+// EncodeApply write it. Berth's own clients send it: ten thousand objects are
+// written and read several times faster than as JSON, which masters take as well.
+const PlanMediaType = "application/vnd.berth.plan+cbor"
+
+// wireApply is an ApplyRequest, or with a plan only what is planned, between a
+// client and the masters. All but the objects is JSON, so that values of no fixed
+// type (outputs, fields) are what a saved plan would read back.
+type wireApply struct {
+	_       struct{} `cbor:",toarray"`
+	Request []byte   // JSON of the ApplyRequest, without the objects of its changes
+	Before  []cbor.RawMessage
+	After   []cbor.RawMessage
+}
+
+// EncodePlan writes a plan as PlanMediaType.
+func EncodePlan(p *Plan) ([]byte, error) { return EncodeApply(&ApplyRequest{Plan: *p}) }
+
+// EncodeApply writes an ApplyRequest as PlanMediaType.
+func EncodeApply(r *ApplyRequest) ([]byte, error) {
+	w := wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
+	for i := range r.Plan.Changes {
+		c := &r.Plan.Changes[i]
+		var err error
+		if w.Before[i], err = encodeSide(c.Ref, c.Before); err != nil {
+			return nil, err
+		}
+		if w.After[i], err = encodeSide(c.Ref, c.After); err != nil {
+			return nil, err
+		}
+	}
+	bare := *r
+	bare.Plan.Changes = withoutObjects(r.Plan.Changes)
+	var err error
+	if w.Request, err = json.Marshal(&bare); err != nil {
+		return nil, err
+	}
+	return canonical.Marshal(w)
+}
+
+// DecodePlan reads what EncodePlan writes.
+func DecodePlan(b []byte) (*Plan, error) {
+	r, err := DecodeApply(b)
+	if err != nil {
+		return nil, err
+	}
+	return &r.Plan, nil
+}
+
+// DecodeApply reads what EncodeApply writes and refuses unknown fields: what a
+// newer client means by them must not be lost in silence.
+func DecodeApply(b []byte) (*ApplyRequest, error) {
+	var w wireApply
+	if err := strict.Unmarshal(b, &w); err != nil {
+		return nil, err
+	}
+	r := new(ApplyRequest)
+	if err := unmarshalStrictly(w.Request, r); err != nil {
+		return nil, err
+	}
+	changes := r.Plan.Changes
+	if len(w.Before) != len(changes) || len(w.After) != len(changes) {
+		return nil, fmt.Errorf("%d changes, but %d and %d objects", len(changes), len(w.Before), len(w.After))
+	}
+	for i := range changes {
+		c := &changes[i]
+		var err error
+		if c.Before, err = decodeSide(c.Ref.Kind, w.Before[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Ref, err)
+		}
+		if c.After, err = decodeSide(c.Ref.Kind, w.After[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Ref, err)
+		}
+	}
+	return r, nil
+}
+
+func encodeSide(r Ref, a Any) (cbor.RawMessage, error) {
+	if a.IsZero() {
+		return null, nil
+	}
+	if a.Head().Kind != r.Kind { // by which it is read
+		return nil, Errorf(CodeInvalid, r, "the plan has another object for it: %s", a.Ref())
+	}
+	return canonical.Marshal(a.Object)
+}
+
+func decodeSide(k Kind, b cbor.RawMessage) (Any, error) {
+	if len(b) == 1 && b[0] == null[0] {
+		return Any{}, nil
+	}
+	o, err := New(k)
+	if err != nil {
+		return Any{}, err
+	}
+	return Any{Object: o}, strict.Unmarshal(b, o)
+}
+
+func withoutObjects(changes []PlannedChange) []PlannedChange {
+	if changes == nil {
+		return nil
+	}
+	out := make([]PlannedChange, len(changes))
+	for i, c := range changes {
+		c.Before, c.After = Any{}, Any{}
+		out[i] = c
+	}
+	return out
+}
+
+// SealingBytes is what a seal is computed over: the plan with an empty Seal, its
+// objects in the canonical encoding and all else as JSON. A plan that was written
+// to a file and read back gives the same bytes.
+func (p *Plan) SealingBytes() ([]byte, error) {
+	c := *p
+	c.Seal = ""
+	return EncodePlan(&c)
+}

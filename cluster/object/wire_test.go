@@ -1,0 +1,152 @@
+package object
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+func filledApply(seed uint64) *ApplyRequest {
+	r := new(ApplyRequest)
+	fill(reflect.ValueOf(r).Elem(), rand.New(rand.NewPCG(seed, 1)), 0)
+	for i := range r.Plan.Changes {
+		r.Plan.Changes[i].Ref.Kind = KindConfigMap // as fill makes what is inside
+	}
+	return r
+}
+
+func mustJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// What travels in the binary form is what would have travelled as JSON, and seals
+// the same.
+func TestPlansTravel(t *testing.T) {
+	for seed := range uint64(20) {
+		r := filledApply(seed)
+		b, err := EncodeApply(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(b, []byte(plaintext)) && !strings.Contains(mustJSON(t, r), plaintext) {
+			t.Error("a secret travels that JSON leaves out")
+		}
+		got, err := DecodeApply(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, b := mustJSON(t, r), mustJSON(t, got); a != b {
+			t.Fatalf("sent\n%s\ngot\n%s", a, b)
+		}
+		var saved Plan
+		if err := json.Unmarshal([]byte(mustJSON(t, r.Plan)), &saved); err != nil {
+			t.Fatal(err)
+		}
+		want, err := r.Plan.SealingBytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, p := range map[string]*Plan{"sent": &got.Plan, "saved": &saved} {
+			if have, err := p.SealingBytes(); err != nil || !bytes.Equal(have, want) {
+				t.Errorf("the plan that was %s seals otherwise: %v", name, err)
+			}
+		}
+	}
+	r := filledApply(1)
+	before := mustJSON(t, r)
+	if _, err := r.Plan.SealingBytes(); err != nil || mustJSON(t, r) != before {
+		t.Errorf("sealing changed the plan: %v", err)
+	}
+	other := filledApply(1)
+	other.Plan.Changes[0].After.Object.Head().Name = "x"
+	a, _ := r.Plan.SealingBytes()
+	if b, _ := other.Plan.SealingBytes(); bytes.Equal(a, b) {
+		t.Error("another object seals the same")
+	}
+}
+
+// What a newer client says beyond what is known here is refused, not lost.
+func TestUnknownFieldsOfPlansAreRefused(t *testing.T) {
+	encode := func(w wireApply) []byte {
+		b, err := canonical.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	object, err := canonical.Marshal(map[string]any{"meta": map[string]any{"kind": "config_map", "name": "a"}, "spec": map[string]any{"novel": 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := `{"plan":{"format_version":"1.0","resource_changes":[{"ref":{"kind":"config_map","name":"a"}}]}}`
+	for name, b := range map[string][]byte{
+		"in an object": encode(wireApply{Request: []byte(request), Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{object}}),
+		"in the plan":  encode(wireApply{Request: []byte(`{"plan":{"novel":1}}`)}),
+		"too few":      encode(wireApply{Request: []byte(request)}),
+		"junk":         []byte("junk"),
+		"nothing":      nil,
+	} {
+		if r, err := DecodeApply(b); err == nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// Values of no fixed type are, after the log, what JSON can write.
+func TestFreeValuesSurviveTheLog(t *testing.T) {
+	s := &Stack{Meta: Meta{Kind: KindStack, Name: "s"}, Spec: StackSpec{Outputs: map[string]Output{"o": {Value: map[string]any{"a": []any{map[string]any{"b": 1.5}, "c", nil, true}}}}}}
+	b, err := Encode(Any{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Any
+	if err := Decode(b, &got); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := mustJSON(t, s), mustJSON(t, got); a != b {
+		t.Errorf("%s\n%s", a, b)
+	}
+}
+
+// An object in the log is the pair that any reader of CBOR would call it.
+func TestObjectsInTheLogArePairs(t *testing.T) {
+	for _, info := range Kinds() {
+		o := info.New()
+		o.Head().Kind, o.Head().Name = info.Kind, "x"
+		got, err := Encode(Any{o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := Encode([]any{info.Kind, o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: %x, want %x", info.Kind, got, want)
+		}
+		var back Any
+		if err := Decode(got, &back); err != nil || back.Ref() != o.Ref() {
+			t.Errorf("%s: %v %v", info.Kind, back, err)
+		}
+		for n := range len(got) { // cut off anywhere it is an error, no panic
+			if err := new(Any).UnmarshalCBOR(got[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes are read", info.Kind, n, len(got))
+			}
+		}
+	}
+	for _, junk := range [][]byte{nil, {0x82}, {0x82, 0x63, 'p', 'o'}, {0x83, 0x63, 'p', 'o', 'd'}, {0x82, 0x64, 'n', 'o', 'n', 'o', 0xa0}} {
+		if err := new(Any).UnmarshalCBOR(junk); err == nil {
+			t.Errorf("%x is read", junk)
+		}
+	}
+}

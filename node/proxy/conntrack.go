@@ -1,0 +1,130 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const conntrackDir = "/proc/sys/net/netfilter/"
+
+// Conntrack is how many connections the kernel follows, and how many it can. At
+// the maximum it drops the packets of new ones, of services and all others. Zeros
+// mean that it does not follow any.
+func Conntrack() (used, max int, err error) {
+	return conntrackAt(conntrackDir)
+}
+
+func conntrackAt(dir string) (used, max int, err error) {
+	for name, n := range map[string]*int{"nf_conntrack_count": &used, "nf_conntrack_max": &max} {
+		b, err := os.ReadFile(dir + name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, 0, nil
+		}
+		if err == nil {
+			*n, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("connections that the kernel follows: %w", err)
+		}
+	}
+	return used, max, nil
+}
+
+// stale picks flows of UDP that lead to pods which are no longer behind the
+// service. UDP has no end of a connection: while the caller goes on sending from
+// one port, the kernel would send on to the pod that is gone.
+type stale struct {
+	virtual   map[netip.AddrPort]map[netip.AddrPort]bool // the pods that may be behind an address
+	nodePorts map[uint16]map[netip.AddrPort]bool
+	node      map[netip.Addr]bool // addresses of this node
+}
+
+// staleFlows is what to look for after the changes; nothing if no UDP is among them.
+func staleFlows(changes []change) *stale {
+	s := &stale{virtual: map[netip.AddrPort]map[netip.AddrPort]bool{}, nodePorts: map[uint16]map[netip.AddrPort]bool{}}
+	note := func(f flow, pods map[netip.AddrPort]bool) {
+		at := netip.AddrPortFrom(f.addr, f.port)
+		if len(pods) > 0 || s.virtual[at] == nil {
+			s.virtual[at] = pods
+		}
+		if f.nodePort != 0 && (len(pods) > 0 || s.nodePorts[f.nodePort] == nil) {
+			s.nodePorts[f.nodePort] = pods
+		}
+	}
+	for _, c := range changes {
+		if c.before != nil {
+			for _, f := range c.before.flows {
+				note(f, nil)
+			}
+		}
+	}
+	for _, c := range changes {
+		if c.after != nil {
+			for _, f := range c.after.flows {
+				note(f, f.pods)
+			}
+		}
+	}
+	if len(s.virtual) == 0 {
+		return nil
+	}
+	return s
+}
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (s *stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	if f.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	to, ok := addrPort(f.Forward.DstIP, f.Forward.DstPort)
+	if !ok {
+		return false
+	}
+	pods, ours := s.virtual[to]
+	if !ours && s.node[to.Addr()] {
+		pods, ours = s.nodePorts[to.Port()]
+	}
+	if !ours {
+		return false
+	}
+	from, ok := addrPort(f.Reverse.SrcIP, f.Reverse.SrcPort)
+	return ok && !pods[from]
+}
+
+func addrPort(ip net.IP, port uint16) (netip.AddrPort, bool) {
+	a, ok := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(a.Unmap(), port), ok
+}
+
+// forget deletes the stale flows; the next packet of each begins a new one.
+func (s *stale) forget() error {
+	if len(s.nodePorts) > 0 {
+		addrs, err := net.InterfaceAddrs()
+		if err != nil {
+			return err
+		}
+		s.node = map[netip.Addr]bool{}
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok {
+				if at, ok := addrPort(n.IP, 0); ok {
+					s.node[at.Addr()] = true
+				}
+			}
+		}
+	}
+	// An interrupted dump has seen flows come and go; those of before the change it has.
+	_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, s)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("UDP flows to pods that left a service: %w", err)
+	}
+	return nil
+}
