@@ -37,6 +37,7 @@ var tasks = map[string]string{
 	"replica_set":    "keeps a number of equal pods; moves them off nodes that are drained",
 	"pod":            "stores a declared pod's template once; quota; pins what it reads",
 	"endpoints":      "lists the pods behind each service",
+	"ingress":        "says which versions of secrets each ingress reads, and what it lacks",
 	"network_policy": "resolves network policies and isolated namespaces to addresses",
 	"node":           "marks the pods of lost nodes; evicts by taint",
 	"network":        "gives each node a range for its pods; holds those of removed nodes back for a minute",

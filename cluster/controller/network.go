@@ -71,12 +71,11 @@ func (networks) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Res
 			w.tell(x.Ref(), levelWarning, reason, "%s", message)
 		}
 	}
-	status := object.NetworkStatus{Allotted: a.account(), Held: a.held, Waiting: len(left)}
 	for _, h := range a.held {
 		w.wake(h.Until)
 	}
 	w.because("the account of pod ranges")
-	setStatus(w, n, &n.Status, &status)
+	setStatus(w, n, &n.Status, &object.NetworkStatus{Allotted: a.account(), Held: a.held, Waiting: len(left)})
 	w.expect(n)
 	return w.done()
 }

@@ -107,7 +107,11 @@ func (c *DevUpCmd) describe(d *DevCmd) (*dev.Cluster, error) {
 	if _, err := object.FoundNetwork(object.NetworkSpec{Pods: r.Pods, NodeBits: r.NodeBits, Services: r.Services}); err != nil {
 		return nil, err
 	}
-	return dev.New(d.Dir, d.Name, r, c.Split, c.Latency.D())
+	cluster, err := dev.New(d.Dir, d.Name, r, c.Split, c.Latency.D())
+	if err == nil {
+		err = cluster.RangesAreFree() // before anything is written down
+	}
+	return cluster, err
 }
 
 // same refuses to make a cluster that is there into another.

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
@@ -102,6 +105,7 @@ func (c *NodeDrainCmd) Run(s *session) error {
 	defer cancel()
 	pods := map[object.Ref]*object.Pod{}
 	synced, shown := false, -1
+	var stay []string
 	err = cl.Watch(ctx, client.WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: c.Node}, func(e object.WatchEvent) error {
 		switch e.Op {
 		case object.WatchReset:
@@ -117,10 +121,15 @@ func (c *NodeDrainCmd) Run(s *session) error {
 			}
 		}
 		left := 0
+		stay = nil
 		for _, p := range pods {
 			// A pod without an owner is nobody's to replace: it stays until its
 			// configuration moves it.
-			if !p.Terminal() && !p.Owner.IsZero() {
+			switch {
+			case p.Terminal():
+			case p.Owner.IsZero():
+				stay = append(stay, p.Namespace+"/"+p.Name)
+			default:
 				left++
 			}
 		}
@@ -137,7 +146,11 @@ func (c *NodeDrainCmd) Run(s *session) error {
 		return nil
 	})
 	switch {
-	case err == errSettled:
+	case errors.Is(err, errSettled):
+		if len(stay) > 0 {
+			slices.Sort(stay)
+			fmt.Fprintf(s.stdout, "%s: left alone, since no set would start them elsewhere: %s\n", c.Node, strings.Join(stay, ", "))
+		}
 		fmt.Fprintf(s.stdout, "%s is drained. It takes pods again after: berth node uncordon %s\n", c.Node, c.Node)
 		return nil
 	case s.ctx.Err() != nil:

@@ -121,19 +121,15 @@ func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *clien
 	if err != nil {
 		return err
 	}
-	pods, err := network.Open(network.Config{Dir: c.networkDir(), Range: given.Range, Cluster: proxy.ClusterRanges(&given.Network)})
-	if err != nil {
-		return c.refuse(ctx, masters, status, err)
-	}
-	defer pods.Close()
 	own, err := c.own(ctx)
 	if err != nil {
 		return err
 	}
-	routes, err := network.OpenRoutes(network.RoutesConfig{Node: c.Name, Address: own, Range: given.Range, Source: pods.Gateway(), Tag: pods.Tag(), PathMTU: pods.SetPathMTU})
+	pods, routes, err := c.openNetwork(given, own)
 	if err != nil {
-		return err
+		return c.refuse(ctx, masters, status, err)
 	}
+	defer pods.Close()
 	defer routes.Close()
 	masquerade := &proxy.Masquerade{Range: given.Range, Keep: proxy.ClusterRanges(&given.Network)}
 	volumes, err := volume.Open(filepath.Join(c.Data, "volumes"))
@@ -144,13 +140,17 @@ func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *clien
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(agent.Config{
+	config := agent.Config{
 		Node: c.Name, Dir: filepath.Join(c.Data, "agent"), Labels: c.Label, Status: is,
 		Masters: masters, Runtime: containers, Sandboxes: runtime.Sandboxes{Dir: filepath.Join(c.State, "ns")}, Network: pods, Volumes: volumes,
-		Prober: prober{probe.New(0)}, Firewall: masquerade, HostPorts: &proxy.HostPorts{Range: given.Range, Bridge: pods.Bridge()},
+		Prober: prober{probe.New(0)}, Firewall: masquerade,
 		Tools: []agent.NamedTool{{Name: "routes", NetworkTool: routes}, {Name: "masquerade", NetworkTool: proxy.Following{Masquerade: masquerade}}}, Check: routes.Check,
 		Listener: listener, TLS: identity.MutualTLS(string(object.RoleMaster), string(object.RoleAdmin)), Logger: log,
-	})
+	}
+	if built, ok := pods.(*network.Network); ok { // plugins have host ports of their own
+		config.HostPorts = &proxy.HostPorts{Range: given.Range, Bridge: built.Bridge()}
+	}
+	a, err := agent.New(config)
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,10 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/network"
+	"github.com/berthdev/berth/node/proxy"
 )
 
 const (
@@ -33,13 +34,19 @@ type nodeNetwork struct {
 	Network object.NetworkSpec `json:"network"`
 }
 
+// registry is the masters as a node needs them before its agent runs.
+type registry interface {
+	Report(context.Context, object.Report) (object.ReportAnswer, error)
+	Get(context.Context, object.Ref) (object.Object, error)
+}
+
 func (c *NodeRunCmd) networkDir() string { return filepath.Join(c.Data, "network") }
 func (c *NodeRunCmd) rangeFile() string  { return filepath.Join(c.networkDir(), "range.json") }
 
 // nodeNetwork is what the masters have given this node. The first time it waits
 // for it, as a node that is not ready. A range that pods have addresses of is kept
 // whatever the masters say now; the agent then tells (see network.Routes.Check).
-func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters *client.Client, status func(podRange string) (object.NodeStatus, error)) (nodeNetwork, error) {
+func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters registry, status func(podRange string) (object.NodeStatus, error)) (nodeNetwork, error) {
 	kept, err := c.readNetwork()
 	if err != nil {
 		return nodeNetwork{}, err
@@ -60,22 +67,22 @@ func (c *NodeRunCmd) nodeNetwork(ctx context.Context, log *slog.Logger, masters 
 	}
 	// Pods from a time before the masters gave out ranges keep their addresses, if
 	// that can be.
-	has := ""
-	if pods > 0 {
+	has, old := "", pods > 0 && leased.IsValid()
+	if old {
 		has = leased.String()
 	}
 	given, err := c.await(ctx, log, masters, has, status)
 	if err != nil {
 		return nodeNetwork{}, err
 	}
-	if pods > 0 {
+	if old {
 		given.Range = leased
 	}
 	return given, c.saveNetwork(given)
 }
 
 // await registers the node and waits until it has a range.
-func (c *NodeRunCmd) await(ctx context.Context, log *slog.Logger, masters *client.Client, has string, status func(string) (object.NodeStatus, error)) (nodeNetwork, error) {
+func (c *NodeRunCmd) await(ctx context.Context, log *slog.Logger, masters registry, has string, status func(string) (object.NodeStatus, error)) (nodeNetwork, error) {
 	s, err := status(has)
 	if err != nil {
 		return nodeNetwork{}, err
@@ -123,26 +130,62 @@ type offer struct {
 	waiting bool // no range is left
 }
 
-func (c *NodeRunCmd) given(ctx context.Context, masters *client.Client) (o offer, err error) {
-	n, err := client.Get[*object.Node](ctx, masters, object.Ref{Kind: object.KindNode, Name: c.Name})
+func (c *NodeRunCmd) given(ctx context.Context, masters registry) (o offer, err error) {
+	node, err := masters.Get(ctx, object.Ref{Kind: object.KindNode, Name: c.Name})
 	if err != nil && !object.IsCode(err, object.CodeNotFound) {
 		return o, err
 	}
-	network, err := client.Get[*object.Network](ctx, masters, object.Ref{Kind: object.KindNetwork, Name: object.NetworkName})
+	net, err := masters.Get(ctx, object.Ref{Kind: object.KindNetwork, Name: object.NetworkName})
 	if err != nil {
 		return o, err
 	}
+	network, ok := net.(*object.Network)
+	if !ok {
+		return o, fmt.Errorf("the masters answer with a %T for the network", net)
+	}
 	o.Network, o.waiting = network.Spec, network.Status.Waiting > 0
-	if n == nil || n.Spec.PodRange == "" {
+	n, ok := node.(*object.Node)
+	if !ok || n.Spec.PodRange == "" {
 		return o, nil
 	}
 	o.Range, err = netip.ParsePrefix(n.Spec.PodRange)
 	return o, err
 }
 
+// podNetwork attaches pods: Berth's own bridge, or CNI plugins.
+type podNetwork interface {
+	agent.Network
+	Close()
+}
+
+// openNetwork makes the node's part of the network. The agent's tools keep it.
+func (c *NodeRunCmd) openNetwork(given nodeNetwork, own netip.Addr) (podNetwork, *network.Routes, error) {
+	to := network.RoutesConfig{Node: c.Name, Address: own, Range: given.Range, Tag: network.Tag(c.networkDir())}
+	var pods podNetwork
+	if given.Network.CNI != "" {
+		plugins, err := network.OpenCNI(network.CNIConfig{Dir: c.networkDir(), Config: given.Network.CNI, Range: given.Range})
+		if err != nil {
+			return nil, nil, err
+		}
+		pods = plugins
+	} else {
+		built, err := network.Open(network.Config{Dir: c.networkDir(), Range: given.Range, Cluster: proxy.ClusterRanges(&given.Network)})
+		if err != nil {
+			return nil, nil, err
+		}
+		pods, to.Source, to.PathMTU = built, built.Gateway(), built.SetPathMTU
+	}
+	routes, err := network.OpenRoutes(to)
+	if err != nil {
+		pods.Close()
+		return nil, nil, err
+	}
+	return pods, routes, nil
+}
+
 // refuse ends the start over what keeps the node from having its network, and
 // tells the masters why it does not come.
-func (c *NodeRunCmd) refuse(ctx context.Context, masters *client.Client, status func(string) (object.NodeStatus, error), cause error) error {
+func (c *NodeRunCmd) refuse(ctx context.Context, masters registry, status func(string) (object.NodeStatus, error), cause error) error {
 	var used *network.RangeInUse
 	if !errors.As(cause, &used) {
 		return cause

@@ -73,11 +73,14 @@ func openAllocator(path string, r netip.Prefix, now func() time.Time) (*allocato
 // many do: none if the directory is a new node's.
 func Leased(dir string) (r netip.Prefix, pods int) {
 	var l leases
-	b, err := os.ReadFile(filepath.Join(dir, leaseFile))
-	if err != nil || json.Unmarshal(b, &l) != nil {
-		return netip.Prefix{}, 0
+	if b, err := os.ReadFile(filepath.Join(dir, leaseFile)); err == nil && json.Unmarshal(b, &l) != nil {
+		l = leases{}
 	}
-	return l.Range, len(l.Pods)
+	plugged := map[string]cniPod{}
+	if b, err := os.ReadFile(filepath.Join(dir, cniFile)); err == nil && json.Unmarshal(b, &plugged) != nil {
+		clear(plugged)
+	}
+	return l.Range, len(l.Pods) + len(plugged)
 }
 
 func (a *allocator) gateway() netip.Prefix {

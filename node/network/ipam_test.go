@@ -18,7 +18,7 @@ func (c *clock) now() time.Time { return c.t }
 
 func newAllocator(t testing.TB, r string, c *clock) *allocator {
 	t.Helper()
-	a, err := openAllocator(filepath.Join(t.TempDir(), "a.json"), netip.MustParsePrefix(r), c.now)
+	a, err := openAllocator(filepath.Join(t.TempDir(), leaseFile), netip.MustParsePrefix(r), c.now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,4 +129,50 @@ func TestNoAddressTwice(t *testing.T) {
 			has[pod] = addr
 		}
 	})
+}
+
+// TestManyPodsLeakNothing: ten thousand pods come and go; at most twenty are
+// there at once, and no address is used again while it rests.
+func TestManyPodsLeakNothing(t *testing.T) {
+	c := &clock{time.Unix(1000, 0)}
+	a := newAllocator(t, "10.1.2.0/24", c)
+	gone := map[netip.Addr]time.Time{}
+	var alive []string
+	for i := range 10_000 {
+		pod := fmt.Sprint("p", i)
+		addr, err := a.take(pod)
+		if err != nil {
+			t.Fatalf("pod %d: %v", i, err)
+		}
+		if at, was := gone[addr]; was && c.t.Sub(at) < quarantine {
+			t.Fatalf("%s is used again after %s", addr, c.t.Sub(at))
+		}
+		if alive = append(alive, pod); len(alive) > 20 {
+			addr, ok := a.byPod[alive[0]]
+			if !ok || !a.release(alive[0]) {
+				t.Fatalf("%s has no address to give back", alive[0])
+			}
+			gone[addr] = c.t
+			alive = alive[1:]
+		}
+		c.t = c.t.Add(200 * time.Millisecond)
+	}
+	for _, p := range alive {
+		a.release(p)
+	}
+	if err := a.save(); err != nil {
+		t.Fatal(err)
+	}
+	if len(a.byPod)+len(a.used) > 0 || len(a.freed) > a.size() {
+		t.Errorf("left: %v %v, %d resting", a.byPod, a.used, len(a.freed))
+	}
+	if r, pods := Leased(filepath.Dir(a.path)); r != a.r || pods != 0 {
+		t.Errorf("the file has %d pods of %s", pods, r)
+	}
+	c.t = c.t.Add(quarantine)
+	for i := range a.size() { // every address can be had
+		if _, err := a.take(fmt.Sprint("q", i)); err != nil {
+			t.Fatalf("after %d: %v", i, err)
+		}
+	}
 }

@@ -124,7 +124,7 @@ func (n *labNode) start() {
 		if n.net, err = Open(Config{Dir: n.dir, Range: n.r, Cluster: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16"), netip.MustParsePrefix("10.78.0.0/16")}}); err != nil {
 			return err
 		}
-		n.routes, err = OpenRoutes(RoutesConfig{Node: n.name, Address: n.address, Range: n.r, Source: n.net.Gateway(), Tag: n.net.Tag(), PathMTU: n.net.SetPathMTU})
+		n.routes, err = OpenRoutes(RoutesConfig{Node: n.name, Address: n.address, Range: n.r, Source: n.net.Gateway(), Tag: Tag(n.dir), PathMTU: n.net.SetPathMTU})
 		return err
 	})
 }

@@ -62,8 +62,7 @@ func Open(c Config) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(dir))
-	n := &Network{cfg: c, ipam: ipam, tag: hex.EncodeToString(sum[:])[:6]}
+	n := &Network{cfg: c, ipam: ipam, tag: Tag(dir)}
 	n.bridge = "berth-" + n.tag // 12 characters of at most 15
 	if n.h, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("netlink: %w", err)
@@ -86,6 +85,16 @@ func Open(c Config) (*Network, error) {
 	return n, nil
 }
 
+// Tag makes the names of interfaces unique on a machine, from the directory of a
+// node's network.
+func Tag(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return hex.EncodeToString(sum[:])[:6]
+}
+
 // Close frees what the process holds; the pods keep their network.
 func (n *Network) Close() { n.h.Close() }
 
@@ -97,9 +106,6 @@ func (n *Network) Gateway() netip.Addr { return n.ipam.gateway().Addr() }
 
 // Bridge is the name of the bridge.
 func (n *Network) Bridge() string { return n.bridge }
-
-// Tag is what makes the names of this node's interfaces unique on the machine.
-func (n *Network) Tag() string { return n.tag }
 
 // SetPathMTU says how large the packets of pods that are attached from now on may
 // be when they leave the node; 0 is what the link takes. Pods on one node always
@@ -199,8 +205,7 @@ func (n *Network) Attach(pod, path string) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	if err := n.attach(n.port(pod), addr, path); err != nil {
-		n.Detach(pod)
-		return netip.Addr{}, fmt.Errorf("network of the pod: %w", err)
+		return netip.Addr{}, fmt.Errorf("network of the pod: %w", errors.Join(err, n.Detach(pod)))
 	}
 	return addr, nil
 }

@@ -173,7 +173,7 @@ func (c *Cluster) Host(name string) (*Host, error) {
 
 // Network makes the segments and every host's network, or repairs them.
 func (c *Cluster) Network() error {
-	if err := c.rangesAreFree(); err != nil {
+	if err := c.RangesAreFree(); err != nil {
 		return err
 	}
 	for _, s := range c.segments() {

@@ -49,9 +49,9 @@ func (c *Cluster) ensureSegment(s segment) error {
 	return netlink.LinkSetUp(link)
 }
 
-// rangesAreFree refuses ranges that this machine already uses or reaches, before
+// RangesAreFree refuses ranges that this machine already uses or reaches, before
 // anything is made.
-func (c *Cluster) rangesAreFree() error {
+func (c *Cluster) RangesAreFree() error {
 	if _, err := netlink.LinkByName(c.File.Bridge); !errors.As(err, new(netlink.LinkNotFoundError)) {
 		return err // it was made, and what uses them is our own
 	}
