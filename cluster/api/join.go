@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"reflect"
 	"slices"
@@ -56,6 +57,9 @@ func (s *Server) postJoin(ctx context.Context, in *joinInput) (*answer[object.Jo
 		if n.Spec.Role == object.RoleMaster && !slices.Contains(n.Spec.Joined, req.Name) {
 			n.Spec.Joined = append(slices.Clone(n.Spec.Joined), req.Name)
 		}
+		if n.Spec.Role == object.RoleNode && len(n.Spec.Labels) > 0 {
+			s.label(v, c, n, req.Name)
+		}
 		if !reflect.DeepEqual(n.Spec, now.Spec) {
 			c.Update(now, n)
 		}
@@ -77,6 +81,26 @@ func (s *Server) postJoin(ctx context.Context, in *joinInput) (*answer[object.Jo
 	}
 	s.Log.Info("joined", "name", req.Name, "role", t.Spec.Role, "token", t.Name)
 	return &answer[object.Joined]{Body: *out}, nil
+}
+
+// label gives the token's labels to the node that joins by it, or notes that they
+// are its when it reports for the first time.
+func (s *Server) label(v *state.Snapshot, c *object.Changeset, t *object.Token, name string) {
+	was, ok := state.Find[*object.Node](v, object.Ref{Kind: object.KindNode, Name: name})
+	if !ok {
+		if !slices.Contains(t.Spec.Nodes, name) {
+			t.Spec.Nodes = append(slices.Clone(t.Spec.Nodes), name)
+		}
+		return
+	}
+	if n := was.Clone().(*object.Node); !object.HasLabels(n.Labels, t.Spec.Labels) {
+		n.Labels = maps.Clone(n.Labels)
+		if n.Labels == nil {
+			n.Labels = map[string]string{}
+		}
+		maps.Copy(n.Labels, t.Spec.Labels)
+		c.Update(was, n)
+	}
 }
 
 func errSpent() error {
@@ -208,11 +232,14 @@ func (s *Server) postToken(ctx context.Context, in *tokenInput) (*answer[object.
 			return nil, &object.Error{Code: object.CodeInvalid, Message: "name: " + err.Error()}
 		}
 	}
+	if len(req.Labels) > 0 && req.Role != object.RoleNode {
+		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("labels: they are given to nodes, and the token is for role %s", req.Role)}
+	}
 	now := s.Now().UTC()
 	made := pki.NewToken(s.CA.Hash())
 	t := &object.Token{
 		Meta: object.Meta{Kind: object.KindToken, Name: made.ID},
-		Spec: object.TokenSpec{Role: req.Role, Digest: made.Digest(), Expires: now.Add(ttl), Uses: req.Uses, Name: req.Name, Comment: req.Comment},
+		Spec: object.TokenSpec{Role: req.Role, Digest: made.Digest(), Expires: now.Add(ttl), Uses: req.Uses, Name: req.Name, Comment: req.Comment, Labels: req.Labels},
 	}
 	_, err = s.propose(ctx, identityOf(ctx).author(), "token for role "+string(req.Role), func(_ *state.Snapshot, c *object.Changeset) error {
 		c.Create(t)

@@ -50,7 +50,7 @@ func (s *Server) reportNode(t *teller, name string, r *object.Report) {
 	v, c, now := t.v, t.c, t.now
 	was, ok := state.Find[*object.Node](v, ref)
 	if !ok {
-		n := &object.Node{Meta: object.Meta{Kind: object.KindNode, Name: name, Labels: maps.Clone(r.Labels)}}
+		n := &object.Node{Meta: object.Meta{Kind: object.KindNode, Name: name, Labels: s.firstLabels(v, c, name, r.Labels)}}
 		if r.Status != nil {
 			n.Status = *r.Status
 		}
@@ -77,6 +77,31 @@ func (s *Server) reportNode(t *teller, name string, r *object.Report) {
 		c.UpdateStatus(was, n)
 		t.node(was, n)
 	}
+}
+
+// firstLabels are those that a node says of itself, less the reserved ones, and
+// those of the token by which it joined.
+func (s *Server) firstLabels(v *state.Snapshot, c *object.Changeset, name string, own map[string]string) map[string]string {
+	labels := make(map[string]string, len(own))
+	for _, k := range slices.Sorted(maps.Keys(own)) {
+		if strings.HasPrefix(k, object.ReservedLabels) {
+			s.Log.Warn("a node may not give itself this label", "node", name, "label", k)
+			continue
+		}
+		labels[k] = own[k]
+	}
+	for t := range state.All[*object.Token](v, object.KindToken) {
+		if slices.Contains(t.Spec.Nodes, name) {
+			maps.Copy(labels, t.Spec.Labels)
+			n := t.Clone().(*object.Token)
+			n.Spec.Nodes = slices.DeleteFunc(slices.Clone(n.Spec.Nodes), func(x string) bool { return x == name })
+			c.Update(t, n)
+		}
+	}
+	if len(labels) == 0 {
+		return nil
+	}
+	return labels
 }
 
 // reportPod writes one pod's status, unless it speaks of a pod that is not there

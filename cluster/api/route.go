@@ -84,6 +84,7 @@ func (s *Server) register() error {
 	typed(s, op("POST", "/v1/nodes/{name}/report", "What a node says of itself and its pods; its heartbeat", "nodes"), access{roles: onlyNode, leader: needLeader, limit: largeBody}, s.postReport)
 	typed(s, op("GET", "/v1/contents/{namespace}/{name}/reveal", "A content in plain, for a node whose pods read it", "nodes"), access{roles: onlyNode, leader: needReads}, s.getReveal)
 	typed(s, op("GET", "/v1/namespaces/{namespace}/pods/{name}/left", "Wait until no node sends anything new to a pod that stops", "nodes"), access{roles: onlyNode, leader: needLeader}, s.getLeft)
+	typed(s, op("GET", "/v1/namespaces/{namespace}/ingresses/{name}/secrets", "The secrets of an ingress in plain, for a node that serves ingresses", "nodes"), access{roles: onlyNode, leader: needReads}, s.getIngressSecrets)
 	s.plain(op("GET", "/v1/namespaces/{namespace}/pods/{name}/logs", "A pod's log", "nodes"), access{roles: planners, stream: true}, s.getLogs)
 	s.plain(op("GET", "/v1/namespaces/{namespace}/pods/{name}/forward", "A stream to a port of a pod", "nodes"), access{roles: onlyAdmin, stream: true}, s.getForward)
 	s.plain(op("POST", "/v1/images", "Give an OCI or docker archive to every ready node", "nodes"), access{roles: onlyAdmin, limit: imageBody, stream: true}, s.postImages)

@@ -24,6 +24,13 @@ func (c *Client) Content(ctx context.Context, namespace, name string) (map[strin
 	return out.Data, err
 }
 
+// IngressSecrets are the plain secrets that an ingress reads, for an ingress node.
+func (c *Client) IngressSecrets(ctx context.Context, namespace, name string) (object.IngressSecrets, error) {
+	var out object.IngressSecrets
+	err := c.exchange(ctx, http.MethodGet, "/v1/namespaces/"+namespace+"/ingresses/"+name+"/secrets", nil, nil, &out)
+	return out, err
+}
+
 // WatchPods follows the pods bound to a node, whole. Unlike Watch it does not
 // reconnect: it returns with what ended it, so that the caller can tell how long
 // it has been without masters. With since 0 the pods that exist come first, then

@@ -44,5 +44,5 @@ type Result struct {
 
 // All lists every controller, in the order in which docs/controllers.md draws them.
 func All() []Controller {
-	return []Controller{revisions{}, deployments{}, replicaSets{}, pods{}, services{}, endpoints{}, nodes{}, networks{}, garbage{}}
+	return []Controller{revisions{}, deployments{}, replicaSets{}, pods{}, services{}, endpoints{}, ingresses{}, networkPolicies{}, nodes{}, networks{}, garbage{}}
 }

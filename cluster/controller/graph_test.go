@@ -31,15 +31,17 @@ func TestGraph(t *testing.T) {
 }
 
 var tasks = map[string]string{
-	"service":     "gives services an address and node ports where they left them open",
-	"revision":    "carries out an apply wave by wave; puts back what fails",
-	"deployment":  "a replica set for each version; leads from one to the next, step by step",
-	"replica_set": "keeps a number of equal pods; moves them off nodes that are drained",
-	"pod":         "stores a declared pod's template once; quota; pins what it reads",
-	"endpoints":   "lists the pods behind each service",
-	"node":        "marks the pods of lost nodes; evicts by taint",
-	"network":     "gives each node a range for its pods; holds those of removed nodes back for a minute",
-	"garbage":     "removes what nobody needs any more",
+	"service":        "gives services an address and node ports where they left them open",
+	"revision":       "carries out an apply wave by wave; puts back what fails",
+	"deployment":     "a replica set for each version; leads from one to the next, step by step",
+	"replica_set":    "keeps a number of equal pods; moves them off nodes that are drained",
+	"pod":            "stores a declared pod's template once; quota; pins what it reads",
+	"endpoints":      "lists the pods behind each service",
+	"ingress":        "says which versions of secrets each ingress reads, and what it lacks",
+	"network_policy": "resolves network policies and isolated namespaces to addresses",
+	"node":           "marks the pods of lost nodes; evicts by taint",
+	"network":        "gives each node a range for its pods; holds those of removed nodes back for a minute",
+	"garbage":        "removes what nobody needs any more",
 }
 
 func drawGraph() string {

@@ -81,6 +81,8 @@ type TokenRequest struct {
 	Uses    int      `json:"uses,omitempty"` // joins it is good for; 0: any number
 	Name    string   `json:"name,omitempty"` // the only name that may join by it
 	Comment string   `json:"comment,omitempty"`
+	// Labels are given to the nodes that join by it, for role node.
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // IssuedToken is a token in plain; it is shown once and never again.
@@ -163,4 +165,17 @@ type NodeImages struct {
 // ImagesPage answers what is asked of every node.
 type ImagesPage struct {
 	Items []NodeImages `json:"items"`
+}
+
+// IngressSecrets are the secrets that an ingress reads, in plain, for a node that
+// serves it: the answer of GET /v1/namespaces/{ns}/ingresses/{name}/secrets. Those
+// that do not exist are left out.
+type IngressSecrets struct {
+	Secrets map[string]PlainSecret `json:"secrets"` // by name
+}
+
+// PlainSecret is one version of a secret.
+type PlainSecret struct {
+	Digest string            `json:"digest"` // as in IngressStatus.Secrets
+	Data   map[string]string `json:"data"`
 }

@@ -53,6 +53,18 @@ func (o *Node) SpecPtr() any   { return &o.Spec }
 func (o *Node) StatusPtr() any { return &o.Status }
 func (o *Node) Clone() Object  { c := *o; return &c }
 
+// ReservedLabels begin the labels that say what a node may do. Nodes do not give
+// them to themselves: they come from an administrator, or from the token by which
+// the node joined.
+const ReservedLabels = "berth/"
+
+// LabelIngress, with the value "true", makes a node an ingress node: it may read
+// the certificates and passwords of every ingress.
+const LabelIngress = ReservedLabels + "ingress"
+
+// ServesIngress reports whether the node may read what ingresses need.
+func (o *Node) ServesIngress() bool { return o.Labels[LabelIngress] == "true" }
+
 // Attribute is a label or attribute of the node, labels first; "node" is its name.
 func (o *Node) Attribute(name string) (string, bool) {
 	if name == "node" {

@@ -1,5 +1,7 @@
 package object
 
+import "iter"
+
 // NetworkPolicySpec says whose packets may reach pods, and where pods may send
 // theirs. Policies only allow: what any of them allows passes, and a pod that no
 // policy picks, in a namespace that isolates nothing, takes and sends everything.
@@ -22,13 +24,35 @@ type EgressRule struct {
 	Ports []PolicyPort `json:"ports,omitempty" hcl:"port,block" doc:"Which of their ports; absent: all."`
 }
 
-// PolicyPeer is pods, or a range of addresses.
+// PolicyPeer is pods, or a range of addresses, or the cluster's nodes. What is said
+// of pods narrows: they are those that all of it holds for.
 type PolicyPeer struct {
 	Selector          map[string]string `json:"selector,omitempty" hcl:"selector" doc:"Pods that carry all these labels; with neither namespaces nor namespace_selector, of the policy's namespace."`
 	Namespaces        []string          `json:"namespaces,omitempty" hcl:"namespaces" doc:"Pods of these namespaces."`
 	NamespaceSelector map[string]string `json:"namespace_selector,omitempty" hcl:"namespace_selector" doc:"Pods of the namespaces that carry all these labels."`
 	CIDR              string            `json:"cidr,omitempty" hcl:"cidr" doc:"A range of addresses instead of pods."`
 	Except            []string          `json:"except,omitempty" hcl:"except" doc:"Ranges inside cidr that are left out."`
+	Nodes             bool              `json:"nodes,omitempty" hcl:"nodes" doc:"The cluster's nodes themselves instead of pods: their ingress, and callers whose address a node port hides."`
+}
+
+// Peers are those of all rules, ingress first.
+func (p *NetworkPolicySpec) Peers() iter.Seq[*PolicyPeer] {
+	return func(yield func(*PolicyPeer) bool) {
+		for i := range p.Ingress {
+			for j := range p.Ingress[i].From {
+				if !yield(&p.Ingress[i].From[j]) {
+					return
+				}
+			}
+		}
+		for i := range p.Egress {
+			for j := range p.Egress[i].To {
+				if !yield(&p.Egress[i].To[j]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // PolicyPort is a port, or a run of them.
@@ -49,18 +73,13 @@ func (o *NetworkPolicy) StatusPtr() any { return nil }
 func (o *NetworkPolicy) Clone() Object  { c := *o; return &c }
 
 // PolicyRulesSpec is a network policy, or the isolation of a namespace, with its
-// selectors resolved to addresses: what nodes put in force.
+// peers resolved to addresses: what nodes put in force. Each node finds out by
+// itself which of its own pods Selector picks: it knows them before their first
+// process starts, sooner than the masters could tell.
 type PolicyRulesSpec struct {
-	Pods    []PolicyPod    `json:"pods,omitempty"`    // that it holds for, ordered by name
-	Ingress *PolicyRuleSet `json:"ingress,omitempty"` // nil: it does not isolate in this direction
-	Egress  *PolicyRuleSet `json:"egress,omitempty"`
-}
-
-// PolicyPod is a pod that a policy holds for.
-type PolicyPod struct {
-	Pod     string `json:"pod"`
-	Node    string `json:"node"`
-	Address string `json:"address"`
+	Selector map[string]string `json:"selector,omitempty"` // pods of the namespace that it holds for; absent: all
+	Ingress  *PolicyRuleSet    `json:"ingress,omitempty"`  // nil: it does not isolate in this direction
+	Egress   *PolicyRuleSet    `json:"egress,omitempty"`
 }
 
 // PolicyRuleSet is all that is allowed in a direction.
@@ -76,13 +95,15 @@ type PolicyRule struct {
 	Ports   []ResolvedPort `json:"ports,omitempty"`  // absent: all
 }
 
-// ResolvedPort is a run of ports of a protocol; of one with a name, those numbers
-// that the pods in Addresses give to it.
+// ResolvedPort is a run of ports of a protocol. Of ingress, a port with a name is
+// the number that the receiving pod gives to it; of egress it stands here as
+// numbers, each for those peers alone that give it.
 type ResolvedPort struct {
 	Protocol  string   `json:"protocol"`
-	From      int      `json:"from"`
-	To        int      `json:"to"`
-	Addresses []string `json:"addresses,omitempty"` // only for these receivers; absent: all
+	Name      string   `json:"name,omitempty"` // then without From and To
+	From      int      `json:"from,omitempty"`
+	To        int      `json:"to,omitempty"`
+	Addresses []string `json:"addresses,omitempty"` // only for these receivers, sorted; absent: all
 }
 
 // PolicyRules carry the name of their network policy, or NamespaceRules for the

@@ -198,6 +198,10 @@ type TokenSpec struct {
 	// Joined are the masters that joined by it: they may become members. Of whoever
 	// is removed it is taken out again.
 	Joined []string `json:"joined,omitempty"`
+	// Labels are for the nodes that join by it; Nodes are those that have joined and
+	// get them with their first report.
+	Labels map[string]string `json:"labels,omitempty"`
+	Nodes  []string          `json:"nodes,omitempty"`
 }
 
 // TokenKept is how long an expired token is kept, so that its bearer is told that

@@ -295,6 +295,15 @@ func (n *NamespaceSpec) check(c *checker, at *step) { c.directions(n.Isolate, at
 func (p *NetworkPolicySpec) check(c *checker, at *step) {
 	c.labels(p.Selector, at.to("selector"))
 	c.directions(p.Isolate, at.to("isolate"))
+	for i, r := range p.Egress {
+		here := &step{up: at, name: "egress", index: i + 1}
+		pods := slices.ContainsFunc(r.To, func(q PolicyPeer) bool { return q.CIDR == "" && !q.Nodes })
+		for j, x := range r.Ports {
+			if _, number := x.Port.Number(); !pods && !number && x.Port != "" {
+				c.fail((&step{up: here, name: "port", index: j + 1}).to("port"), "Nobody names this port", "The rule picks no pods that could give the name %q to a port; write the number, or say which pods it leads to.", x.Port)
+			}
+		}
+	}
 }
 
 // Isolates reports whether only what a rule allows passes in a direction,
@@ -311,8 +320,14 @@ func (p *NetworkPolicySpec) Isolates(direction string) bool {
 
 func (p *PolicyPeer) check(c *checker, at *step) {
 	pods := len(p.Selector) > 0 || len(p.Namespaces) > 0 || len(p.NamespaceSelector) > 0
-	if pods == (p.CIDR != "") {
-		c.fail(at, "Not one peer", "A peer is either pods (selector, namespaces, namespace_selector) or a range (cidr).")
+	n := 0
+	for _, set := range []bool{pods, p.CIDR != "", p.Nodes} {
+		if set {
+			n++
+		}
+	}
+	if n != 1 {
+		c.fail(at, "Not one peer", "A peer is either pods (selector, namespaces, namespace_selector), or a range (cidr), or the nodes (nodes = true).")
 	}
 	c.labels(p.Selector, at.to("selector"))
 	c.labels(p.NamespaceSelector, at.to("namespace_selector"))

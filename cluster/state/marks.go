@@ -10,7 +10,8 @@ import (
 
 // A mark is something by which pods and services are looked up beside their
 // name: each label of a pod, the template of a pod, the first label, in the order
-// of the keys, of a service's selector, and what a service claims for itself. All stand in one tree of links from
+// of the keys, of a service's selector and of each selector of peers in a network
+// policy, and what a service claims for itself. All stand in one tree of links from
 // mark to object; the kind of the mark tells them apart.
 func labelMark(k object.Kind, namespace, key, value string) object.Ref {
 	return object.Ref{Kind: k, Namespace: namespace, Name: key + "\x00" + value}
@@ -55,6 +56,18 @@ func (s *Store) remark(r object.Ref, before, after object.Object) {
 				move(idx, &s.dirty.byMark, r, object.Ref{}, claimMark(c))
 			}
 		}
+	case object.KindNetworkPolicy:
+		old, now := peerMarks(before), peerMarks(after)
+		if maps.Equal(old, now) {
+			return
+		}
+		s.dirty.byMark = true
+		for m := range old {
+			idx.Delete(link{m, r})
+		}
+		for m := range now {
+			idx.Set(link{m, r})
+		}
 	}
 }
 
@@ -84,8 +97,60 @@ func selectorMark(o object.Object) object.Ref {
 	if !ok || len(svc.Spec.Selector) == 0 {
 		return object.Ref{}
 	}
-	k := slices.Min(slices.Collect(maps.Keys(svc.Spec.Selector)))
-	return labelMark(object.KindService, svc.Namespace, k, svc.Spec.Selector[k])
+	return firstMark(object.KindService, svc.Namespace, svc.Spec.Selector)
+}
+
+// firstMark is that of a selector's first label; of none, that of everything.
+func firstMark(k object.Kind, namespace string, selector map[string]string) object.Ref {
+	if len(selector) == 0 {
+		return labelMark(k, namespace, "", "")
+	}
+	first := slices.Min(slices.Collect(maps.Keys(selector)))
+	return labelMark(k, namespace, first, selector[first])
+}
+
+// anywhere stands in a mark for namespaces that are picked by their labels; no
+// namespace has this name.
+const anywhere = "*"
+
+// peerMarks are of the selectors by which a policy picks pods as peers.
+func peerMarks(o object.Object) map[object.Ref]bool {
+	p, ok := o.(*object.NetworkPolicy)
+	if !ok {
+		return nil
+	}
+	marks := map[object.Ref]bool{}
+	for peer := range p.Spec.Peers() {
+		switch {
+		case peer.CIDR != "" || peer.Nodes:
+		case len(peer.Namespaces) > 0:
+			for _, ns := range peer.Namespaces {
+				marks[firstMark(object.KindNetworkPolicy, ns, peer.Selector)] = true
+			}
+		case len(peer.NamespaceSelector) > 0:
+			marks[firstMark(object.KindNetworkPolicy, anywhere, peer.Selector)] = true
+		default:
+			marks[firstMark(object.KindNetworkPolicy, p.Namespace, peer.Selector)] = true
+		}
+	}
+	return marks
+}
+
+// PoliciesAbout yields the network policies that may have pods of a namespace with
+// these labels among their peers, in a fixed order; some more than once, and some
+// that turn out not to. It looks at none whose selectors all begin with other labels.
+func (v *Snapshot) PoliciesAbout(namespace string, labels map[string]string) iter.Seq[*object.NetworkPolicy] {
+	return func(yield func(*object.NetworkPolicy) bool) {
+		for _, ns := range []string{namespace, anywhere} {
+			for _, k := range append([]string{""}, slices.Sorted(maps.Keys(labels))...) {
+				for r := range v.links(v.idx.byMark, labelMark(object.KindNetworkPolicy, ns, k, labels[k])) {
+					if p, ok := Find[*object.NetworkPolicy](v, r); ok && !yield(p) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // PodsWith yields the pods of a namespace that carry all the labels, ordered by

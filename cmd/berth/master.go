@@ -396,6 +396,8 @@ type TokenCreateCmd struct {
 	Uses    int             `default:"1" help:"How many may join by it; 0: any number."`
 	Name    string          `placeholder:"NAME" help:"The only name that may join by it."`
 	Comment string          `help:"A note for the list."`
+
+	Label map[string]string `placeholder:"KEY=VALUE" help:"A label for the nodes that join by it; berth/ingress=true lets them serve ingresses. Can be repeated."`
 }
 
 // Run prints the token alone on standard output, for scripts.
@@ -404,7 +406,7 @@ func (c *TokenCreateCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	t, err := cl.CreateToken(s.ctx, object.TokenRequest{Role: object.Role(c.Role), TTL: c.TTL, Uses: c.Uses, Name: c.Name, Comment: c.Comment})
+	t, err := cl.CreateToken(s.ctx, object.TokenRequest{Role: object.Role(c.Role), TTL: c.TTL, Uses: c.Uses, Name: c.Name, Comment: c.Comment, Labels: c.Label})
 	if err != nil {
 		return err
 	}

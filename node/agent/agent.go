@@ -39,6 +39,9 @@ type Config struct {
 	Prober    Prober
 	Firewall  Firewall  // may be nil
 	HostPorts HostPorts // may be nil; then pods with host ports cannot run here
+	// Guard is, as a rule, also one of the Tools: that which applies policies. Without
+	// it network policies hold for no pod of this node.
+	Guard Guard
 	// Tools put the cluster's network in force here, in this order; none: the node
 	// is no part of it.
 	Tools []NamedTool
@@ -182,6 +185,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	// Workers outlive the watch: they are ended one by one, by cause.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
+	for _, p := range kept.Pods { // all of them before the first view is applied
+		if addr, ok := a.cfg.Network.Address(podID(keyOf(p))); ok && a.cfg.Guard != nil {
+			if err := a.cfg.Guard.Guard(podID(keyOf(p)), p, addr, true); err != nil {
+				a.log.Error("network policies of a running pod", "pod", p.Ref(), "error", err)
+			}
+		}
+	}
 	for _, p := range kept.Pods {
 		a.want(work, p)
 	}
@@ -241,7 +251,7 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		if w.pod.Created == p.Created {
 			if p.Spec.Stop {
 				w.askStop(p.Spec.StopWhy)
-			} else if w.differs(p.Status) && !a.reports.pending(ref) {
+			} else if w.relabel(p.Labels); w.differs(p.Status) && !a.reports.pending(ref) {
 				w.report() // a report was lost, or somebody else wrote
 			}
 			return
@@ -412,6 +422,9 @@ func (a *Agent) sweep(ids map[string]bool, orphans []container.Pod) {
 	if a.cfg.HostPorts != nil {
 		errs = append(errs, a.cfg.HostPorts.Retain(busy))
 	}
+	if a.cfg.Guard != nil {
+		errs = append(errs, a.cfg.Guard.Retain(busy))
+	}
 	if err := errors.Join(errs...); err != nil {
 		a.log.Warn("left-overs cannot be removed", "error", err)
 	}
@@ -436,12 +449,15 @@ func (a *Agent) clean(ctx context.Context, p container.Pod) error {
 	if err := a.cfg.Runtime.RemovePod(ctx, p); err != nil {
 		return err
 	}
-	var ports error
+	var ports, guard error
 	if a.cfg.HostPorts != nil {
 		ports = a.cfg.HostPorts.Release(id) // before its address can be another's
 	}
+	if a.cfg.Guard != nil {
+		guard = a.cfg.Guard.Release(id)
+	}
 	return errors.Join(
-		ports,
+		ports, guard,
 		a.cfg.Sandboxes.Remove(id),
 		a.cfg.Network.Detach(id),
 		a.cfg.Volumes.Remove(id),

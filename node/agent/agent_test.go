@@ -79,6 +79,7 @@ type world struct {
 	vol *volume.Volumes
 
 	tools    []agent.NamedTool
+	guard    agent.Guard
 	resolver func() netip.Addr
 	agent    *agent.Agent
 	kill     context.CancelFunc
@@ -108,7 +109,7 @@ func (w *world) start() {
 	w.r.Attach()
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"},
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"},
 	})
 	if err != nil {
 		w.t.Fatal(err)

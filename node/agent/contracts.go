@@ -105,6 +105,19 @@ type HostPorts interface {
 	Purge() error
 }
 
+// Guard holds pods to the network policies that the node knows of. Methods may be
+// called at once and repeated. What is in force outlives the process.
+type Guard interface {
+	// Guard returns when nothing passes to and from the pod but what is allowed; it
+	// is called before the pod's first process starts, and for one that has been
+	// running under the rules of an earlier process before the first view is applied.
+	Guard(id string, pod *object.Pod, address netip.Addr, running bool) error
+	// Release forgets the pod; its address may be another's afterwards.
+	Release(id string) error
+	// Retain forgets the pods that are not listed.
+	Retain(ids []string) error
+}
+
 // Firewall keeps the machine's packet rules that pods need.
 type Firewall interface {
 	// Ensure puts right what is missing; it is called again and again.

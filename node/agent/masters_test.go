@@ -228,6 +228,11 @@ func (m *masters) stop(ref object.Ref) {
 	m.publish(object.WatchUpdate, &c)
 }
 
+// relabel gives the pod other labels.
+func (m *masters) relabel(ref object.Ref, labels map[string]string) {
+	m.edit(ref, func(p *object.Pod) { p.Labels, p.Version = labels, p.Version+1 })
+}
+
 // edit changes the row as somebody else's write would.
 func (m *masters) edit(ref object.Ref, change func(*object.Pod)) {
 	m.mu.Lock()

@@ -45,7 +45,10 @@ type worker struct {
 	paths      map[string]string // of volumes
 	etc        string            // directory of the pod's own /etc files
 
+	guarding sync.Mutex // held while the guard is told, so that it hears the newest labels last
+
 	mu       sync.Mutex
+	labels   map[string]string // of the pod, as the masters have said last
 	status   object.PodStatus
 	troubles map[string]trouble // by what is in trouble
 	runners  []*runner
@@ -68,6 +71,7 @@ func newWorker(a *Agent, p *object.Pod) *worker {
 		a: a, pod: p, key: key, id: podID(key), log: a.log.With("pod", key.String()),
 		done: make(chan struct{}), gone: make(chan struct{}), troubles: map[string]trouble{},
 	}
+	w.labels = p.Labels
 	w.status = object.PodStatus{Phase: object.PodStarting, Since: now()}
 	if t := p.Spec.Pod; t != nil {
 		for i := range t.Init {
@@ -209,6 +213,9 @@ func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, err
 		}
 		return false, w.clean(ctx)
 	}
+	if err := w.guard(addr, true); err != nil {
+		w.log.Error("network policies of an adopted pod", "error", err) // the rules of before are still there
+	}
 	if err := w.forward(addr); err != nil {
 		w.log.Error("host ports of an adopted pod", "error", err) // the rules of before may still serve
 	}
@@ -319,6 +326,9 @@ func (w *worker) setup(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := w.guard(addr, false); err != nil { // before anything of the pod runs
+		return err
+	}
 	if err := w.forward(addr); err != nil {
 		return err
 	}
@@ -329,6 +339,37 @@ func (w *worker) setup(ctx context.Context) error {
 	w.namespaces, w.address, w.paths, w.etc = ns, addr.String(), paths, etc
 	w.change(func(s *object.PodStatus) { s.Address = w.address })
 	return nil
+}
+
+// guard holds the pod to the network policies.
+func (w *worker) guard(addr netip.Addr, running bool) error {
+	if w.a.cfg.Guard == nil {
+		return nil
+	}
+	w.guarding.Lock()
+	defer w.guarding.Unlock()
+	p := *w.pod
+	w.mu.Lock()
+	p.Labels = w.labels
+	w.mu.Unlock()
+	return w.a.cfg.Guard.Guard(w.id, &p, addr, running)
+}
+
+// relabel takes new labels of the pod, by which policies pick it.
+func (w *worker) relabel(labels map[string]string) {
+	w.mu.Lock()
+	same := maps.Equal(w.labels, labels)
+	w.labels = labels
+	w.mu.Unlock()
+	addr, ok := w.a.cfg.Network.Address(w.id)
+	if same || !ok {
+		return // one without an address is told of when it gets one
+	}
+	w.a.wg.Go(func() {
+		if err := w.guard(addr, true); err != nil {
+			w.log.Error("network policies of a pod with new labels", "error", err)
+		}
+	})
 }
 
 // forward makes the node's ports that the pod claims lead to it.

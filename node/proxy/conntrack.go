@@ -45,37 +45,35 @@ func conntrackAt(dir string) (used, max int, err error) {
 type stale struct {
 	virtual   map[netip.AddrPort]map[netip.AddrPort]bool // the pods that may be behind an address
 	nodePorts map[uint16]map[netip.AddrPort]bool
+	services  netip.Prefix        // if valid: no flow goes to another address in it
 	node      map[netip.Addr]bool // addresses of this node
 }
 
-// staleFlows is what to look for after the changes; nothing if no UDP is among them.
-func staleFlows(changes []change) *stale {
+// staleFlows is what to look for after the changes of several Applies, in order.
+func staleFlows(applies [][]change) *stale {
 	s := &stale{virtual: map[netip.AddrPort]map[netip.AddrPort]bool{}, nodePorts: map[uint16]map[netip.AddrPort]bool{}}
-	note := func(f flow, pods map[netip.AddrPort]bool) {
-		at := netip.AddrPortFrom(f.addr, f.port)
-		if len(pods) > 0 || s.virtual[at] == nil {
-			s.virtual[at] = pods
+	note := func(p *part, before bool) {
+		if p == nil {
+			return
 		}
-		if f.nodePort != 0 && (len(pods) > 0 || s.nodePorts[f.nodePort] == nil) {
-			s.nodePorts[f.nodePort] = pods
-		}
-	}
-	for _, c := range changes {
-		if c.before != nil {
-			for _, f := range c.before.flows {
-				note(f, nil)
+		for _, f := range p.flows {
+			pods := f.pods
+			if before {
+				pods = nil
+			}
+			s.virtual[netip.AddrPortFrom(f.addr, f.port)] = pods
+			if f.nodePort != 0 {
+				s.nodePorts[f.nodePort] = pods
 			}
 		}
 	}
-	for _, c := range changes {
-		if c.after != nil {
-			for _, f := range c.after.flows {
-				note(f, f.pods)
-			}
+	for _, changes := range applies {
+		for _, c := range changes { // an address may go from one service to another
+			note(c.before, true)
 		}
-	}
-	if len(s.virtual) == 0 {
-		return nil
+		for _, c := range changes {
+			note(c.after, false)
+		}
 	}
 	return s
 }
@@ -94,7 +92,7 @@ func (s *stale) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 		pods, ours = s.nodePorts[to.Port()]
 	}
 	if !ours {
-		return false
+		return s.services.IsValid() && s.services.Contains(to.Addr())
 	}
 	from, ok := addrPort(f.Reverse.SrcIP, f.Reverse.SrcPort)
 	return ok && !pods[from]
@@ -107,6 +105,9 @@ func addrPort(ip net.IP, port uint16) (netip.AddrPort, bool) {
 
 // forget deletes the stale flows; the next packet of each begins a new one.
 func (s *stale) forget() error {
+	if len(s.virtual) == 0 && !s.services.IsValid() {
+		return nil
+	}
 	if len(s.nodePorts) > 0 {
 		addrs, err := net.InterfaceAddrs()
 		if err != nil {

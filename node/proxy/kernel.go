@@ -76,15 +76,21 @@ func (k *kernel) diagnose(ctx context.Context) error {
 	return nil
 }
 
-// read is what our chains hold, and the jumps into Berth's chains.
+// read is what the services' chains hold, and the jumps into Berth's chains.
 func (k *kernel) read(ctx context.Context) (set ruleSet, jumps map[string][]string, err error) {
-	set, jumps = newRuleSet(), map[string][]string{}
+	return k.readChains(ctx, isServiceChain, tables...)
+}
+
+// readChains is what some of our chains hold, and the jumps into Berth's chains.
+func (k *kernel) readChains(ctx context.Context, ours func(chain string) bool, tables ...string) (set ruleSet, jumps map[string][]string, err error) {
+	set, jumps = ruleSet{}, map[string][]string{}
 	for _, table := range tables {
 		out, err := run(ctx, nil, k.save, "-t", table)
 		if err != nil {
 			return nil, nil, err
 		}
-		jumps[table] = set.parse(table, out, isServiceChain)
+		set[table] = map[string][]string{}
+		jumps[table] = set.parse(table, out, ours)
 	}
 	return set, jumps, nil
 }

@@ -31,8 +31,10 @@ type Services struct {
 	want     ruleSet  // nil before the first Apply
 	kept     []string // chains that are gone but cannot be removed
 	printed  prints
-	verified uint32 // the kernel's generation at which all was right
-	known    bool   // whether verified says anything
+	verified uint32     // the kernel's generation at which all was right
+	known    bool       // whether verified says anything
+	pending  [][]change // whose flows may still go on
+	begun    bool       // whether flows of an earlier process have been looked at
 	problems []string
 	looked   time.Time       // when all rules were read
 	rest     time.Duration   // until they may be read again: reading many takes a while
@@ -79,21 +81,35 @@ func (s *Services) Apply(ctx context.Context, v *object.NetworkView) error {
 		}
 	}
 	s.want = want
-	err = s.put(ctx)
-	if err == nil && jumps != nil {
-		_, err = s.lead(jumps) // only now: the chains are complete
+	s.pending = append(s.pending, changes)
+	if err := s.put(ctx); err != nil {
+		return err
 	}
-	if err == nil {
-		if flows := staleFlows(changes); flows != nil {
-			err = flows.forget()
+	if jumps != nil { // only now: the chains are complete
+		if _, err := s.lead(jumps); err != nil {
+			s.have = nil // looked at again
+			return err
 		}
 	}
-	if err != nil {
-		s.builder.memo = nil // so that the next call looks at all flows again
+	if err := s.forget(); err != nil {
 		return err
 	}
 	_, problems := s.machine()
 	s.report(append(problems, s.builder.problems...))
+	return nil
+}
+
+// forget ends flows of UDP to pods that the changes since it last succeeded took
+// away. The first time it ends those to addresses that no service has any more, too.
+func (s *Services) forget() error {
+	flows := staleFlows(s.pending)
+	if !s.begun {
+		flows.services = s.builder.layout.services
+	}
+	if err := flows.forget(); err != nil {
+		return err
+	}
+	s.pending, s.begun = nil, true
 	return nil
 }
 
@@ -279,7 +295,7 @@ type prints map[string]struct{ written, printed []string }
 // notPrints are the differences right after writing.
 func notPrints(have, want ruleSet) prints {
 	p := prints{}
-	for _, table := range tables {
+	for table := range want {
 		for chain, rules := range want[table] {
 			if !sameRules(have[table][chain], rules) {
 				p[chain] = struct{ written, printed []string }{rules, have[table][chain]}
@@ -292,7 +308,7 @@ func notPrints(have, want ruleSet) prints {
 // undo replaces the words of iptables by ours.
 func (p prints) undo(have, want ruleSet) {
 	for chain, words := range p {
-		for _, table := range tables {
+		for table := range have {
 			if rules, ok := have[table][chain]; ok && sameRules(rules, words.printed) && sameRules(want[table][chain], words.written) {
 				have[table][chain] = words.written
 			}
@@ -380,6 +396,7 @@ func (s *Services) Purge() error {
 		}
 	}
 	s.k, s.have, s.want, s.kept, s.printed, s.builder = nil, nil, nil, nil, nil, builder{}
+	s.pending, s.begun = nil, false
 	s.known, s.settled, s.routed, s.rest = false, nil, false, 0
 	return removeServiceRoutes()
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/berthdev/berth/cluster/object"
 )
 
-// crowd is n services of ten endpoints each, at addresses that nobody has.
-func crowd(n int) (services []*object.Service, endpoints []*object.Endpoints) {
+// serviceCrowd is n services of ten endpoints each, at addresses that nobody has.
+func serviceCrowd(n int) (services []*object.Service, endpoints []*object.Endpoints) {
 	for i := range n {
 		name := fmt.Sprintf("s%05d", i)
 		services = append(services, newService(name, fmt.Sprintf("10.79.%d.%d", (i+2)/256, (i+2)%256), portHTTP))
@@ -37,7 +37,7 @@ func BenchmarkServicesSync(b *testing.B) {
 	for _, n := range []int{1000, 5000} {
 		b.Run("services="+strconv.Itoa(n), func(b *testing.B) {
 			s := newSite(b)
-			services, endpoints := crowd(n)
+			services, endpoints := serviceCrowd(n)
 			worked := 0.0
 			for b.Loop() {
 				before := cpu(b)
@@ -57,7 +57,7 @@ func BenchmarkServicesSync(b *testing.B) {
 // BenchmarkServicesRestart is the first Apply of a process that finds all rules right.
 func BenchmarkServicesRestart(b *testing.B) {
 	s := newSite(b)
-	services, endpoints := crowd(5000)
+	services, endpoints := serviceCrowd(5000)
 	s.apply(b, services, endpoints)
 	for b.Loop() {
 		s.services = newServices()
@@ -68,7 +68,7 @@ func BenchmarkServicesRestart(b *testing.B) {
 // BenchmarkServicesChange is a pod that comes or goes in one service of 5,000.
 func BenchmarkServicesChange(b *testing.B) {
 	s := newSite(b)
-	services, endpoints := crowd(5000)
+	services, endpoints := serviceCrowd(5000)
 	s.apply(b, services, endpoints)
 	n, before := 0, cpu(b)
 	for b.Loop() {
@@ -86,7 +86,7 @@ func BenchmarkServicesChange(b *testing.B) {
 func BenchmarkServicesEnsure(b *testing.B) {
 	s := newSite(b)
 	s.apply(b, nil, nil)
-	services, endpoints := crowd(5000)
+	services, endpoints := serviceCrowd(5000)
 	s.apply(b, services, endpoints)
 	for _, c := range []struct {
 		name   string
@@ -130,7 +130,7 @@ func BenchmarkServicesConnect(b *testing.B) {
 			c.Close()
 		}
 	}()
-	services, endpoints := crowd(5000)
+	services, endpoints := serviceCrowd(5000)
 	for _, i := range []int{0, 5, 2500, 4999} { // the pods behind these are the one that answers
 		for j := range endpoints[i].Spec.Ready {
 			e := &endpoints[i].Spec.Ready[j]
@@ -188,7 +188,7 @@ func BenchmarkServicesConnect(b *testing.B) {
 func BenchmarkServicesMemory(b *testing.B) {
 	s := newSite(b)
 	for b.Loop() {
-		services, endpoints := crowd(1000)
+		services, endpoints := serviceCrowd(1000)
 		s.apply(b, services, endpoints)
 		if _, err := s.services.Ensure(b.Context()); err != nil {
 			b.Fatal(err)
@@ -231,7 +231,7 @@ func resident(b *testing.B) float64 {
 
 // BenchmarkServicesBuild is the pure part of a change of one service among 5,000.
 func BenchmarkServicesBuild(b *testing.B) {
-	services, endpoints := crowd(5000)
+	services, endpoints := serviceCrowd(5000)
 	builder := &builder{}
 	have, _ := builder.build(testLayout, services, endpoints)
 	n := 0

@@ -15,6 +15,9 @@ type ruleSet map[string]map[string][]string
 // an address leads somewhere before the filter stops to refuse it.
 var tables = []string{"nat", "filter"}
 
+// scripted are all tables that Berth writes by scripts, in their order.
+var scripted = append(tables[:len(tables):len(tables)], tablePolicies)
+
 func newRuleSet() ruleSet {
 	s := ruleSet{}
 	for _, t := range tables {
@@ -28,7 +31,7 @@ func newRuleSet() ruleSet {
 // meets the old rules or the new ones. Chains that are right are not mentioned.
 func (have ruleSet) script(want ruleSet) (text []byte, written []string) {
 	var b bytes.Buffer
-	for _, table := range tables {
+	for _, table := range scripted {
 		var changed, gone []string
 		for name, rules := range want[table] {
 			if old, ok := have[table][name]; !ok || !sameRules(old, rules) {

@@ -194,6 +194,15 @@ func status(o object.Object, now time.Time) (out [][2]string) {
 		add("Version", "%s", x.Status.Set)
 		add("Reason", "%s", x.Status.Reason)
 		add("Message", "%s", x.Status.Message)
+	case *object.Ingress:
+		for _, name := range slices.Sorted(maps.Keys(x.Status.Secrets)) {
+			add("Secret", "%s at %s", name, x.Status.Secrets[name])
+		}
+		add("Lacks", "%s", x.Status.Message)
+	case *object.Network:
+		for _, h := range x.Status.Held {
+			add("Held", "%s until %s", h.Range, h.Until.UTC().Format(time.RFC3339))
+		}
 	case *object.ReplicaSet:
 		add("Pods", "%d wanted, %d running, %d ready", x.Spec.Replicas, x.Status.Total, x.Status.Ready)
 		add("Failure", "%s", x.Status.LastFailure)

@@ -209,6 +209,64 @@ var columns = map[object.Kind][]column{
 			return names(parts)
 		}),
 	},
+	object.KindIngress: {
+		col("HOST", func(o *object.Ingress, _ time.Time) string {
+			if o.Spec.Host == "" {
+				return "any other"
+			}
+			return o.Spec.Host
+		}),
+		col("TLS", func(o *object.Ingress, _ time.Time) string {
+			switch t := o.Spec.TLS; {
+			case t == nil:
+				return ""
+			case t.ACME != nil:
+				return "acme"
+			default:
+				return t.Secret
+			}
+		}),
+		col("PATHS", func(o *object.Ingress, _ time.Time) string {
+			var parts []string
+			for i := range o.Spec.Paths {
+				parts = append(parts, leads(&o.Spec.Paths[i]))
+			}
+			return strings.Join(parts, ", ")
+		}),
+		col("LACKS", func(o *object.Ingress, _ time.Time) string { return o.Status.Message }),
+	},
+	object.KindNetworkPolicy: {
+		col("PODS", func(o *object.NetworkPolicy, _ time.Time) string {
+			if len(o.Spec.Selector) == 0 {
+				return "all"
+			}
+			return labels(o.Spec.Selector)
+		}),
+		col("ISOLATES", func(o *object.NetworkPolicy, _ time.Time) string {
+			var parts []string
+			for _, d := range []string{"ingress", "egress"} {
+				if o.Spec.Isolates(d) {
+					parts = append(parts, d)
+				}
+			}
+			return strings.Join(parts, ",")
+		}),
+		col("RULES", func(o *object.NetworkPolicy, _ time.Time) string {
+			return fmt.Sprintf("%d in, %d out", len(o.Spec.Ingress), len(o.Spec.Egress))
+		}),
+	},
+	object.KindNetwork: {
+		col("MODE", func(o *object.Network, _ time.Time) string { return o.Spec.Mode }),
+		col("PODS", func(o *object.Network, _ time.Time) string {
+			if o.Spec.NodeBits == 0 {
+				return o.Spec.Pods
+			}
+			return fmt.Sprintf("%s, /%d each", o.Spec.Pods, o.Spec.NodeBits)
+		}),
+		col("SERVICES", func(o *object.Network, _ time.Time) string { return o.Spec.Services }),
+		col("NODE PORTS", func(o *object.Network, _ time.Time) string { return o.Spec.NodePorts }),
+		wideCol("HELD", func(o *object.Network, _ time.Time) string { return strconv.Itoa(len(o.Status.Held)) }),
+	},
 	object.KindConfigMap: {
 		col("KEYS", func(o *object.ConfigMap, _ time.Time) string { return strconv.Itoa(len(o.Spec.Data)) }),
 		col("RELOAD", func(o *object.ConfigMap, _ time.Time) string { return o.Spec.Reload }),
@@ -389,6 +447,26 @@ func PodStatus(o *object.Pod) string {
 		s += " (" + o.Status.Reason + ")"
 	}
 	return s
+}
+
+// leads is a path with where it leads to.
+func leads(p *object.IngressPath) string {
+	s := p.Path
+	if p.Match == "exact" {
+		s = "=" + s
+	}
+	s += " -> "
+	if p.Redirect != nil {
+		return s + p.Redirect.To
+	}
+	if p.Service != "" {
+		return s + p.Service
+	}
+	var parts []string
+	for _, b := range p.Backends {
+		parts = append(parts, fmt.Sprintf("%s %d", b.Service, b.Weight))
+	}
+	return s + strings.Join(parts, " : ")
 }
 
 func images(t *object.PodTemplate) string {

@@ -385,6 +385,11 @@ func TestTables(t *testing.T) {
 	event := &object.Event{Meta: object.Meta{Kind: object.KindEvent, Namespace: "shop", Name: "e1"}, Spec: object.EventSpec{About: po.Ref(), Level: "warning", Reason: "crash_loop", Message: "main ends with 1", Count: 3, Last: now.Add(-20 * time.Second)}}
 	token := &object.Token{Meta: object.Meta{Kind: object.KindToken, Name: "t1"}, Spec: object.TokenSpec{Role: object.RoleNode, Uses: 1, Expires: now.Add(time.Hour)}}
 	for _, o := range []object.Object{dep, po, node, event, token, service(), configMap("a"), secret(plaintext, "d1"), revision(object.RevisionRunning),
+		&object.Ingress{Meta: object.Meta{Kind: object.KindIngress, Namespace: "shop", Name: "front"}, Spec: object.IngressSpec{Host: "shop.example", TLS: &object.IngressTLS{Secret: "tls", Redirect: true},
+			Paths: []object.IngressPath{{Path: "/", Match: "prefix", Backends: []object.IngressBackend{{Service: "web", Weight: 95}, {Service: "web-new", Weight: 5}}}, {Path: "/old", Match: "exact", Redirect: &object.Redirect{To: "/", Code: 308}}}},
+			Status: object.IngressStatus{Message: "secret tls does not exist"}},
+		&object.NetworkPolicy{Meta: object.Meta{Kind: object.KindNetworkPolicy, Namespace: "shop", Name: "db"}, Spec: object.NetworkPolicySpec{Selector: map[string]string{"app": "db"}, Ingress: make([]object.IngressRule, 1)}},
+		&object.Network{Meta: object.Meta{Kind: object.KindNetwork, Name: object.NetworkName}, Spec: object.NetworkSpec{Mode: "auto", Pods: "10.78.0.0/16", NodeBits: 24, Services: "10.79.0.0/16", NodePorts: object.NodePortsDefault}},
 		&object.Stack{Meta: object.Meta{Kind: object.KindStack, Name: "shop", ChangedBy: "admin", ChangedAt: now.Add(-time.Minute)}, Spec: object.StackSpec{Revision: 12}},
 		&object.Namespace{Meta: object.Meta{Kind: object.KindNamespace, Name: "shop"}, Spec: object.NamespaceSpec{Quota: &object.Quota{CPU: 4000, Pods: 10}}}} {
 		golden(t, "table-"+string(o.Ref().Kind)+".txt", func(w io.Writer) error {

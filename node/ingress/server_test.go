@@ -1,0 +1,705 @@
+package ingress
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+func simple(host string, paths ...object.IngressPath) object.IngressSpec {
+	return object.IngressSpec{Host: host, Paths: paths}
+}
+
+func to(p, service string) object.IngressPath { return object.IngressPath{Path: p, Service: service} }
+
+func TestLeadsToPods(t *testing.T) {
+	w := newWorld(t)
+	w.get("shop.example", "/").want(t, 404, "nothing is served here")
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0"), "web-1-1": pod(t, "web-1-1")})
+	w.ingress("shop", simple("shop.example", to("/", "web")))
+	w.apply()
+	got := map[string]int{}
+	for range 40 {
+		s := w.get("shop.example", "/a/b?x=1;y&z").saw(t)
+		got[s.Pod]++
+		if s.Path != "/a/b" || s.Query != "x=1;y&z" || s.Host != "shop.example" {
+			t.Fatalf("%+v", s)
+		}
+		h := s.Headers
+		if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Host") != "shop.example" || h.Get("X-Forwarded-Proto") != "http" || len(h.Get("X-Request-Id")) != 32 {
+			t.Fatalf("%v", h)
+		}
+	}
+	if got["web-1-0"] != 20 || got["web-1-1"] != 20 {
+		t.Errorf("not equal parts: %v", got)
+	}
+	w.get("other.example", "/").want(t, 404, "")
+	w.get("shop.example", "/a/../b").want(t, 400, "") // the client of the test does not resolve it
+
+	// Without ready pods there is 503, and nothing of the cluster is told.
+	w.service("web", nil)
+	w.apply()
+	a := w.get("shop.example", "/")
+	a.want(t, 503, "no pod is ready")
+	if strings.Contains(a.body, "web") {
+		t.Errorf("the answer tells of the inside: %s", a.body)
+	}
+}
+
+func TestForwardedHeaders(t *testing.T) {
+	lie := func(r *http.Request) {
+		r.Header.Set("X-Forwarded-For", "9.9.9.9, 10.1.1.1")
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Request-Id", "my-id.7")
+	}
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0")})
+	w.ingress("shop", simple("", to("/", "web")))
+	w.apply()
+	a := w.get("x", "/", lie)
+	if h := a.saw(t).Headers; h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" || h.Get("X-Request-Id") != "my-id.7" {
+		t.Errorf("a client is believed: %v", h)
+	}
+	if a.Header.Get("X-Request-Id") != "my-id.7" {
+		t.Errorf("the id is not told: %v", a.Header)
+	}
+	if id := w.get("x", "/", func(r *http.Request) { r.Header["X-Request-Id"] = []string{"a \"b\""} }).saw(t).Headers.Get("X-Request-Id"); len(id) != 32 {
+		t.Errorf("a bad id is kept: %q", id)
+	}
+
+	// Behind a proxy that is trusted, the client is who that proxy says.
+	w = newWorld(t, func(c *Config) { c.Trusted = []netip.Prefix{mustPrefix("127.0.0.0/8"), mustPrefix("10.0.0.0/8")} })
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0")})
+	spec := simple("", to("/", "web"))
+	spec.Deny = []string{"9.9.9.9"}
+	w.ingress("shop", spec)
+	w.apply()
+	w.get("x", "/", lie).want(t, 403, "")
+	if h := w.get("x", "/", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "9.9.9.9, 8.8.8.8") }).saw(t).Headers; h.Get("X-Forwarded-For") != "9.9.9.9, 8.8.8.8, 127.0.0.1" {
+		t.Errorf("%v", h)
+	}
+}
+
+func TestPathsHeadersRedirects(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0")})
+	spec := simple("h",
+		object.IngressPath{Path: "/api", Service: "web", StripPrefix: true, Headers: &object.HeaderRules{
+			Request: map[string]string{"X-Set": "path", "Host": "inner.example"}, RemoveRequest: []string{"X-Secret"}, Response: map[string]string{"X-Out": "path"}, RemoveResponse: []string{"X-Pod"}}},
+		object.IngressPath{Path: "/v1", Service: "web", Rewrite: "/v2"},
+		object.IngressPath{Path: "/old", Redirect: &object.Redirect{To: "https://{host}/new{path}", Code: 301}},
+		object.IngressPath{Path: "/one", Match: "exact", Service: "web"},
+	)
+	spec.Headers = &object.HeaderRules{Request: map[string]string{"X-Set": "ingress", "X-All": "yes"}, Response: map[string]string{"Strict-Transport-Security": "max-age=60"}}
+	w.ingress("shop", spec)
+	w.apply()
+	a := w.get("h", "/api/x%2Fy", func(r *http.Request) { r.Header.Set("X-Secret", "s") })
+	s := a.saw(t)
+	if s.Raw != "/x%2Fy" || s.Host != "inner.example" || s.Headers.Get("X-Set") != "path" || s.Headers.Get("X-All") != "yes" || s.Headers.Get("X-Secret") != "" {
+		t.Errorf("%+v", s)
+	}
+	if a.Header.Get("X-Out") != "path" || a.Header.Get("X-Pod") != "" || a.Header.Get("Strict-Transport-Security") != "max-age=60" {
+		t.Errorf("%v", a.Header)
+	}
+	if p := w.get("h", "/v1/x").saw(t).Path; p != "/v2/x" {
+		t.Errorf("rewritten to %s", p)
+	}
+	a = w.get("h", "/old/x?q=1")
+	if a.want(t, 301, ""); a.Header.Get("Location") != "https://h/new/old/x?q=1" {
+		t.Errorf("%v", a.Header)
+	}
+	if a = w.get("h", "//evil.example/..;"); a.StatusCode != 404 {
+		t.Errorf("%d", a.StatusCode)
+	}
+	w.get("h", "/one").want(t, 200, "")
+	if a = w.get("h", "/one/more"); a.StatusCode != 404 || a.Header.Get("Strict-Transport-Security") != "" {
+		t.Errorf("%d %v", a.StatusCode, a.Header)
+	}
+}
+
+func TestWhoMayAsk(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0")})
+	denied, allowed, limited := simple("denied", to("/", "web")), simple("allowed", to("/", "web")), simple("limited", to("/", "web"))
+	denied.Deny, denied.Allow = []string{"127.0.0.1"}, []string{"127.0.0.0/8"}
+	allowed.Allow = []string{"10.0.0.0/8"}
+	limited.RateLimit = &object.RateLimit{Requests: 2, Per: object.Duration(time.Hour), Burst: 3}
+	w.ingress("denied", denied)
+	w.ingress("allowed", allowed)
+	w.ingress("limited", limited)
+	w.apply()
+	w.get("denied", "/").want(t, 403, "")
+	w.get("allowed", "/").want(t, 403, "")
+	for range 3 {
+		w.get("limited", "/").want(t, 200, "")
+	}
+	a := w.get("limited", "/")
+	if a.want(t, 429, ""); a.Header.Get("Retry-After") != "1800" {
+		t.Errorf("Retry-After: %q", a.Header.Get("Retry-After"))
+	}
+	// Another change of the ingress does not forget who asked how often.
+	limited.Headers = &object.HeaderRules{Response: map[string]string{"X": "y"}}
+	w.ingress("limited", limited)
+	w.apply()
+	w.get("limited", "/").want(t, 429, "")
+	limited.RateLimit = &object.RateLimit{Requests: 5, Per: object.Duration(time.Hour)}
+	w.ingress("limited", limited)
+	w.apply()
+	w.get("limited", "/").want(t, 200, "")
+}
+
+func TestRateLimitHasBoundedMemory(t *testing.T) {
+	l := newLimiter(object.RateLimit{Requests: 1, Per: object.Duration(time.Second)})
+	now := time.Unix(1000, 0)
+	for i := range 3 * clientsKept {
+		if _, ok := l.allow(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now); !ok {
+			t.Fatal("a client that has never asked is refused")
+		}
+	}
+	if n := l.clients.Len(); n != clientsKept {
+		t.Errorf("%d clients are kept", n)
+	}
+	// One client with many addresses is one client.
+	if _, ok := l.allow(netip.MustParseAddr("2001:db8:1:2::1"), now); !ok {
+		t.Error("first refused")
+	}
+	if _, ok := l.allow(netip.MustParseAddr("2001:db8:1:2:ffff::2"), now); ok {
+		t.Error("another address of the same /64 has an allowance of its own")
+	}
+	if wait, ok := l.allow(netip.MustParseAddr("2001:db8:1:2::1"), now); ok || wait != time.Second {
+		t.Errorf("%v %v", wait, ok)
+	}
+	if _, ok := l.allow(netip.MustParseAddr("2001:db8:1:2::1"), now.Add(time.Second)); !ok {
+		t.Error("refused after the wait")
+	}
+}
+
+func TestBasicAuth(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0")})
+	spec := simple("h", to("/", "web"))
+	spec.BasicAuth = &object.BasicAuth{Secret: "users", Realm: "The \"shop\""}
+	w.ingress("shop", spec)
+	w.apply()
+	as := func(user, password string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(user, password) }
+	}
+	// Before the secret has come nobody gets in, not even with an empty password.
+	w.get("h", "/", as("", "")).want(t, 503, "")
+	hash, err := bcrypt.GenerateFromPassword([]byte("hunter2"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reads("shop", "users", map[string]string{"eve": string(hash), "bob": "plain"})
+	w.apply()
+	waitFor(t, "the secret", func() bool { return w.get("h", "/").StatusCode == 401 })
+	a := w.get("h", "/")
+	if got := a.Header.Get("WWW-Authenticate"); got != `Basic realm="The \"shop\"", charset="UTF-8"` {
+		t.Errorf("%s", got)
+	}
+	for range 3 { // the second time from memory
+		w.get("h", "/", as("eve", "hunter2")).want(t, 200, "")
+		w.get("h", "/", as("bob", "plain")).want(t, 200, "")
+		w.get("h", "/", as("eve", "hunter3")).want(t, 401, "")
+		w.get("h", "/", as("eve", string(hash))).want(t, 401, "")
+		w.get("h", "/", as("bob", "hunter2")).want(t, 401, "")
+		w.get("h", "/", as("mallory", "hunter2")).want(t, 401, "")
+		w.get("h", "/", as("", "")).want(t, 401, "")
+	}
+	// A new password is in force once it has come, and the old one no more.
+	w.reads("shop", "users", map[string]string{"bob": "new"})
+	w.apply()
+	waitFor(t, "the new secret", func() bool { return w.get("h", "/", as("bob", "new")).StatusCode == 200 })
+	w.get("h", "/", as("bob", "plain")).want(t, 401, "")
+	w.get("h", "/", as("eve", "hunter2")).want(t, 401, "")
+}
+
+func TestBodyLimit(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-1-0": pod(t, "web-1-0")})
+	spec := simple("h", to("/", "web"))
+	spec.BodyLimit = 1000
+	w.ingress("shop", spec)
+	w.apply()
+	post := func(body io.Reader) answer {
+		r, err := http.NewRequest("POST", "http://"+w.plain()+"/", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "h"
+		return w.do(w.client, r)
+	}
+	if s := post(strings.NewReader(strings.Repeat("x", 1000))).saw(t); s.Body != 1000 {
+		t.Errorf("%d", s.Body)
+	}
+	post(strings.NewReader(strings.Repeat("x", 1001))).want(t, 413, "too large")
+	post(io.MultiReader(strings.NewReader(strings.Repeat("x", 1001)))).want(t, 413, "too large") // without a length
+}
+
+func TestTimeouts(t *testing.T) {
+	w := newWorld(t)
+	gate := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" { // only the first byte has to be in time
+			rw.WriteHeader(200)
+			_ = http.NewResponseController(rw).Flush()
+		}
+		<-gate
+		fmt.Fprint(rw, "late")
+	}))
+	t.Cleanup(slow.Close)
+	w.service("slow", map[string]string{"slow-1-0": slow.Listener.Addr().String()})
+	w.ingress("shop", simple("h", object.IngressPath{Path: "/", Service: "slow", Timeout: object.Duration(100 * time.Millisecond)}))
+	w.apply()
+	w.get("h", "/").want(t, 504, "too long")
+	done := make(chan answer)
+	go func() { done <- w.get("h", "/body") }()
+	w.get("h", "/").want(t, 504, "too long") // meanwhile the time of the first byte is over
+	close(gate)
+	(<-done).want(t, 200, "late")
+
+	// A pod that breaks off is 502.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(c).ReadString('\n')
+			c.Close()
+		}
+	}()
+	w.service("slow", map[string]string{"slow-1-0": l.Addr().String()})
+	w.apply()
+	w.get("h", "/").want(t, 502, "")
+}
+
+// refused is an address that nobody listens at.
+func refused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestRetriesAtAnotherPod(t *testing.T) {
+	w := newWorld(t)
+	good := pod(t, "web-1-0")
+	w.service("web", map[string]string{"web-1-0": good, "web-1-1": refused(t), "web-1-2": refused(t)})
+	w.ingress("shop", simple("h", object.IngressPath{Path: "/", Service: "web", Retries: 2}, object.IngressPath{Path: "/once", Service: "web"}))
+	w.apply()
+	for range 12 {
+		if s := w.get("h", "/").saw(t); s.Pod != "web-1-0" {
+			t.Fatal(s.Pod)
+		}
+		// A body is sent whole, although the first attempts failed.
+		r, err := http.NewRequest("POST", "http://"+w.plain()+"/", io.MultiReader(strings.NewReader(strings.Repeat("x", 50000))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "h"
+		if s := w.do(w.client, r).saw(t); s.Body != 50000 {
+			t.Fatalf("%+v", s)
+		}
+	}
+	codes := map[int]int{}
+	for range 12 {
+		codes[w.get("h", "/once").StatusCode]++
+	}
+	if codes[200] != 4 || codes[502] != 8 {
+		t.Errorf("without retries: %v", codes)
+	}
+	if n := testutil.ToFloat64(w.s.metrics.retries); n == 0 {
+		t.Error("no retry is counted")
+	}
+	// Nobody left to try: the failure is told.
+	w.service("web", map[string]string{"web-1-1": refused(t)})
+	w.apply()
+	w.get("h", "/").want(t, 502, "")
+}
+
+func TestBackends(t *testing.T) {
+	w := newWorld(t)
+	w.service("old", map[string]string{"old-1-0": pod(t, "old")})
+	w.service("new", map[string]string{"new-1-0": pod(t, "new")})
+	w.service("beta", map[string]string{"beta-1-0": pod(t, "beta")})
+	w.ingress("shop", simple("h", object.IngressPath{Path: "/", Backends: []object.IngressBackend{
+		{Service: "old", Weight: 95}, {Service: "new", Weight: 5, Cookie: "try=new"}, {Service: "beta", Header: "X-Beta"},
+	}}))
+	w.apply()
+	got := map[string]int{}
+	for range 200 {
+		got[w.get("h", "/").saw(t).Pod]++
+	}
+	if got["old"] != 190 || got["new"] != 10 || got["beta"] != 0 {
+		t.Errorf("95 to 5: %v", got)
+	}
+	for range 5 {
+		if p := w.get("h", "/", func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "try", Value: "new"}) }).saw(t).Pod; p != "new" {
+			t.Error(p)
+		}
+		if p := w.get("h", "/", func(r *http.Request) { r.Header.Set("X-Beta", "anything") }).saw(t).Pod; p != "beta" {
+			t.Error(p)
+		}
+	}
+}
+
+// TestShares: the weights of a service's sets hold at the ingress, too.
+func TestShares(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-1-0": pod(t, "a"), "web-1-1": pod(t, "a"), "web-2-0": pod(t, "b"), "web-3-0": pod(t, "none")})
+	s := w.services["web"].Clone().(*object.Service)
+	s.Spec.Shares = []object.ServiceShare{{Name: "stable", Weight: 95}, {Name: "canary", Weight: 5}}
+	w.services["web"] = s
+	for i, share := range []string{"stable", "stable", "canary", ""} {
+		w.endpoints["web"].Spec.Ready[i].Share = share
+	}
+	w.ingress("shop", simple("h", to("/", "web")))
+	w.apply()
+	got := map[string]int{}
+	for range 200 {
+		got[w.get("h", "/").saw(t).Pod]++
+	}
+	if got["a"] != 190 || got["b"] != 10 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestStickyCookie(t *testing.T) {
+	w := newWorld(t)
+	pods := map[string]string{}
+	for i := range 4 {
+		n := fmt.Sprintf("web-1-%d", i)
+		pods[n] = pod(t, n)
+	}
+	w.service("web", pods)
+	w.ingress("shop", simple("h", object.IngressPath{Path: "/app", Service: "web", Sticky: &object.Sticky{Cookie: "berth", TTL: object.Duration(time.Minute)}}))
+	w.apply()
+	first := w.get("h", "/app")
+	mine := first.saw(t).Pod
+	cookies := first.Cookies()
+	if len(cookies) != 1 || cookies[0].Name != "berth" || cookies[0].Path != "/app" || cookies[0].MaxAge != 60 || !cookies[0].HttpOnly || strings.Contains(cookies[0].Value, "web") {
+		t.Fatalf("%v", cookies)
+	}
+	with := func(r *http.Request) { r.AddCookie(cookies[0]) }
+	for range 10 {
+		a := w.get("h", "/app", with)
+		if p := a.saw(t).Pod; p != mine || len(a.Cookies()) != 0 {
+			t.Fatalf("%s, not %s; %v", p, mine, a.Cookies())
+		}
+	}
+	// The pod leaves: the client gets another, and its cookie.
+	delete(pods, mine)
+	w.service("web", pods)
+	w.apply()
+	a := w.get("h", "/app", with)
+	if p := a.saw(t).Pod; p == mine || len(a.Cookies()) != 1 {
+		t.Errorf("%s %v", p, a.Cookies())
+	}
+}
+
+func TestGzip(t *testing.T) {
+	w := newWorld(t)
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", r.URL.Query().Get("type"))
+		fmt.Fprint(rw, strings.Repeat("compress me ", 500))
+	}))
+	t.Cleanup(s.Close)
+	w.service("web", map[string]string{"web-1-0": s.Listener.Addr().String()})
+	spec := simple("h", to("/", "web"))
+	spec.Gzip = true
+	w.ingress("shop", spec)
+	w.apply()
+	takes := func(r *http.Request) { r.Header.Set("Accept-Encoding", "gzip") }
+	a := w.get("h", "/?type=text/plain", takes)
+	if a.Header.Get("Content-Encoding") != "gzip" || len(a.body) > 1000 {
+		t.Fatalf("%v, %d bytes", a.Header, len(a.body))
+	}
+	z, err := gzip.NewReader(strings.NewReader(a.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(z); err != nil || len(b) != 6000 {
+		t.Fatalf("%d %v", len(b), err)
+	}
+	for _, kind := range []string{"image/png", "application/grpc", "text/event-stream"} {
+		if a := w.get("h", "/?type="+kind, takes); a.Header.Get("Content-Encoding") != "" || len(a.body) != 6000 {
+			t.Errorf("%s: %v", kind, a.Header)
+		}
+	}
+	if a := w.get("h", "/?type=text/plain", func(r *http.Request) { r.Header.Set("Accept-Encoding", "identity") }); a.Header.Get("Content-Encoding") != "" {
+		t.Errorf("%v", a.Header)
+	}
+}
+
+func echo(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(rw, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		for {
+			kind, b, err := c.Read(r.Context())
+			if err != nil {
+				return
+			}
+			if err := c.Write(r.Context(), kind, append([]byte("echo "), b...)); err != nil {
+				return
+			}
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+// TestWebsockets live on over changes, and over the leaving of their own pod.
+func TestWebsockets(t *testing.T) {
+	w := newWorld(t)
+	w.service("ws", map[string]string{"ws-1-0": echo(t)})
+	spec := simple("h", to("/", "ws"))
+	spec.Gzip = true
+	w.ingress("shop", spec)
+	w.apply()
+	ctx := t.Context()
+	c, _, err := websocket.Dial(ctx, "ws://"+w.plain()+"/chat", &websocket.DialOptions{Host: "h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	say := func(text string) {
+		t.Helper()
+		if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if _, b, err := c.Read(ctx); err != nil || string(b) != "echo "+text {
+			t.Fatalf("%q %v", b, err)
+		}
+	}
+	say("one")
+	spec.Headers = &object.HeaderRules{Response: map[string]string{"X": "y"}}
+	w.ingress("shop", spec)
+	w.apply()
+	say("two")
+	w.service("ws", nil)
+	w.apply()
+	if err := w.s.Drain(ctx); err != nil { // does not wait for websockets
+		t.Fatal(err)
+	}
+	say("three")
+	delete(w.ingresses, "shop")
+	w.apply()
+	if _, err := w.s.Ensure(ctx); err != nil {
+		t.Fatal(err)
+	}
+	say("four")
+	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the line of the websocket", func() bool { return strings.Contains(w.access.String(), `"status":101`) })
+}
+
+// TestStreamsAreFlushed: each event arrives before the next is made.
+func TestStreamsAreFlushed(t *testing.T) {
+	w := newWorld(t)
+	next := make(chan string)
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		for m := range next {
+			fmt.Fprintf(rw, "data: %s\n\n", m)
+			_ = http.NewResponseController(rw).Flush()
+		}
+	}))
+	t.Cleanup(s.Close)
+	w.service("sse", map[string]string{"sse-1-0": s.Listener.Addr().String()})
+	spec := simple("h", to("/", "sse"))
+	spec.Gzip = true
+	w.ingress("shop", spec)
+	w.apply()
+	r, err := http.NewRequest("GET", "http://"+w.plain()+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = "h"
+	first := make(chan *http.Response)
+	go func() {
+		res, err := w.client.Do(r)
+		if err != nil {
+			t.Error(err)
+		}
+		first <- res
+	}()
+	next <- "0"
+	res := <-first
+	if res == nil {
+		t.FailNow()
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	for i := range 3 {
+		if i > 0 {
+			next <- fmt.Sprint(i)
+		}
+		line, err := lines.ReadString('\n')
+		if err != nil || line != fmt.Sprintf("data: %d\n", i) {
+			t.Fatalf("%q %v", line, err)
+		}
+		_, _ = lines.ReadString('\n')
+	}
+	// A stream is not waited for when its pod leaves.
+	w.service("sse", nil)
+	w.apply()
+	if err := w.s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(next)
+}
+
+func TestAccessLog(t *testing.T) {
+	w := newWorld(t)
+	address := pod(t, "web-1-0")
+	w.service("web", map[string]string{"web-1-0": address})
+	w.ingress("shop", simple("h", to("/api", "web")))
+	w.apply()
+	w.get("h", "/api/x?token=secret", func(r *http.Request) { r.Header.Set("X-Request-Id", "abc") }).want(t, 200, "")
+	w.get("h", "/other").want(t, 404, "")
+	waitFor(t, "two lines", func() bool { return strings.Count(w.access.String(), "\n") == 2 })
+	text := w.access.String()
+	if strings.Contains(text, "secret") {
+		t.Errorf("the query is logged: %s", text)
+	}
+	var lines []map[string]any
+	for l := range strings.Lines(text) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(l), &m); err != nil {
+			t.Fatalf("%v: %s", err, l)
+		}
+		lines = append(lines, m)
+	}
+	for k, want := range map[string]any{"id": "abc", "client": "127.0.0.1", "method": "GET", "host": "h", "path": "/api/x", "protocol": "HTTP/1.1", "tls": false, "status": 200.0,
+		"ingress": "shop/shop", "route": "/api", "service": "web", "pod": "shop/web-1-0", "upstream": address} {
+		if lines[0][k] != want {
+			t.Errorf("%s is %v, want %v", k, lines[0][k], want)
+		}
+	}
+	if n, ok := lines[0]["bytes_out"].(float64); !ok || n < 100 {
+		t.Errorf("bytes_out: %v", lines[0]["bytes_out"])
+	}
+	if n, ok := lines[0]["seconds"].(float64); !ok || n <= 0 {
+		t.Errorf("seconds: %v", lines[0]["seconds"])
+	}
+	if lines[1]["status"] != 404.0 || lines[1]["pod"] != nil || lines[1]["error"] != "nothing is served here" {
+		t.Errorf("%v", lines[1])
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", map[string]string{"web-7f9c-0": pod(t, "x"), "web-51aa-0": refused(t)})
+	w.ingress("shop", simple("h", object.IngressPath{Path: "/api", Service: "web"}))
+	w.apply()
+	for range 4 {
+		w.get("h", "/api")
+	}
+	for i := range 50 {
+		w.get(fmt.Sprintf("made-up-%d", i), fmt.Sprintf("/%d", i))
+	}
+	waitFor(t, "counts", func() bool { return testutil.ToFloat64(w.s.unrouted.requests[3]) == 50 })
+	want := `
+# HELP berth_ingress_requests_total Requests, by ingress, path, service, revision of the pod that answered, and class of the status.
+# TYPE berth_ingress_requests_total counter
+`
+	for _, c := range []struct {
+		labels string
+		counts [5]int
+	}{
+		{`ingress="",revision="",route="",service=""`, [5]int{0, 0, 0, 50, 0}},
+		{`ingress="shop/shop",revision="",route="/api",service=""`, [5]int{}},
+		{`ingress="shop/shop",revision="web-51aa",route="/api",service="web"`, [5]int{0, 0, 0, 0, 2}},
+		{`ingress="shop/shop",revision="web-7f9c",route="/api",service="web"`, [5]int{0, 2, 0, 0, 0}},
+	} {
+		for i, n := range c.counts {
+			want += fmt.Sprintf("berth_ingress_requests_total{code=\"%dxx\",%s} %d\n", i+1, c.labels, n)
+		}
+	}
+	if err := testutil.GatherAndCompare(w.registry, strings.NewReader(want), "berth_ingress_requests_total"); err != nil {
+		t.Error(err)
+	}
+	// Counters of a revision that is gone go after a while.
+	w.service("web", map[string]string{"web-7f9c-0": pod(t, "x")})
+	w.apply()
+	if _, err := w.s.Ensure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	used := map[*series]bool{}
+	for _, s := range w.s.metrics.known {
+		used[s] = s.idle.IsZero()
+	}
+	w.s.metrics.retain(used, time.Now().Add(2*seriesKept))
+	var b bytes.Buffer
+	families, err := w.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		fmt.Fprintln(&b, f.String())
+	}
+	if s := b.String(); strings.Contains(s, "web-51aa") || !strings.Contains(s, "web-7f9c") {
+		t.Errorf("%s", s)
+	}
+}
+
+// TestPortTaken: a taken port is an error that says who has it, and mends itself.
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	w := newWorld(t, func(c *Config) { c.HTTP = []string{"127.0.0.1:0", address} })
+	w.service("web", map[string]string{"web-1-0": pod(t, "x")})
+	w.ingress("shop", simple("", to("/", "web")))
+	w.apply() // no error: the rest works
+	w.get("h", "/").want(t, 200, "")
+	for range 2 {
+		mended, err := w.s.Ensure(t.Context())
+		if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "ingress.test") || len(mended) != 0 {
+			t.Fatalf("%v %v", mended, err)
+		}
+	}
+	l.Close()
+	mended, err := w.s.Ensure(t.Context())
+	if err != nil || len(mended) != 1 || !strings.Contains(mended[0], address) {
+		t.Fatalf("%v %v", mended, err)
+	}
+	res, err := w.client.Get("http://" + address + "/")
+	if err != nil || res.StatusCode != 200 {
+		t.Fatalf("%v %v", res, err)
+	}
+	res.Body.Close()
+}
