@@ -225,6 +225,7 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 		out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	}
 	p.SetXForwarded()
+	out.Header.Set("X-Real-Ip", x.client.String()) // services believe it, so it must not come from the client
 	out.Header.Set(requestID, x.id)
 	out.URL.Path, out.URL.RawPath = x.route.outward(p.In.URL, x.path)
 	out.URL.RawQuery = p.In.URL.RawQuery // as it came: what cannot be parsed is the service's affair
