@@ -36,6 +36,9 @@ type NodeRunCmd struct {
 	Memory           object.Bytes      `placeholder:"SIZE" help:"Memory for pods; default: all but a reserve."`
 	ContainerdSocket string            `placeholder:"SOCKET" help:"A containerd to use; default: one of its own."`
 	Runtime          string            `default:"runc" placeholder:"PROGRAM" help:"OCI runtime."`
+	Ingress          bool              `help:"Serve ingresses, too. Their secrets are given to nodes with the label berth/ingress=true only."`
+	IngressHTTP      []string          `name:"ingress-http" default:":80" placeholder:"HOST:PORT" help:"Where ingresses are served by plain HTTP."`
+	IngressHTTPS     []string          `name:"ingress-https" default:":443" placeholder:"HOST:PORT" help:"Where ingresses are served by HTTPS."`
 	Insecure         []string          `placeholder:"HOST:PORT" help:"Registries to speak plain HTTP with; loopback always is."`
 	KeepPods         bool              `help:"Leave the pods running when it is asked to end, for an upgrade; else they are stopped and nothing is left."`
 	LogLevel         slog.Level        `default:"info" help:"debug, info, warn or error."`

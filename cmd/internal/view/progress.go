@@ -97,10 +97,12 @@ func states(r Rollout) []changeState {
 			if c.Wave < r.Revision.Status.Wave {
 				s.phase = stateDone
 			}
-			if d, ok := o.(*object.Deployment); ok && c.Op != object.OpDelete {
+			d, isDeployment := o.(*object.Deployment)
+			switch {
+			case isDeployment && c.Op != object.OpDelete:
 				s.phase, s.text = deploymentState(d, s.phase)
 				s.pods = trouble[c.Ref]
-			} else if up(c, o) {
+			case up(c, o):
 				s.phase = stateDone
 			}
 		case c.Wave <= 1:

@@ -362,6 +362,8 @@ func TestProgress(t *testing.T) {
 					dep.Status = object.DeploymentStatus{Observed: dep.Version - 1, Phase: object.RolloutStable, Updated: 6, Ready: 6}
 				}
 				bad := &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "shop", Name: "web-7f9c-0", Owner: dep.Ref()}, Status: object.PodStatus{Reason: object.ReasonImagePull, Message: "retrying in 4s"}}
+				// As apply watches them: what has no pods is not among them, and is
+				// done when it is written, not when its wave is.
 				objects := []object.Object{dep, &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "shop", Name: "once"}, Status: object.PodStatus{Phase: object.PodRunning, Ready: i > 1}}}
 				if i == 1 {
 					objects = append(objects, bad)
