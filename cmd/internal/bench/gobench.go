@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -20,6 +21,7 @@ type goal struct {
 	bound        float64
 	higher       bool
 	time         string // -benchtime; default 1s
+	peer         string // Debian's package and program that it is compared with; without it the figure is left out
 }
 
 const (
@@ -44,6 +46,10 @@ var goals = []goal{
 	{pkg: "node/proxy", bench: "Policies/first", metric: "ns/op", unit: "ms", scale: nsToMs, name: "policies: 100 pods under 10 policies of 500 peers, from nothing", bound: 1000, time: "5x"},
 	{pkg: "node/proxy", bench: "Policies/change", metric: "ns/op", unit: "ms", scale: nsToMs, name: "policies: one more peer among 5,000", bound: 50},
 	{pkg: "node/proxy", bench: "Policies/pod", metric: "ns/op", unit: "ms", scale: nsToMs, name: "policies: a pod held, and released again", bound: 100},
+	{pkg: "node/ingress", bench: "KeepAlive", metric: "req/s", unit: "/s", scale: 1, name: "ingress: requests over keep-alive connections", time: "120000x"},
+	{pkg: "node/ingress", bench: "KeepAlive", metric: "x-nginx", unit: "x", scale: 1, name: "ingress: requests against nginx", bound: 0.55, higher: true, time: "120000x", peer: "nginx"},
+	{pkg: "node/ingress", bench: "KeepAlive", metric: "p99-x-nginx", unit: "x", scale: 1, name: "ingress: 99th percentile against nginx", bound: 2, time: "120000x", peer: "nginx"},
+	{pkg: "node/ingress", bench: "Apply", metric: "ns/op", unit: "ms", scale: nsToMs, name: "ingress: one service of 5,000 changes", bound: 50},
 	{pkg: "node/runtime", bench: "Pods/workers=1", metric: "ns/op", unit: "ms", scale: nsToMs, name: "runtime: one container started", bound: 250},
 	{pkg: "node/runtime", bench: "Pods/workers=4", metric: "pods/s", unit: "pods/s", scale: 1, name: "runtime: pods started, four at a time", bound: 15, higher: true},
 	{pkg: "node/network", bench: "Attach", metric: "ns/op", unit: "ms", scale: nsToMs, name: "network: a pod attached", bound: 5},
@@ -70,7 +76,16 @@ func goBenchmarks() ([]Figure, error) {
 	var out []Figure
 	var pkgs []string
 	byPkg := map[string][]goal{}
+	dir, err := os.MkdirTemp("", "berth-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
 	for _, g := range goals {
+		if err := fetchPeer(dir, g.peer); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: without %s: %v\n", g.name, err)
+			continue
+		}
 		if byPkg[g.pkg] == nil {
 			pkgs = append(pkgs, g.pkg)
 		}
@@ -105,6 +120,35 @@ func goBenchmarks() ([]Figure, error) {
 		}
 	}
 	return out, nil
+}
+
+// fetchPeer makes sure that a program is in PATH: one that is not installed is
+// unpacked from Debian's package into the directory. Nothing is installed, for that
+// would start services.
+func fetchPeer(dir, name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := exec.LookPath(name); err == nil {
+		return nil
+	}
+	get := exec.Command("apt-get", "download", name)
+	get.Dir = dir
+	if text, err := get.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get download %s: %w: %s", name, err, bytes.TrimSpace(text))
+	}
+	packages, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
+	if err != nil || len(packages) != 1 {
+		return fmt.Errorf("apt-get download %s left %d packages", name, len(packages))
+	}
+	if text, err := exec.Command("dpkg-deb", "-x", packages[0], dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("unpacking %s: %w: %s", name, err, bytes.TrimSpace(text))
+	}
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Join(dir, "usr/sbin")+":"+filepath.Join(dir, "usr/bin")); err != nil {
+		return err
+	}
+	_, err = exec.LookPath(name)
+	return err
 }
 
 // parse reads the result lines of `go test -bench`: name, runs, then pairs of
