@@ -205,8 +205,7 @@ func (n *Network) Attach(pod, path string) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	if err := n.attach(n.port(pod), addr, path); err != nil {
-		n.Detach(pod)
-		return netip.Addr{}, fmt.Errorf("network of the pod: %w", err)
+		return netip.Addr{}, fmt.Errorf("network of the pod: %w", errors.Join(err, n.Detach(pod)))
 	}
 	return addr, nil
 }
