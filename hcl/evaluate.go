@@ -226,7 +226,7 @@ func (r *run) instantiate(d *declaration, in *instance, ctx *hcl.EvalContext) {
 	if p, ok := in.object.(*object.Pod); ok && p.Spec.Pod != nil {
 		p.Labels, p.Annotations = p.Spec.Pod.Labels, p.Spec.Pod.Annotations
 	}
-	in.diags = append(work.diags, judge(d, in, work.bad)...)
+	in.diags = slices.Concat(work.diags, judge(d, in, work.bad))
 }
 
 // meta fills what every object has.

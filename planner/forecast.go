@@ -34,8 +34,11 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel) ob
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
+	before := fork.Snapshot()
 	r.run(p)
-	return r.log.forecast(r.outcome, r.reason, r.now)
+	f := r.log.forecast(r.outcome, r.reason, r.now)
+	reachability(before, p, &f)
+	return f
 }
 
 // rehearsal is a run of the control plane in virtual time.
@@ -54,6 +57,16 @@ type rehearsal struct {
 	outcome   string
 	reason    string
 	refused   int // keys that lost to another of the same entry and look again one by one
+
+	turns []turn // reconcile's own, whose memory is used again
+	batch []object.Changeset
+}
+
+// turn is a key that was reconciled and has something to write.
+type turn struct {
+	controller controller.Controller
+	key        object.Ref
+	wake       time.Time
 }
 
 func (r *rehearsal) run(p *object.Plan) {
@@ -137,14 +150,12 @@ func (r *rehearsal) due() bool {
 // refused the entries then have one change each, so that what stands in line for
 // one object gets through without looking again and again.
 func (r *rehearsal) reconcile() {
-	type turn struct {
-		controller controller.Controller
-		key        object.Ref
-		wake       time.Time
-	}
 	v := r.fork.Snapshot()
-	var turns []turn
-	var batch []object.Changeset
+	turns, batch := r.turns[:0], r.batch[:0]
+	defer func() {
+		clear(batch) // what is written is the fork's
+		r.turns, r.batch = turns, batch
+	}()
 	most := together
 	if r.refused > 0 {
 		r.refused--

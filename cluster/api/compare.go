@@ -10,6 +10,9 @@ import (
 	"github.com/berthdev/berth/cluster/state"
 )
 
+// comparePath ends the path of the one POST that only reads.
+const comparePath = "/compare"
+
 type compareInput struct {
 	place
 	Stale bool `query:"stale" doc:"Answer with what this master knows, which may be behind."`

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,7 +91,7 @@ func (s *Server) whileLeading(ctx context.Context, l Leader) (context.Context, c
 // lost is the error for a request that the leader did not answer. Reads may be
 // repeated freely; of a write nobody knows.
 func (s *Server) lost(r *http.Request, l Leader, err error) error {
-	if r.Method == http.MethodGet || dialFailed(err) {
+	if r.Method == http.MethodGet || strings.HasSuffix(r.URL.Path, comparePath) || dialFailed(err) {
 		e := object.Errorf(object.CodeNoLeader, object.Ref{}, "the leader %s cannot be reached: %w", l.Name, err)
 		e.Hint = "Try again in a moment; the other masters elect a new one."
 		return e

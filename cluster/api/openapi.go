@@ -54,7 +54,7 @@ func (r registry) Schema(t reflect.Type, allowRef bool, hint string) *huma.Schem
 		t = t.Elem()
 	}
 	if t.Kind() == reflect.Struct && !t.Implements(reflect.TypeFor[huma.SchemaProvider]()) {
-		return schemaBuilder{r.Registry}.of(t)
+		return schemaBuilder(r).of(t)
 	}
 	return r.Registry.Schema(t, allowRef, hint)
 }

@@ -74,7 +74,7 @@ func (s *Server) register() error {
 	typed(s, op("POST", "/v1/changesets", "Write a changeset, whole or not at all", "objects"), access{roles: onlyAdmin, leader: needLeader, limit: largeBody}, s.postChangeset)
 	s.plain(op("GET", "/v1/watch", "Follow changes, one JSON object a line", "objects"), access{roles: everyone, stream: true}, s.watch)
 
-	compare := op("POST", "/v1/stacks/{name}/compare", "How the state differs from a stack's configuration", "plans")
+	compare := op("POST", "/v1/stacks/{name}"+comparePath, "How the state differs from a stack's configuration", "plans")
 	compare.Responses = answers(schemaBuilder{s.doc.OpenAPI().Components.Schemas}.of(reflect.TypeFor[object.StackState]()))
 	typed(s, compare, access{roles: planners, leader: needReads, limit: planBody}, s.postCompare)
 	typed(s, takesPlan[object.Plan](s, op("POST", "/v1/plan", "Rehearse and seal a plan", "plans")), access{roles: planners, leader: needLeader, limit: planBody}, s.postPlan)

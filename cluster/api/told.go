@@ -41,7 +41,7 @@ func (t *teller) pod(before, after *object.Pod) {
 	said := map[string]bool{}
 	for i := range is.Containers {
 		x := &is.Containers[i]
-		if x.State != "exited" || x.Reason == object.ReasonCompleted || x.Finished.Equal(finished(was, x.Name)) {
+		if x.State != "exited" || x.Reason == "" || x.Reason == object.ReasonCompleted || x.Finished.Equal(finished(was, x.Name)) {
 			continue
 		}
 		said[x.Reason] = true
@@ -52,7 +52,7 @@ func (t *teller) pod(before, after *object.Pod) {
 	}
 	if was.Ready && !is.Ready && is.Phase == object.PodRunning && len(said) == 0 {
 		for _, x := range is.Containers {
-			if x.State == "running" && !x.Ready {
+			if x.State == "running" && !x.Ready && x.Message != "" { // without, it is just about to end
 				t.tell(after.Ref(), "warning", "not_ready", "container "+x.Name+": "+x.Message)
 			}
 		}

@@ -429,7 +429,7 @@ func (c *Cluster) AddNode(cfg fake.Config) *Node {
 	n.run = func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})
-		go func() { defer close(done); n.Run(ctx) }()
+		go func() { defer close(done); _ = n.Run(ctx) }() // ends by its context
 		n.stop = sync.OnceFunc(func() { cancel(); <-done })
 	}
 	n.run()

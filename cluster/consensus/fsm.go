@@ -81,7 +81,7 @@ type command struct {
 // ApplyBatch implements raft.BatchingFSM. The answer for each entry is []outcome.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	commands := make([]command, len(logs))
-	parallel(len(logs), func(i int) error {
+	_ = parallel(len(logs), func(i int) error { // what cannot be decoded is the command's own error
 		if logs[i].Type == raft.LogCommand {
 			commands[i] = decodeCommand(logs[i].Data)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -95,7 +96,7 @@ func openBolt(path string, readOnly bool) (*raftboltdb.BoltStore, error) {
 		BoltOptions:             &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, ReadOnly: readOnly},
 		MsgpackUseNewTimeFormat: true,
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, object.Errorf(object.CodeUnavailable, object.Ref{}, "%s is in use: another master runs on this data directory; stop it first", path)
 	}
 	if err != nil {

@@ -179,7 +179,7 @@ func (m *Master) handOver(ctx context.Context) {
 // nothing is finished. For tests. Run returns after it.
 func (m *Master) Kill() {
 	m.once.Do(func() {
-		m.node.Kill()
+		_ = m.node.Kill() // nobody is left to tell
 		close(m.killed)
 	})
 }

@@ -101,7 +101,33 @@ type Forecast struct {
 	Nodes      []NodePeak     `json:"nodes,omitempty"`
 	PeakCPU    int            `json:"peak_cpu_percent"`    // of the whole cluster's
 	PeakMemory int            `json:"peak_memory_percent"` // of the whole cluster's
+	// Reach is who can connect to whom after the apply and could not before, or the
+	// other way round: the first of them, and how many more there are. With ReachCut
+	// there were too many to go through all.
+	Reach     []ReachChange `json:"reachability,omitempty"`
+	ReachMore int           `json:"reachability_more,omitempty"`
+	ReachCut  bool          `json:"reachability_cut,omitempty"`
 }
+
+// ReachChange is connections that network policies let pass and did not, or do not
+// and did. From is a workload, ReachOutside or ReachNodes; To is a service, or
+// ReachOutside.
+type ReachChange struct {
+	From     Ref    `json:"from"`
+	To       Ref    `json:"to"`
+	Port     int    `json:"port"` // of the service
+	Protocol string `json:"protocol"`
+	Allowed  bool   `json:"allowed"`
+	New      bool   `json:"new,omitempty"` // one of them is: it is compared with how it would be without policies
+	Because  string `json:"because"`
+}
+
+// Ends of connections that are no object: some host on the Internet, and the
+// cluster's nodes, from which what comes by an ingress or a node port reaches pods.
+var (
+	ReachOutside = Ref{Kind: "outside", Name: "outside"}
+	ReachNodes   = Ref{Kind: "nodes", Name: "nodes"}
+)
 
 // ForecastStep is one pod that starts or stops, or one object that is written.
 type ForecastStep struct {

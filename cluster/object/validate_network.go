@@ -348,7 +348,10 @@ func (p *PolicyPeer) check(c *checker, at *step) {
 
 func (p *PolicyPort) check(c *checker, at *step) {
 	n, number := p.Port.Number()
-	if number {
+	switch {
+	case number && n < 1:
+		c.fail(at.to("port"), "Wrong port", "%s is not a port; ports are 1 to 65535.", p.Port)
+	case number:
 		c.port(n, at.to("port"))
 	}
 	switch {

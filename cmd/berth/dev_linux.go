@@ -347,13 +347,17 @@ func (u *devUp) start(ctx context.Context, h *dev.Host) error {
 	case dev.RoleNode:
 		cpu, memory := share(len(u.of(dev.RoleNode)))
 		argv = []string{exe, "node", "run", "--name", h.Name, "--data", data, "--listen", h.Address + ":7410", "--join", u.addresses(),
-			"--cpu", cpu.String(), "--memory", memory.String()}
+			"--cpu", cpu.String(), "--memory", memory.String(), "--ingress", "--ingress-http", h.Address + ":80", "--ingress-https", h.Address + ":443"}
 		if h.Zone != "" {
 			argv = append(argv, "--label", "zone="+h.Zone)
 		}
 	}
 	if u.client != nil && !u.joined(h) {
-		t, err := u.client.CreateToken(ctx, object.TokenRequest{Role: object.Role(h.Role), Name: h.Name, Uses: 1, TTL: object.Duration(10 * time.Minute), Comment: "berth dev up"})
+		r := object.TokenRequest{Role: object.Role(h.Role), Name: h.Name, Uses: 1, TTL: object.Duration(10 * time.Minute), Comment: "berth dev up"}
+		if h.Role == dev.RoleNode {
+			r.Labels = map[string]string{object.LabelIngress: "true"}
+		}
+		t, err := u.client.CreateToken(ctx, r)
 		if err != nil {
 			return fmt.Errorf("a token for %s: %w", h.Name, err)
 		}

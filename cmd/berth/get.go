@@ -18,6 +18,7 @@ import (
 	"github.com/berthdev/berth/cluster/scheduler"
 	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/cmd/internal/view"
+	"github.com/berthdev/berth/hcl"
 )
 
 // reference reads what people type for an object: kind/name, kind.name,
@@ -203,6 +204,9 @@ func (c *DescribeCmd) Run(s *session) error {
 			}
 		}
 	}
+	if err := expand(s.ctx, cl, d.Pods, ref.Namespace); err != nil {
+		return err
+	}
 	events, err := client.List[*object.Event](s.ctx, cl, object.KindEvent, client.ListOptions{})
 	if err != nil {
 		return err
@@ -213,6 +217,27 @@ func (c *DescribeCmd) Run(s *session) error {
 		}
 	}
 	return view.Describe(s.stdout, d, s.style(s.stdout))
+}
+
+// expand gives rows of pods their templates, which are few.
+func expand(ctx context.Context, cl *client.Client, pods []*object.Pod, namespace string) error {
+	if len(pods) == 0 {
+		return nil
+	}
+	templates, err := client.List[*object.Template](ctx, cl, object.KindTemplate, client.ListOptions{Namespace: namespace})
+	if err != nil {
+		return err
+	}
+	byRef := map[object.Ref]*object.Template{}
+	for _, t := range templates {
+		byRef[t.Ref()] = t
+	}
+	for _, p := range pods {
+		if t := byRef[object.Ref{Kind: object.KindTemplate, Namespace: p.Namespace, Name: p.Spec.Template}]; t != nil && p.Spec.Pod == nil {
+			p.Spec.Pod = &t.Spec
+		}
+	}
+	return nil
 }
 
 // EventsCmd is `berth events`.
@@ -234,8 +259,13 @@ func (c *EventsCmd) Run(s *session) error {
 		}
 		namespace = ""
 	}
+	// What belongs to no namespace is shown in the one that it is kept in, and the
+	// revisions of the stack here wherever its objects are.
+	here, _, known := hcl.Identify(s.flags.Chdir)
 	wanted := func(e *object.Event) bool {
-		return (about.IsZero() || e.Spec.About == about) && (namespace == "" || e.Spec.About.Namespace == namespace || e.Spec.About.Namespace == "")
+		x := e.Spec.About
+		ours := known && x.Kind == object.KindRevision && x.Name[:strings.LastIndexByte(x.Name, '-')+1] == here+"-"
+		return (about.IsZero() || x == about) && (namespace == "" || object.EventNamespace(x) == namespace || ours)
 	}
 	cl, err := s.connect()
 	if err != nil {

@@ -393,7 +393,7 @@ type TokenCreateCmd struct {
 	JSONFlag
 	Role    string          `required:"" enum:"admin,planner,node,master" help:"What it entitles to: ${enum}."`
 	TTL     object.Duration `default:"1h" help:"How long it is good for."`
-	Uses    int             `default:"1" help:"How many may join by it; 0: any number."`
+	Uses    *int            `placeholder:"N" help:"How many may join by it; 0: any number, and requests, too. Default: 1 for node and master, 0 for admin and planner."`
 	Name    string          `placeholder:"NAME" help:"The only name that may join by it."`
 	Comment string          `help:"A note for the list."`
 
@@ -406,7 +406,14 @@ func (c *TokenCreateCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	t, err := cl.CreateToken(s.ctx, object.TokenRequest{Role: object.Role(c.Role), TTL: c.TTL, Uses: c.Uses, Name: c.Name, Comment: c.Comment, Labels: c.Label})
+	uses := 0 // people and programs put it into BERTH_TOKEN and come often
+	switch role := object.Role(c.Role); {
+	case c.Uses != nil:
+		uses = *c.Uses
+	case role == object.RoleNode || role == object.RoleMaster:
+		uses = 1
+	}
+	t, err := cl.CreateToken(s.ctx, object.TokenRequest{Role: object.Role(c.Role), TTL: c.TTL, Uses: uses, Name: c.Name, Comment: c.Comment, Labels: c.Label})
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
@@ -33,6 +36,9 @@ type NodeRunCmd struct {
 	Memory           object.Bytes      `placeholder:"SIZE" help:"Memory for pods; default: all but a reserve."`
 	ContainerdSocket string            `placeholder:"SOCKET" help:"A containerd to use; default: one of its own."`
 	Runtime          string            `default:"runc" placeholder:"PROGRAM" help:"OCI runtime."`
+	Ingress          bool              `help:"Serve ingresses, too. Their secrets are given to nodes with the label berth/ingress=true only."`
+	IngressHTTP      []string          `name:"ingress-http" default:":80" placeholder:"HOST:PORT" help:"Where ingresses are served by plain HTTP."`
+	IngressHTTPS     []string          `name:"ingress-https" default:":443" placeholder:"HOST:PORT" help:"Where ingresses are served by HTTPS."`
 	Insecure         []string          `placeholder:"HOST:PORT" help:"Registries to speak plain HTTP with; loopback always is."`
 	KeepPods         bool              `help:"Leave the pods running when it is asked to end, for an upgrade; else they are stopped and nothing is left."`
 	LogLevel         slog.Level        `default:"info" help:"debug, info, warn or error."`
@@ -102,6 +108,7 @@ func (c *NodeDrainCmd) Run(s *session) error {
 	defer cancel()
 	pods := map[object.Ref]*object.Pod{}
 	synced, shown := false, -1
+	var stay []string
 	err = cl.Watch(ctx, client.WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: c.Node}, func(e object.WatchEvent) error {
 		switch e.Op {
 		case object.WatchReset:
@@ -117,10 +124,15 @@ func (c *NodeDrainCmd) Run(s *session) error {
 			}
 		}
 		left := 0
+		stay = nil
 		for _, p := range pods {
 			// A pod without an owner is nobody's to replace: it stays until its
 			// configuration moves it.
-			if !p.Terminal() && !p.Owner.IsZero() {
+			switch {
+			case p.Terminal():
+			case p.Owner.IsZero():
+				stay = append(stay, p.Namespace+"/"+p.Name)
+			default:
 				left++
 			}
 		}
@@ -137,7 +149,11 @@ func (c *NodeDrainCmd) Run(s *session) error {
 		return nil
 	})
 	switch {
-	case err == errSettled:
+	case errors.Is(err, errSettled):
+		if len(stay) > 0 {
+			slices.Sort(stay)
+			fmt.Fprintf(s.stdout, "%s: left alone, since no set would start them elsewhere: %s\n", c.Node, strings.Join(stay, ", "))
+		}
 		fmt.Fprintf(s.stdout, "%s is drained. It takes pods again after: berth node uncordon %s\n", c.Node, c.Node)
 		return nil
 	case s.ctx.Err() != nil:

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/cluster/client"
@@ -140,15 +143,26 @@ func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *clien
 	if err != nil {
 		return err
 	}
+	registry := prometheus.NewRegistry()
+	bridge, resolver := "", own
+	built, ok := pods.(*network.Network)
+	if ok {
+		bridge, resolver = built.Bridge(), built.Gateway()
+	}
+	tools, end, err := c.tools(log, masters, registry, given, bridge, resolver)
+	if err != nil {
+		return err
+	}
+	defer end()
 	config := agent.Config{
 		Node: c.Name, Dir: filepath.Join(c.Data, "agent"), Labels: c.Label, Status: is,
 		Masters: masters, Runtime: containers, Sandboxes: runtime.Sandboxes{Dir: filepath.Join(c.State, "ns")}, Network: pods, Volumes: volumes,
-		Prober: prober{probe.New(0)}, Firewall: masquerade,
-		Tools: []agent.NamedTool{{Name: "routes", NetworkTool: routes}, {Name: "masquerade", NetworkTool: proxy.Following{Masquerade: masquerade}}}, Check: routes.Check,
+		Prober: prober{probe.New(0)}, Firewall: masquerade, Check: routes.Check, Guard: tools.policies, Resolver: func() netip.Addr { return resolver }, Metrics: registry,
+		Tools:    slices.Concat([]agent.NamedTool{{Name: "routes", NetworkTool: routes}, {Name: "masquerade", NetworkTool: proxy.Following{Masquerade: masquerade}}}, tools.list),
 		Listener: listener, TLS: identity.MutualTLS(string(object.RoleMaster), string(object.RoleAdmin)), Logger: log,
 	}
-	if built, ok := pods.(*network.Network); ok { // plugins have host ports of their own
-		config.HostPorts = &proxy.HostPorts{Range: given.Range, Bridge: built.Bridge()}
+	if ok { // plugins have host ports of their own
+		config.HostPorts = &proxy.HostPorts{Range: given.Range, Bridge: bridge}
 	}
 	a, err := agent.New(config)
 	if err != nil {

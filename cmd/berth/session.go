@@ -65,11 +65,14 @@ func (s *session) namespace(f NamespaceFlags) string {
 // load evaluates the configuration of -C. Mistakes are told here; the error then
 // carries only the exit code.
 func (s *session) load(vars VariableFlags) (*hcl.Configuration, error) {
+	commit := make(chan string, 1)
+	dir := s.flags.Chdir
+	go func() { commit <- gitCommit(dir) }()
 	cfg, diags := hcl.Load(s.flags.Chdir, s.options(vars))
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
-	cfg.Source.Commit = gitCommit(s.flags.Chdir)
+	cfg.Source.Commit = <-commit
 	return cfg, nil
 }
 

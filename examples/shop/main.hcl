@@ -154,7 +154,27 @@ service "web" {
   }
 }
 
+ingress "shop" {
+  host = "shop.localhost"
+
+  path "/" {
+    service = service.web.name
+    port    = "http"
+  }
+
+  path "/stock" {
+    service      = service.stock.name
+    port         = "http"
+    strip_prefix = true
+  }
+}
+
 output "host" {
   value       = service.web.host
   description = "Name of the front end inside the cluster."
+}
+
+output "url" {
+  value       = "http://${ingress.shop.host}/"
+  description = "The shop from outside: ask any node that serves ingresses for this host."
 }

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/runtime/container"
 )
@@ -63,6 +65,8 @@ type Config struct {
 	// Listener and TLS are of the node's own API; a nil Listener means none.
 	Listener net.Listener
 	TLS      *tls.Config
+	// Metrics are those of the tools, told together with the agent's own. May be nil.
+	Metrics prometheus.Gatherer
 
 	Logger *slog.Logger // default: discard
 }

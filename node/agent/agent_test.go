@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/fake"
@@ -107,9 +109,13 @@ func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
 func (w *world) start() {
 	w.t.Helper()
 	w.r.Attach()
+	counter := prometheus.NewCounter(prometheus.CounterOpts{Name: "a_tools_own_total"})
+	counter.Add(7)
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(counter)
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"},
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"}, Metrics: metrics,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/runtime/container"
 )
@@ -259,4 +261,16 @@ func (a *Agent) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 		up = 1
 	}
 	fmt.Fprintf(w, "# HELP berth_node_fit Whether the node can take pods.\n# TYPE berth_node_fit gauge\nberth_node_fit %d\n", up)
+	if a.cfg.Metrics == nil {
+		return
+	}
+	families, err := a.cfg.Metrics.Gather()
+	if err != nil { // what there is all the same is told
+		a.log.Warn("metrics of the tools", "error", err)
+	}
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
+			return // the reader has gone
+		}
+	}
 }

@@ -66,6 +66,7 @@ func TestNodeAPI(t *testing.T) {
 			{"master", "POST", "/v1/images", "", 400, "It is empty."},
 			{"master", "GET", "/v1/images", "", 200, "shop:1"},
 			{"master", "GET", "/metrics", "", 200, `berth_node_pods{phase="running"} 1`},
+			{"master", "GET", "/metrics", "", 200, "a_tools_own_total 7"},
 			{"master", "GET", "/v1/forward/default/p?port=http", "", 400, "is not a port"},
 			{"master", "GET", "/v1/forward/default/q?port=80", "", 404, "is not on this node"},
 			{"node", "GET", "/v1/forward/default/p?port=80", "", 403, "may not ask a node"},

@@ -269,7 +269,9 @@ func (a *Agent) feed(ctx context.Context) {
 		a.log.Warn("going on without the network's last state; the masters will tell", "error", err)
 	} else if kept != nil {
 		a.view.restore(kept)
-		a.apply(ctx, kept) // what the masters said last, until they say more
+		if err := a.apply(ctx, kept); err != nil { // what the masters said last, until they say more
+			a.log.Error("the network's last state cannot be put in force", "error", err)
+		}
 	}
 	for {
 		select {

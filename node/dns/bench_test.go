@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -97,8 +98,8 @@ func BenchmarkQuery(b *testing.B) {
 }
 
 // BenchmarkBurst sends queries from sixteen sockets without waiting for answers,
-// 20,000 a second, and counts those that got no right answer.
-func BenchmarkBurst(b *testing.B) { burst(b, 20000) }
+// more than 20,000 a second, and counts those that got no right answer.
+func BenchmarkBurst(b *testing.B) { burst(b, 22000) }
 
 // BenchmarkFlood sends them as fast as it can with some hundred under way.
 func BenchmarkFlood(b *testing.B) { burst(b, 0) }
@@ -124,6 +125,13 @@ func burst(b *testing.B, rate int) {
 			b.Fatal(err)
 		}
 		c := conns[i].Conn
+		raw, err := c.(*net.UDPConn).SyscallConn()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) { enlarge(int(fd)) }); err != nil { // it is the server's losses that count
+			b.Fatal(err)
+		}
 		readers.Go(func() {
 			buf := make([]byte, 512)
 			for {

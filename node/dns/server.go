@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +48,7 @@ type Server struct {
 	sockets map[netip.AddrPort]*socket
 	closed  bool
 	named   []string // name servers of the network
+	machine []string // name servers of the machine, as it said last
 	asked   []string // name servers of the forwarder
 	told    string   // the trouble that Ensure told last
 }
@@ -199,11 +199,10 @@ func (s *Server) refresh() {
 	if s.closed {
 		return
 	}
-	var machine []string
 	if len(s.named) == 0 {
 		if c, err := dns.ClientConfigFromFile(s.cfg.ResolvConf); err == nil {
-			machine = c.Servers
-		} else if !errors.Is(err, os.ErrNotExist) {
+			s.machine = c.Servers
+		} else { // as while it is being replaced: those of before are likely still right
 			s.log.Debug("the machine's name servers cannot be read", "error", err)
 		}
 	}
@@ -211,7 +210,7 @@ func (s *Server) refresh() {
 	for _, x := range s.sockets {
 		own = append(slices.Clip(own), x.addr)
 	}
-	addrs := upstreamAddrs(s.named, machine, own)
+	addrs := upstreamAddrs(s.named, s.machine, own)
 	old := s.forward.Load()
 	if old != nil && slices.Equal(addrs, s.asked) {
 		return

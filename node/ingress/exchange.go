@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -49,6 +48,7 @@ type exchange struct {
 	tried      []*upstream
 	err        error
 	why        string // of an answer of Berth's own
+	logged     line   // its line, kept for its memory
 }
 
 // claim is what a drain waits for. It can be settled early, from a timer.
@@ -87,7 +87,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.end()
 		if clean {
 			clear(x.tried)
-			*x = exchange{s: x.s, proxy: x.proxy, tried: x.tried[:0]}
+			*x = exchange{s: x.s, proxy: x.proxy, tried: x.tried[:0], logged: x.logged}
 			s.exchanges.Put(x)
 		}
 	}()
@@ -225,6 +225,7 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 		out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	}
 	p.SetXForwarded()
+	out.Header.Set("X-Real-Ip", x.client.String()) // services believe it, so it must not come from the client
 	out.Header.Set(requestID, x.id)
 	out.URL.Path, out.URL.RawPath = x.route.outward(p.In.URL, x.path)
 	out.URL.RawQuery = p.In.URL.RawQuery // as it came: what cannot be parsed is the service's affair
@@ -410,12 +411,11 @@ func (x *exchange) modify(res *http.Response) error {
 	respond(h, x.route.front.headers)
 	respond(h, x.route.headers)
 	h.Set(requestID, x.id)
-	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		x.w.status = res.StatusCode
 		x.stream(0)
-	case kind == "text/event-stream":
+	case strings.HasPrefix(h.Get("Content-Type"), "text/event-stream"):
 		x.stream(0)
 	case isGRPC(h):
 		x.stream(streamAfter)
@@ -477,15 +477,14 @@ func (x *exchange) end() {
 	if x.route != nil {
 		counted = x.route.none
 	}
-	pod := ""
 	if x.to != nil {
-		counted, pod = x.to.series, x.to.up.key.pod
+		counted = x.to.series
 	}
 	if x.w.status == 0 {
 		x.w.status = http.StatusOK // an empty answer, or a panic before any
 	}
 	counted.observe(x.w.status, took)
-	x.log(took, pod)
+	x.log(took)
 	x.release()
 }
 

@@ -1,15 +1,12 @@
 package ingress
 
 import (
-	"context"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // peer is who is at the other end of the connection.
@@ -70,35 +67,4 @@ func (s *Server) secureHost(host string) string {
 		host += ":" + strconv.Itoa(port)
 	}
 	return host
-}
-
-// log writes the request's line. The query is not in it: it is where tokens are.
-func (x *exchange) log(took time.Duration, pod string) {
-	if x.s.access == nil {
-		return
-	}
-	var space [18]slog.Attr
-	a := append(space[:0],
-		slog.String("id", x.id), slog.String("client", x.client.String()), slog.String("method", x.r.Method), slog.String("host", x.r.Host),
-		slog.String("path", x.r.URL.Path), slog.String("protocol", x.r.Proto), slog.Bool("tls", x.r.TLS != nil), slog.Int("status", x.w.status),
-		slog.Int64("bytes_in", max(x.r.ContentLength, 0)), slog.Int64("bytes_out", x.w.bytes), slog.Float64("seconds", float64(took.Microseconds())/1e6))
-	if x.route != nil {
-		a = append(a, slog.String("ingress", x.route.front.name), slog.String("route", x.route.label))
-	}
-	if x.chosen != nil {
-		a = append(a, slog.String("service", x.chosen.service))
-	}
-	if pod != "" {
-		a = append(a, slog.String("pod", pod), slog.String("upstream", x.to.up.key.address))
-	}
-	if len(x.tried) > 0 {
-		a = append(a, slog.Int("retries", len(x.tried)))
-	}
-	switch {
-	case x.err != nil:
-		a = append(a, slog.String("error", x.err.Error()))
-	case x.why != "":
-		a = append(a, slog.String("error", x.why))
-	}
-	x.s.access.LogAttrs(context.Background(), slog.LevelInfo, "", a...)
 }

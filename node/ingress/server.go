@@ -53,7 +53,7 @@ type Server struct {
 	cfg       Config
 	log       *slog.Logger
 	quiet     *log.Logger
-	access    *slog.Logger
+	access    *lines // nil: there is no access log
 	trusted   []netip.Prefix
 	metrics   *metrics
 	unrouted  *series
@@ -63,7 +63,6 @@ type Server struct {
 	table     atomic.Pointer[table]
 	acme      *authorities
 	vault     *vault
-	lines     *lines
 
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
@@ -102,8 +101,7 @@ func Open(cfg Config) (*Server, error) {
 	}
 	s.compress = wrap
 	if cfg.Access != nil {
-		s.lines = &lines{w: cfg.Access}
-		s.access = slog.New(slog.NewJSONHandler(s.lines, &slog.HandlerOptions{ReplaceAttr: plainLine}))
+		s.access = &lines{w: cfg.Access}
 	}
 	if s.vault, err = openVault(cfg.Secrets, cfg.Memory, s.log, s.rebuild); err != nil {
 		return nil, err
@@ -123,21 +121,13 @@ func Open(cfg Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.ended.Go(func() { s.vault.run(ctx) })
-	if s.lines != nil {
-		s.ended.Go(func() { s.lines.run(ctx) })
+	if s.access != nil {
+		s.ended.Go(func() { s.access.run(ctx) })
 	}
 	if _, err := s.openDoors(); err != nil {
 		s.log.Warn("the ingress does not listen everywhere yet", "error", err)
 	}
 	return s, nil
-}
-
-// plainLine leaves out what is the same in every line of the access log.
-func plainLine(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-		return slog.Attr{}
-	}
-	return a
 }
 
 // Apply puts a view in force. It takes nothing from the network: secrets that have

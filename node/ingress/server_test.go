@@ -66,6 +66,7 @@ func TestForwardedHeaders(t *testing.T) {
 	lie := func(r *http.Request) {
 		r.Header.Set("X-Forwarded-For", "9.9.9.9, 10.1.1.1")
 		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Real-Ip", "9.9.9.9")
 		r.Header.Set("X-Request-Id", "my-id.7")
 	}
 	w := newWorld(t)
@@ -73,7 +74,7 @@ func TestForwardedHeaders(t *testing.T) {
 	w.ingress("shop", simple("", to("/", "web")))
 	w.apply()
 	a := w.get("x", "/", lie)
-	if h := a.saw(t).Headers; h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" || h.Get("X-Request-Id") != "my-id.7" {
+	if h := a.saw(t).Headers; h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Proto") != "http" || h.Get("X-Real-Ip") != "127.0.0.1" || h.Get("X-Request-Id") != "my-id.7" {
 		t.Errorf("a client is believed: %v", h)
 	}
 	if a.Header.Get("X-Request-Id") != "my-id.7" {

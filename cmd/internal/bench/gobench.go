@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -20,6 +21,7 @@ type goal struct {
 	bound        float64
 	higher       bool
 	time         string // -benchtime; default 1s
+	peer         string // Debian's package and program that it is compared with; without it the figure is left out
 }
 
 const (
@@ -34,6 +36,8 @@ var goals = []goal{
 	{pkg: "planner", bench: "Diff10000OneChanged", metric: "ns/op", unit: "ms", scale: nsToMs, name: "diff with one change among 10,000"},
 	{pkg: "planner", bench: "Forecast1000Pods", metric: "ns/op", unit: "s", scale: nsToS, name: "forecast of a rollout of 1,000 pods", bound: 0.3},
 	{pkg: "planner", bench: "Forecast10000Deployments", metric: "ns/op", unit: "s", scale: nsToS, name: "forecast of 10,000 new deployments with a pod each", time: "1x"},
+	{pkg: "planner", bench: "Reachability/policy", metric: "ns/op", unit: "ms", scale: nsToMs, name: "reachability: one of 1,000 policies changes", bound: 200},
+	{pkg: "planner", bench: "Reachability/namespace", metric: "ns/op", unit: "s", scale: nsToS, name: "reachability: 1,000 applications cut off at once", bound: 4, time: "1x"},
 	{pkg: "cluster/scheduler", bench: "Kernel/classes=100", metric: "ns/op", unit: "s", scale: nsToS, name: "kernel: 1,000,000 placements on 10,000 nodes", bound: 1},
 	{pkg: "cluster/scheduler", bench: "Place/pods=10000/nodes=5000/sets=100", metric: "ns/op", unit: "ms", scale: nsToMs, name: "scheduler: 10,000 pods onto 5,000 nodes"},
 	{pkg: "cluster/consensus", bench: "Propose/writers=1", metric: "ns/op", unit: "ms", scale: nsToMs, name: "commit through three masters, one writer"},
@@ -42,6 +46,10 @@ var goals = []goal{
 	{pkg: "node/proxy", bench: "Policies/first", metric: "ns/op", unit: "ms", scale: nsToMs, name: "policies: 100 pods under 10 policies of 500 peers, from nothing", bound: 1000, time: "5x"},
 	{pkg: "node/proxy", bench: "Policies/change", metric: "ns/op", unit: "ms", scale: nsToMs, name: "policies: one more peer among 5,000", bound: 50},
 	{pkg: "node/proxy", bench: "Policies/pod", metric: "ns/op", unit: "ms", scale: nsToMs, name: "policies: a pod held, and released again", bound: 100},
+	{pkg: "node/ingress", bench: "KeepAlive", metric: "req/s", unit: "/s", scale: 1, name: "ingress: requests over keep-alive connections", time: "120000x"},
+	{pkg: "node/ingress", bench: "KeepAlive", metric: "x-nginx", unit: "x", scale: 1, name: "ingress: requests against nginx", bound: 0.55, higher: true, time: "120000x", peer: "nginx"},
+	{pkg: "node/ingress", bench: "KeepAlive", metric: "p99-x-nginx", unit: "x", scale: 1, name: "ingress: 99th percentile against nginx", bound: 2, time: "120000x", peer: "nginx"},
+	{pkg: "node/ingress", bench: "Apply", metric: "ns/op", unit: "ms", scale: nsToMs, name: "ingress: one service of 5,000 changes", bound: 50},
 	{pkg: "node/runtime", bench: "Pods/workers=1", metric: "ns/op", unit: "ms", scale: nsToMs, name: "runtime: one container started", bound: 250},
 	{pkg: "node/runtime", bench: "Pods/workers=4", metric: "pods/s", unit: "pods/s", scale: 1, name: "runtime: pods started, four at a time", bound: 15, higher: true},
 	{pkg: "node/network", bench: "Attach", metric: "ns/op", unit: "ms", scale: nsToMs, name: "network: a pod attached", bound: 5},
@@ -50,6 +58,11 @@ var goals = []goal{
 	{pkg: "node/network", bench: "AcrossNodes/vxlan", metric: "of-veth", unit: "×", scale: 1, name: "network: pods of two nodes through VXLAN, throughput of a veth pair's", time: "15x"},
 	{pkg: "node/network", bench: "AcrossNodes/vxlan", metric: "added-us", unit: "µs", scale: 1, name: "network: added to a round trip through VXLAN", bound: 50, time: "5x"},
 	{pkg: "node/agent", bench: "Pods/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "agent: from bind to ready, one pod", bound: 250, time: "20x"},
+	{pkg: "node/dns", bench: "Apply/first", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: first view, 5,000 services with ten pods each"},
+	{pkg: "node/dns", bench: "Apply/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: a change of one service among 5,000", bound: 50},
+	{pkg: "node/dns", bench: "Query/service", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: one query of a service"},
+	{pkg: "node/dns", bench: "Burst", metric: "queries/s", unit: "/s", scale: 1, name: "names: a burst, answered without an error", bound: 20000, higher: true, time: "60000x"},
+	{pkg: "node/dns", bench: "Flood", metric: "queries/s", unit: "/s", scale: 1, name: "names: as fast as they are answered", time: "60000x"},
 	{pkg: "node/proxy", bench: "ServicesSync/services=5000", metric: "ns/op", unit: "s", scale: nsToS, name: "proxy: first sync of 5,000 services of 10 endpoints", bound: 3, time: "1x"},
 	{pkg: "node/proxy", bench: "ServicesChange", metric: "ns/op", unit: "ms", scale: nsToMs, name: "proxy: one service of 5,000 changes", bound: 50, time: "20x"},
 	{pkg: "node/proxy", bench: "ServicesConnect", metric: "worst/ten", unit: "x", scale: 1, name: "proxy: connect with 5,000 services against 10", bound: 1.1, time: "1x"},
@@ -63,7 +76,16 @@ func goBenchmarks() ([]Figure, error) {
 	var out []Figure
 	var pkgs []string
 	byPkg := map[string][]goal{}
+	dir, err := os.MkdirTemp("", "berth-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
 	for _, g := range goals {
+		if err := fetchPeer(dir, g.peer); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: without %s: %v\n", g.name, err)
+			continue
+		}
 		if byPkg[g.pkg] == nil {
 			pkgs = append(pkgs, g.pkg)
 		}
@@ -98,6 +120,35 @@ func goBenchmarks() ([]Figure, error) {
 		}
 	}
 	return out, nil
+}
+
+// fetchPeer makes sure that a program is in PATH: one that is not installed is
+// unpacked from Debian's package into the directory. Nothing is installed, for that
+// would start services.
+func fetchPeer(dir, name string) error {
+	if name == "" {
+		return nil
+	}
+	if _, err := exec.LookPath(name); err == nil {
+		return nil
+	}
+	get := exec.Command("apt-get", "download", name)
+	get.Dir = dir
+	if text, err := get.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get download %s: %w: %s", name, err, bytes.TrimSpace(text))
+	}
+	packages, err := filepath.Glob(filepath.Join(dir, name+"_*.deb"))
+	if err != nil || len(packages) != 1 {
+		return fmt.Errorf("apt-get download %s left %d packages", name, len(packages))
+	}
+	if text, err := exec.Command("dpkg-deb", "-x", packages[0], dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("unpacking %s: %w: %s", name, err, bytes.TrimSpace(text))
+	}
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":"+filepath.Join(dir, "usr/sbin")+":"+filepath.Join(dir, "usr/bin")); err != nil {
+		return err
+	}
+	_, err = exec.LookPath(name)
+	return err
 }
 
 // parse reads the result lines of `go test -bench`: name, runs, then pairs of

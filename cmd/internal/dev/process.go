@@ -61,7 +61,7 @@ func (c *Cluster) start(h *Host, argv, env []string) error {
 		return err
 	}
 	h.Process = Process{PID: cmd.Process.Pid, Start: start}
-	go cmd.Wait() // reap it if it ends before we do
+	go func() { _ = cmd.Wait() }() // reap it if it ends before we do
 	return c.save()
 }
 

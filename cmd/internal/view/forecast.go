@@ -3,6 +3,7 @@ package view
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,6 +55,7 @@ func (p *printer) forecast(plan *object.Plan) {
 	}
 	p.others(steps, label, max(name, 18))
 	p.verdict(f)
+	p.reach(f)
 }
 
 // others prints workloads that move though the plan does not change them.
@@ -148,6 +150,70 @@ func abridge(steps []object.ForecastStep) []shownStep {
 		out = append(out, shownStep{step: s})
 	}
 	return out
+}
+
+// reachWhole is how many changes of reachability are printed; JSON has more.
+const reachWhole = 20
+
+// reach prints who can connect to whom after the apply and could not before, or the
+// other way round.
+func (p *printer) reach(f *object.Forecast) {
+	if len(f.Reach) == 0 && !f.ReachCut {
+		return
+	}
+	p.line()
+	p.line(p.paint(bold, "Reachability:"))
+	lines := f.Reach[:min(len(f.Reach), reachWhole)]
+	name := reachNames(lines)
+	width := 0
+	ends, words := make([]string, len(lines)), make([]string, len(lines))
+	for i, x := range lines {
+		ends[i] = name(x.From) + " -> " + name(x.To) + ":" + strconv.Itoa(x.Port)
+		if x.Protocol != "tcp" {
+			ends[i] += "/" + x.Protocol
+		}
+		words[i] = "denied"
+		if x.Allowed {
+			words[i] = "allowed"
+		}
+		if !x.New {
+			words[i] = "newly " + words[i]
+		}
+		width = max(width, len(ends[i])+1+len(words[i]))
+	}
+	for i, x := range lines {
+		op, colour := "+", green
+		if !x.Allowed {
+			op, colour = "-", red
+		}
+		p.line("  ", p.symbol(op), " ", ends[i], " ", p.paint(colour, words[i]), strings.Repeat(" ", width-len(ends[i])-1-len(words[i])), "  ", p.paint(dim, x.Because))
+	}
+	if more := len(f.Reach) - len(lines) + f.ReachMore; more > 0 {
+		p.line("    … and ", strconv.Itoa(more), " more")
+	}
+	if f.ReachCut {
+		p.line("    … and others: there are too many to go through all")
+	}
+}
+
+// reachNames names ends without their namespaces where those are all the same.
+func reachNames(list []object.ReachChange) func(object.Ref) string {
+	first := ""
+	several := false
+	for _, x := range list {
+		for _, r := range []object.Ref{x.From, x.To} {
+			if first == "" {
+				first = r.Namespace
+			}
+			several = several || r.Namespace != "" && r.Namespace != first
+		}
+	}
+	return func(r object.Ref) string {
+		if several && r.Namespace != "" {
+			return r.Namespace + "/" + r.Name
+		}
+		return r.Name
+	}
 }
 
 // verdict prints the Pods and Capacity lines and whatever will not go well.

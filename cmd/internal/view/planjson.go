@@ -36,6 +36,9 @@ type jsonPlan struct {
 	Timeline   []object.ForecastStep `json:"timeline"`
 	Available  []object.Availability `json:"availability"`
 	Nodes      []object.NodePeak     `json:"nodes"`
+	Reach      []object.ReachChange  `json:"reachability"`
+	ReachMore  int                   `json:"reachability_more,omitempty"`
+	ReachCut   bool                  `json:"reachability_cut,omitempty"`
 	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
 }
 
@@ -98,6 +101,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
 		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory},
 		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes),
+		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
 		Diagnostic: plan.Warnings,
 	}
 	if !plan.Time.IsZero() {

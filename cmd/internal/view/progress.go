@@ -102,11 +102,7 @@ func states(r Rollout) []changeState {
 			case isDeployment && c.Op != object.OpDelete:
 				s.phase, s.text = deploymentState(d, s.phase)
 				s.pods = trouble[c.Ref]
-			case c.Op == object.OpDelete:
-				if o == nil {
-					s.phase = stateDone
-				}
-			case !comesUp(c.Ref.Kind): // it is there as soon as it is written, whether r lists it or not
+			case up(c, o):
 				s.phase = stateDone
 			}
 		case c.Wave <= 1:
@@ -117,9 +113,20 @@ func states(r Rollout) []changeState {
 	return out
 }
 
-// comesUp tells the kinds that have pods, and are not done when they are written.
-func comesUp(k object.Kind) bool {
-	return k == object.KindDeployment || k == object.KindReplicaSet || k == object.KindPod
+// up reports whether a change that has been carried out has come to its end. What
+// runs nothing has with that, and need not be among the objects.
+func up(c object.RevisionChange, o object.Object) bool {
+	if c.Op == object.OpDelete {
+		return o == nil
+	}
+	switch c.Ref.Kind {
+	case object.KindDeployment, object.KindReplicaSet:
+		return false // its status says it, or the end of the wave
+	case object.KindPod:
+		p, ok := o.(*object.Pod)
+		return ok && (p.Status.Ready || p.Status.Phase == object.PodSucceeded)
+	}
+	return true
 }
 
 func deploymentState(d *object.Deployment, phase int) (int, string) {

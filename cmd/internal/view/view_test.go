@@ -165,6 +165,12 @@ func samplePlan() *object.Plan {
 		Placements: []object.Placement{{Pod: ref(object.KindPod, "web-7f9c-0"), Node: "node-2", Workload: w}},
 		Lowest:     []object.Availability{{Workload: w, Ready: 4, Want: 4}},
 		Nodes:      []object.NodePeak{{Node: "node-1", CPU: 50, Memory: 48, Pods: 5}, {Node: "node-2", CPU: 74, Memory: 40, Pods: 6}},
+		Reach: []object.ReachChange{
+			{From: object.ReachOutside, To: ref(object.KindService, "web"), Port: 80, Protocol: "tcp", Because: "network_policy.web isolates ingress, and nothing allows it"},
+			{From: w, To: ref(object.KindService, "db"), Port: 5432, Protocol: "tcp", Allowed: true, Because: "network_policy.db allows it"},
+			{From: w, To: ref(object.KindService, "dns"), Port: 53, Protocol: "udp", New: true, Because: "namespace.shop isolates ingress, and nothing allows it"},
+		},
+		ReachMore: 4,
 	}
 	return p
 }
@@ -186,7 +192,7 @@ func TestPlanTrouble(t *testing.T) {
 	p := samplePlan()
 	p.Changes = p.Changes[2:3]
 	f := &p.Forecast
-	f.Steps = nil
+	f.Steps, f.Reach[1].From.Namespace, f.ReachMore, f.ReachCut = nil, "other", 0, true
 	w := ref(object.KindDeployment, "web")
 	for i := range 40 {
 		op := "start"
@@ -358,7 +364,7 @@ func TestProgress(t *testing.T) {
 				bad := &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "shop", Name: "web-7f9c-0", Owner: dep.Ref()}, Status: object.PodStatus{Reason: object.ReasonImagePull, Message: "retrying in 4s"}}
 				// As apply watches them: what has no pods is not among them, and is
 				// done when it is written, not when its wave is.
-				objects := []object.Object{dep}
+				objects := []object.Object{dep, &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "shop", Name: "once"}, Status: object.PodStatus{Phase: object.PodRunning, Ready: i > 1}}}
 				if i == 1 {
 					objects = append(objects, bad)
 				}

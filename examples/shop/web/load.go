@@ -27,7 +27,7 @@ func load(ctx context.Context, args []string) {
 	clients := flags.Int("clients", 64, "requests under way at most")
 	keepalive := flags.Bool("keepalive", false, "use connections more than once")
 	host := flags.String("host", "", "Host header")
-	flags.Parse(args)
+	_ = flags.Parse(args) // ends the program itself
 	if flags.NArg() != 1 {
 		log.Fatal("usage: web load [flags] URL")
 	}
@@ -55,7 +55,9 @@ func load(ctx context.Context, args []string) {
 		var from struct {
 			Pod string `json:"pod"`
 		}
-		json.Unmarshal(b, &from)
+		if err == nil {
+			err = json.Unmarshal(b, &from)
+		}
 		mu.Lock()
 		pods[from.Pod]++
 		mu.Unlock()
@@ -98,7 +100,7 @@ send:
 	}
 	close(work)
 	wg.Wait()
-	json.NewEncoder(os.Stdout).Encode(map[string]any{"sent": sent.Load(), "lost": lost.Load(), "seconds": time.Since(began).Seconds(), "errors": errs, "pods": pods})
+	_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"sent": sent.Load(), "lost": lost.Load(), "seconds": time.Since(began).Seconds(), "errors": errs, "pods": pods})
 	if lost.Load() > 0 {
 		os.Exit(1)
 	}

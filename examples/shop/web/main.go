@@ -62,7 +62,7 @@ func main() {
 			greeting = strings.TrimSpace(string(b))
 		}
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(map[string]any{
+		_ = json.NewEncoder(w).Encode(map[string]any{
 			"role": role, "version": version, "pod": host, "greeting": greeting,
 			"served": served.Add(1), "password_set": os.Getenv("DB_PASSWORD") != "",
 		})
@@ -78,7 +78,7 @@ func main() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		server.Shutdown(ctx)
+		_ = server.Shutdown(ctx) // what is still open then is cut
 	}()
 	if err := server.ListenAndServe(); err != http.ErrServerClosed {
 		log.Fatal(err)
@@ -100,7 +100,7 @@ func stock(w http.ResponseWriter, r *http.Request) {
 	defer answer.Body.Close()
 	w.Header().Set("Content-Type", answer.Header.Get("Content-Type"))
 	w.WriteHeader(answer.StatusCode)
-	io.Copy(w, answer.Body)
+	_, _ = io.Copy(w, answer.Body) // whoever asked has gone
 }
 
 // accessLog is standard error, or the file $ACCESS_LOG for a sidecar to read.
@@ -158,7 +158,7 @@ func tail(ctx context.Context, args []string) {
 			f, _ = os.Open(args[0]) // it may not be there yet
 		}
 		if f != nil {
-			io.Copy(os.Stdout, f)
+			_, _ = io.Copy(os.Stdout, f) // tried again in a moment
 		}
 		select {
 		case <-tick.C:

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/node/agent"
+	"github.com/berthdev/berth/node/dns"
+	"github.com/berthdev/berth/node/ingress"
+	"github.com/berthdev/berth/node/proxy"
+)
+
+// nodeTools are what follows the cluster's network on a node.
+type nodeTools struct {
+	list     []agent.NamedTool
+	policies *proxy.Policies
+}
+
+// The access log of the ingress: a file of so many megabytes, and so many old ones.
+const (
+	accessLogMegabytes = 64
+	accessLogFiles     = 5
+)
+
+// closeTime is how long an ingress may take to end what it is answering.
+const closeTime = 10 * time.Second
+
+// tools opens services, policies, names and, where it is asked for, the ingress.
+// bridge is where the pods are, empty if plugins attach them; resolver is where they
+// ask for names. The function that it answers ends the tools; what they made for
+// the kernel stays.
+func (c *NodeRunCmd) tools(log *slog.Logger, masters *client.Client, registry *prometheus.Registry, given nodeNetwork, bridge string, resolver netip.Addr) (*nodeTools, func(), error) {
+	t := &nodeTools{policies: &proxy.Policies{Logger: log}}
+	names, err := dns.Open(dns.Config{
+		Listen:     func() []netip.AddrPort { return []netip.AddrPort{netip.AddrPortFrom(resolver, 53)} },
+		Registerer: registry, Logger: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	closers := []io.Closer{names}
+	end := func() {
+		for _, x := range closers {
+			if err := x.Close(); err != nil {
+				log.Warn("ending", "error", err)
+			}
+		}
+	}
+	t.list = []agent.NamedTool{
+		{Name: "policies", NetworkTool: t.policies}, // before what leads anybody to a pod
+		{Name: "services", NetworkTool: &proxy.Services{Node: c.Name, Bridge: bridge, Range: given.Range, Logger: log}},
+		{Name: "dns", NetworkTool: names},
+	}
+	if !c.Ingress {
+		return t, end, nil
+	}
+	access := ingress.LogFile(filepath.Join(c.Data, "ingress", "access.log"), accessLogMegabytes, accessLogFiles)
+	entrance, err := ingress.Open(ingress.Config{
+		HTTP: c.IngressHTTP, HTTPS: c.IngressHTTPS, Dir: filepath.Join(c.Data, "ingress"), Memory: filepath.Join(c.State, "ingress"),
+		Secrets: masters, Access: access, Registry: registry, Logger: log,
+	})
+	if err != nil {
+		end()
+		return nil, nil, err
+	}
+	closers = append(closers, ending{entrance}, access)
+	t.list = append(t.list, agent.NamedTool{Name: "ingress", NetworkTool: entrance})
+	return t, end, nil
+}
+
+// ending closes a server in bounded time.
+type ending struct{ *ingress.Server }
+
+func (e ending) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	return e.Server.Close(ctx)
+}
