@@ -110,6 +110,9 @@ var networkRef = object.Ref{Kind: object.KindNetwork, Name: object.NetworkName}
 
 // network refuses ranges that would leave somebody out, and the network's end.
 func (c *check) network(v *state.Snapshot) {
+	if n, ok := state.Find[*object.Network](v, networkRef); ok && n.Status.Waiting > 0 {
+		c.warn(networkRef, "pods", "No pod ranges are left", "Nodes that have no addresses for pods, and so take none: %d. The pods' range %s is given out; make it larger, or remove nodes that are no more.", n.Status.Waiting, n.Spec.Pods)
+	}
 	now, planned := c.after.changed[networkRef]
 	if !planned {
 		return
