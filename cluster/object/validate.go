@@ -171,7 +171,7 @@ func (c *checker) label(f, label Field, at *step) {
 	switch {
 	case at.label == "":
 		c.fail(at, "Missing name", "A %s has a name.", f.Name)
-	case label.Name == "key" || f.Name == "mount": // a taint's key is free; a mount's name is a volume's
+	case label.Name == "key" || f.Name == "mount" || label.Name == "path": // a taint's key is free; a mount's name is a volume's; a path has slashes
 	case !dnsLabel.matches(at.label):
 		c.fail(at, "Wrong name", "%q is not a name: %s", at.label, nameRule)
 	}

@@ -40,7 +40,7 @@ func (c *NodeRunCmd) tools(log *slog.Logger, masters *client.Client, registry *p
 	t := &nodeTools{policies: &proxy.Policies{Logger: log}}
 	names, err := dns.Open(dns.Config{
 		Listen:     func() []netip.AddrPort { return []netip.AddrPort{netip.AddrPortFrom(resolver, 53)} },
-		Registerer: registry, Logger: log,
+		ResolvConf: c.ResolvConf, Registerer: registry, Logger: log,
 	})
 	if err != nil {
 		return nil, nil, err

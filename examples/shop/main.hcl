@@ -154,6 +154,21 @@ service "web" {
   }
 }
 
+# The entrance: every node that serves ingresses answers for any host name; a shop
+# in the world would say host = "shop.example" and tls { … } here.
+ingress "shop" {
+  path "/" {
+    service = service.web.name
+    port    = "http"
+  }
+
+  path "/stock" {
+    service      = service.stock.name
+    port         = "http"
+    strip_prefix = true
+  }
+}
+
 output "host" {
   value       = service.web.host
   description = "Name of the front end inside the cluster."
