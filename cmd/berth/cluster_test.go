@@ -78,6 +78,21 @@ func (c *realCluster) logs() string {
 	return b.String()
 }
 
+// grep is the lines of every host's log that have one of the texts.
+func (c *realCluster) grep(texts ...string) string {
+	var b strings.Builder
+	files, _ := filepath.Glob(filepath.Join(c.dir, "logs", "*.log"))
+	for _, f := range files {
+		text, _ := os.ReadFile(f)
+		for line := range strings.Lines(string(text)) {
+			if slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(line, t) }) {
+				fmt.Fprintf(&b, "%s: %s", filepath.Base(f), line)
+			}
+		}
+	}
+	return b.String()
+}
+
 // dev is a `berth dev` command of this cluster.
 func (c *realCluster) dev(args ...string) []string {
 	return append([]string{"dev", "--dir", c.dir, "--name", c.name}, args...)

@@ -118,6 +118,26 @@ func TestNoRequestIsLost(t *testing.T) {
 		"node port": {"http://" + host + ":" + strconv.Itoa(svc.Spec.Ports[0].NodePort) + "/"},
 		"ingress":   {"-host", "shop.test", "http://" + host + "/"},
 	}
+	const late = "not every node has acknowledged"
+	for try := 1; ; try++ {
+		before := strings.Count(c.grep(late), late)
+		lost := c.round(dir, program, urls)
+		if len(lost) == 0 {
+			return
+		}
+		// A node that has not acknowledged within a second is not waited for: on a
+		// machine that is too busy for that, a round shows nothing.
+		if said := c.grep(late); strings.Count(said, late) > before && try < 3 {
+			t.Logf("round %d is void, for the machine was too slow:\n%s", try, said)
+			continue
+		}
+		t.Fatalf("%s\nwhat the nodes say:\n%s", strings.Join(lost, "\n"), c.grep(late, "cannot be put in force", "mended"))
+	}
+}
+
+// round puts the load on, does all that moves pods, and says what was lost.
+func (c *realCluster) round(dir, program string, urls map[string][]string) (lost []string) {
+	t := c.t
 	var loads []*loaded
 	for _, name := range []string{"service", "node port", "ingress"} {
 		for _, keep := range []string{"-keepalive=false", "-keepalive=true"} {
@@ -164,8 +184,9 @@ func TestNoRequestIsLost(t *testing.T) {
 			t.Fatalf("%s: %v: %s", l.name, err, l.out.String())
 		}
 		if r.Lost > 0 {
-			t.Errorf("%s: %d of %d requests lost:\n%s", l.name, r.Lost, r.Sent, strings.Join(r.Errors, "\n"))
+			lost = append(lost, fmt.Sprintf("%s: %d of %d requests lost:\n%s", l.name, r.Lost, r.Sent, strings.Join(r.Errors, "\n")))
 		}
 		t.Logf("%s: %d sent, %d lost, to %d pods", l.name, r.Sent, r.Lost, len(r.Pods))
 	}
+	return lost
 }
