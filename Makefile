@@ -5,7 +5,7 @@ GO      ?= go
 BIN     := bin/berth
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION)
-PKGS    := containerd runc iptables iproute2
+PKGS    := containerd runc iptables iproute2 curl
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test race bench lint fmt docs clean
@@ -14,7 +14,7 @@ help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what real nodes need (containerd, runc, iptables)
-	@missing=""; for c in containerd:containerd runc:runc iptables:iptables ip:iproute2; do \
+	@missing=""; for c in containerd:containerd runc:runc iptables:iptables ip:iproute2 curl:curl; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${c%%:*} >/dev/null || missing="$$missing $${c##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "make setup: run as root, or install:$$missing" >&2; exit 1; }; \
@@ -28,6 +28,8 @@ demo: setup build ## three masters, three nodes, real containers: plan, apply, r
 	examples/shop/demo.sh $(CURDIR)/$(BIN)
 
 test: setup build ## everything: unit, property, script, in-process clusters, real nodes
+	@[ -x /usr/lib/cni/bridge ] || [ "$$(id -u)" != 0 ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends containernetworking-plugins >/dev/null; } || \
+	  echo "without containernetworking-plugins the tests of CNI are skipped"
 	$(GO) vet ./...
 	$(GO) test -timeout 20m ./...
 

@@ -25,6 +25,7 @@ func Check(v *state.Snapshot, p *object.Plan) ([]object.Assignment, object.Diagn
 	c.network(v)
 	assigned := c.services(v, p)
 	c.selections(p)
+	c.ingresses(p)
 	c.diags.Sort()
 	return assigned, c.diags
 }
@@ -49,6 +50,13 @@ func (c *check) fail(r object.Ref, path, summary, detail string, args ...any) {
 
 func (c *check) warn(r object.Ref, path, summary, detail string, args ...any) {
 	c.say(object.SeverityWarning, r, path, summary, detail, args...)
+}
+
+// add takes what was found about an object elsewhere.
+func (c *check) add(r object.Ref, found object.Diagnostics) {
+	for _, d := range found {
+		c.say(d.Severity, r, d.Path, d.Summary, "%s", d.Detail)
+	}
 }
 
 // overlay is a state as it will be when a plan has been carried out.
@@ -102,6 +110,9 @@ var networkRef = object.Ref{Kind: object.KindNetwork, Name: object.NetworkName}
 
 // network refuses ranges that would leave somebody out, and the network's end.
 func (c *check) network(v *state.Snapshot) {
+	if n, ok := state.Find[*object.Network](v, networkRef); ok && n.Status.Waiting > 0 {
+		c.warn(networkRef, "pods", "No pod ranges are left", "Nodes that have no addresses for pods, and so take none: %d. The pods' range %s is given out; make it larger, or remove nodes that are no more.", n.Status.Waiting, n.Spec.Pods)
+	}
 	now, planned := c.after.changed[networkRef]
 	if !planned {
 		return
@@ -110,14 +121,11 @@ func (c *check) network(v *state.Snapshot) {
 	if !ok {
 		return // it is released, see differ.remove
 	}
-	pods, okPods := object.Prefix(n.Spec.Pods)
+	var nodes []*object.Node
 	for x := range state.All[*object.Node](v, object.KindNode) {
-		r, err := netip.ParsePrefix(x.Spec.PodRange)
-		if okPods && err == nil && !(pods.Contains(r.Addr()) && pods.Bits() <= r.Bits()) {
-			c.fail(networkRef, "pods", "Range leaves a node out", "Node %s has the pods' addresses %s, which are not of %s. Choose a range that holds those of all nodes.", x.Name, r, pods)
-			break
-		}
+		nodes = append(nodes, x)
 	}
+	c.add(networkRef, n.Spec.KeepsNodes(nodes))
 	services, okServices := object.Prefix(n.Spec.Services)
 	for x := range c.after.all(object.KindService) {
 		s := x.(*object.Service)
@@ -258,6 +266,34 @@ func (c *check) selections(p *object.Plan) {
 			if !slices.ContainsFunc(picked, func(t *object.PodTemplate) bool { return hasPort(t, string(sp.Target)) }) {
 				c.warn(s.Ref(), fmt.Sprintf("port[%q].target", sp.Name), "No such port", "None of the pods that the service selects has a port named %q. Connections to it will be refused.", sp.Target)
 			}
+		}
+	}
+}
+
+// ingresses finds ingresses that lead nowhere, and paths that two of them claim.
+func (c *check) ingresses(p *object.Plan) {
+	touched := map[object.Ref]bool{}
+	for i := range p.Changes {
+		o, ok := p.Changes[i].After.Object.(*object.Ingress)
+		if !ok {
+			continue
+		}
+		touched[o.Ref()] = true
+		c.add(o.Ref(), object.CheckDestinations(o, func(r object.Ref) *object.Service {
+			s, _ := c.after.get(r).(*object.Service)
+			return s
+		}))
+	}
+	if len(touched) == 0 {
+		return
+	}
+	var all []*object.Ingress
+	for o := range c.after.all(object.KindIngress) {
+		all = append(all, o.(*object.Ingress))
+	}
+	for _, x := range object.IngressConflicts(all) {
+		if touched[x.First] || touched[x.Second] {
+			c.add(x.Second, object.Diagnostics{x.Diagnostic()})
 		}
 	}
 }

@@ -20,6 +20,14 @@ func of(s *object.Service, change func(*object.ServiceSpec)) *object.Service {
 	return s
 }
 
+func entrance(name, service string) *object.Ingress {
+	o := &object.Ingress{Meta: meta(object.KindIngress, name)}
+	path := object.IngressPath{Path: "/", Service: service}
+	object.SetDefaults(&path)
+	o.Spec.Host, o.Spec.Paths = "shop.example", []object.IngressPath{path}
+	return o
+}
+
 func nodePort(n int) func(*object.ServiceSpec) {
 	return func(s *object.ServiceSpec) {
 		s.Type = "node_port"
@@ -57,7 +65,11 @@ func TestCheck(t *testing.T) {
 			n := network("10.80.0.0/16")
 			n.Spec.Pods = "10.78.0.0/23"
 			return n
-		}()}, []string{"error network.cluster Range leaves a node out: Node n1 has the pods' addresses 10.78.3.0/24", "error network.cluster Range leaves a service out: Service service/default/old has the address 10.79.0.9"}},
+		}()}, []string{"error network.cluster Node left out: The pods' range 10.78.0.0/23 leaves out node n1, which has 10.78.3.0/24", "error network.cluster Range leaves a service out: Service service/default/old has the address 10.79.0.9"}},
+		{"a path that another stack's ingress has", []object.Object{func() object.Object { o := entrance("old", "web"); o.Created = 1; return o }()}, []object.Object{deployment("web", "i:1", 1), of(service("web"), nodePort(30003)), entrance("new", "web")},
+			[]string{`error ingress.new Two ingresses claim one path: ingress.old in namespace default and ingress.new in namespace default both claim shop.example, path /`}},
+		{"an ingress to nowhere", nil, []object.Object{entrance("new", "wbe")}, []string{`error ingress.new Service does not exist: There is no service "wbe"`}},
+		{"an ingress to a service without ports", nil, []object.Object{deployment("web", "i:1", 1), service("web"), entrance("new", "web")}, []string{`error ingress.new Port does not exist: `}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := state.Load(1, append([]object.Object{network("10.79.0.0/16"), node}, c.force...)).Snapshot()

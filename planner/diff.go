@@ -172,6 +172,9 @@ func (d *differ) change(x *Desired) {
 			}
 		}
 	}
+	if in, ok := x.Object.(*object.Ingress); ok {
+		d.certificate(x, in)
+	}
 	before, exists := d.v.Get(ref)
 	after := declare(x, d.r.Stack, deps)
 	m := after.Head()
@@ -231,6 +234,34 @@ func (d *differ) change(x *Desired) {
 		c.Reason = object.ReasonAdopt
 	}
 	d.changes[ref] = c
+}
+
+// certificate looks at the certificate of an ingress, where the configuration itself
+// has the secret: nobody else can see it in plain.
+func (d *differ) certificate(x *Desired, in *object.Ingress) {
+	if d.r.Now.IsZero() || in.Spec.TLS == nil || in.Spec.TLS.Secret == "" {
+		return
+	}
+	from := d.desired[object.Ref{Kind: object.KindSecret, Namespace: in.Namespace, Name: in.Spec.TLS.Secret}]
+	if from == nil {
+		return
+	}
+	secret, ok := from.Object.(*object.Secret)
+	if !ok {
+		return
+	}
+	data := make(map[string]string, len(secret.Spec.Data))
+	for k, v := range secret.Spec.Data {
+		plain, known := v.Reveal()
+		if !known {
+			return
+		}
+		data[k] = plain
+	}
+	for _, found := range object.CheckCertificate(in.Spec.Host, data, d.r.Now) {
+		found.Address, found.Range = x.Address, x.Range
+		d.diags = append(d.diags, found)
+	}
 }
 
 // remove plans the end of an object that is not desired any more. Machines and the

@@ -1,6 +1,10 @@
 package planner
 
-import "github.com/berthdev/berth/cluster/object"
+import (
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+)
 
 // Desired is one object that a configuration asks for.
 type Desired struct {
@@ -26,4 +30,7 @@ type Request struct {
 	Targets   []string // addresses or references; only these and what they depend on. Empty: everything
 	Destroy   bool     // plan the end of every object of the stack
 	OnFailure string   // revert (default) or pause
+	// Now is when the plan is made; certificates are held against it. Zero: they are
+	// not looked at.
+	Now time.Time
 }

@@ -176,23 +176,19 @@ func CompareIngresses(a, b *Ingress) int {
 	return a.Ref().Compare(b.Ref())
 }
 
-// CheckIngressConflicts is a diagnostic for every conflict, about the ingress that
-// comes second and naming both.
-func CheckIngressConflicts(list []*Ingress) Diagnostics {
-	var out Diagnostics
-	for _, c := range IngressConflicts(list) {
-		d := Diagnostic{Severity: SeverityError, Address: c.Second.Address(), Path: fmt.Sprintf("path[%q]", c.Claim.Path)}
-		if c.First == c.Second {
-			d.Summary = "Path twice"
-			d.Detail = fmt.Sprintf("%s has %s twice; remove one of them.", c.Second.Address(), c.Claim)
-		} else {
-			d.Summary = "Two ingresses claim one path"
-			d.Detail = fmt.Sprintf("%s in namespace %s and %s in namespace %s both claim %s; change the host or the path of one of them.",
-				c.First.Address(), c.First.Namespace, c.Second.Address(), c.Second.Namespace, c.Claim)
-		}
-		out = append(out, d)
+// Diagnostic tells of the conflict: it is about the ingress that comes second and
+// names both.
+func (c IngressConflict) Diagnostic() Diagnostic {
+	d := Diagnostic{Severity: SeverityError, Address: c.Second.Address(), Path: fmt.Sprintf("path[%q]", c.Claim.Path)}
+	if c.First == c.Second {
+		d.Summary = "Path twice"
+		d.Detail = fmt.Sprintf("%s has %s twice; remove one of them.", c.Second.Address(), c.Claim)
+		return d
 	}
-	return out
+	d.Summary = "Two ingresses claim one path"
+	d.Detail = fmt.Sprintf("%s in namespace %s and %s in namespace %s both claim %s; change the host or the path of one of them.",
+		c.First.Address(), c.First.Namespace, c.Second.Address(), c.Second.Namespace, c.Claim)
+	return d
 }
 
 // certificateWarning is how long before its end a certificate is warned of.

@@ -28,7 +28,10 @@ func TestIngressConflicts(t *testing.T) {
 		ingressFor("b", "twice", "twice.example", 4, prefix("/x"), prefix("/x/")),
 		ingressFor("b", "young", "shop.example", 9, exact("/api"), exact("/api/")),
 	}
-	got := CheckIngressConflicts(list)
+	var got Diagnostics
+	for _, c := range IngressConflicts(list) {
+		got = append(got, c.Diagnostic())
+	}
 	var text []string
 	for _, d := range got {
 		text = append(text, d.Address+" "+d.Path+": "+d.Summary+": "+d.Detail)

@@ -232,7 +232,7 @@ func startReal(t *testing.T, name, subnet, pods string, up ...string) *realClust
 			t.Errorf("dev down: %s%s", out.stdout, out.stderr)
 		}
 	})
-	c.must(0, c.dev(append([]string{"up", "--subnet", subnet, "--pods", pods}, up...)...)...)
+	c.must(0, c.dev(append([]string{"up", "--subnet", subnet, "--pods", pods, "--resolv-conf", "/dev/null"}, up...)...)...)
 	return c
 }
 
@@ -287,14 +287,14 @@ func TestRealCluster(t *testing.T) {
 	step("a saved plan is applied as it is", func(t *testing.T) {
 		plan := filepath.Join(tmp, "v1.plan")
 		out := c.must(2, "-C", c.shop, "plan", "-out="+plan, "-detailed-exitcode")
-		if !strings.Contains(out.stdout, "Plan: 6 to add, 0 to change, 0 to destroy.") {
+		if !strings.Contains(out.stdout, "Plan: 7 to add, 0 to change, 0 to destroy.") {
 			t.Errorf("plan: %s", out.stdout)
 		}
 		if b, _ := os.ReadFile(plan); bytes.Contains(b, []byte("correct horse")) {
 			t.Error("the plan file holds the password")
 		}
 		out = c.must(0, "apply", plan)
-		if !strings.Contains(out.stdout, "Apply complete! Resources: 6 added, 0 changed, 0 destroyed.") || !strings.Contains(out.stdout, "The plan held: 6 of 6 placements") {
+		if !strings.Contains(out.stdout, "Apply complete! Resources: 7 added, 0 changed, 0 destroyed.") || !strings.Contains(out.stdout, "The plan held: 6 of 6 placements") {
 			t.Errorf("apply: %s", out.stdout)
 		}
 		pods := c.pods("web")

@@ -12,6 +12,7 @@ type DevCmd struct {
 	Down   DevDownCmd   `cmd:"" help:"End it and leave nothing behind."`
 	Stop   DevStopCmd   `cmd:"" help:"Stop a host; --kill pulls its plug."`
 	Start  DevStartCmd  `cmd:"" help:"Start a host again."`
+	Open   DevOpenCmd   `cmd:"" help:"Say where this machine reaches a service or ingress, and show it in a browser if there is one."`
 }
 
 // DevUpCmd is `berth dev up`.
@@ -28,6 +29,14 @@ type DevUpCmd struct {
 
 	Latency     object.Duration `help:"How long packets take into each of those segments, where the kernel can delay them."`
 	NodeTimeout object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
+	ResolvConf  string          `default:"/etc/resolv.conf" type:"path" placeholder:"FILE" help:"Has the name servers that the nodes ask for names outside the cluster."`
+}
+
+// DevOpenCmd is `berth dev open`.
+type DevOpenCmd struct {
+	NamespaceFlags
+	Object string `arg:"" complete:"service" help:"A service, or ingress/NAME."`
+	Print  bool   `help:"Only say where."`
 }
 
 // DevStatusCmd is `berth dev status`.

@@ -36,6 +36,7 @@ type NodeRunCmd struct {
 	Memory           object.Bytes      `placeholder:"SIZE" help:"Memory for pods; default: all but a reserve."`
 	ContainerdSocket string            `placeholder:"SOCKET" help:"A containerd to use; default: one of its own."`
 	Runtime          string            `default:"runc" placeholder:"PROGRAM" help:"OCI runtime."`
+	ResolvConf       string            `default:"/etc/resolv.conf" placeholder:"FILE" help:"Has the name servers for names outside the cluster, unless the network names some."`
 	Ingress          bool              `help:"Serve ingresses, too. Their secrets are given to nodes with the label berth/ingress=true only."`
 	IngressHTTP      []string          `name:"ingress-http" default:":80" placeholder:"HOST:PORT" help:"Where ingresses are served by plain HTTP."`
 	IngressHTTPS     []string          `name:"ingress-https" default:":443" placeholder:"HOST:PORT" help:"Where ingresses are served by HTTPS."`

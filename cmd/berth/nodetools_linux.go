@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -40,7 +42,7 @@ func (c *NodeRunCmd) tools(log *slog.Logger, masters *client.Client, registry *p
 	t := &nodeTools{policies: &proxy.Policies{Logger: log}}
 	names, err := dns.Open(dns.Config{
 		Listen:     func() []netip.AddrPort { return []netip.AddrPort{netip.AddrPortFrom(resolver, 53)} },
-		Registerer: registry, Logger: log,
+		ResolvConf: c.ResolvConf, Registerer: registry, Logger: log,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -55,7 +57,7 @@ func (c *NodeRunCmd) tools(log *slog.Logger, masters *client.Client, registry *p
 	}
 	t.list = []agent.NamedTool{
 		{Name: "policies", NetworkTool: t.policies}, // before what leads anybody to a pod
-		{Name: "services", NetworkTool: &proxy.Services{Node: c.Name, Bridge: bridge, Range: given.Range, Logger: log}},
+		{Name: "services", NetworkTool: services{&proxy.Services{Node: c.Name, Bridge: bridge, Range: given.Range, Logger: log}}},
 		{Name: "dns", NetworkTool: names},
 	}
 	if !c.Ingress {
@@ -73,6 +75,28 @@ func (c *NodeRunCmd) tools(log *slog.Logger, masters *client.Client, registry *p
 	closers = append(closers, ending{entrance}, access)
 	t.list = append(t.list, agent.NamedTool{Name: "ingress", NetworkTool: entrance})
 	return t, end, nil
+}
+
+// services is proxy.Services whose standing problems, such as a protocol that this
+// kernel lacks, are told like any other failure: once.
+type services struct{ *proxy.Services }
+
+func (s services) Ensure(ctx context.Context) ([]string, error) {
+	mended, err := s.Services.Ensure(ctx)
+	for _, p := range s.Problems() {
+		err = errors.Join(err, errors.New(p))
+	}
+	return mended, err
+}
+
+// conntrackFull is an error when the kernel can follow hardly any more connections:
+// it then drops the packets of new ones, and a pod more would only make it worse.
+func conntrackFull() error {
+	used, most, err := proxy.Conntrack()
+	if err != nil || most == 0 || used < most-most/20 {
+		return nil // what cannot be read is not full
+	}
+	return fmt.Errorf("the kernel follows %d connections of %d at most, and drops new ones beyond that; raise net.netfilter.nf_conntrack_max, or find out who opens so many", used, most)
 }
 
 // ending closes a server in bounded time.

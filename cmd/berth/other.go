@@ -31,3 +31,6 @@ func (c *DevStopCmd) Run(*session, *DevCmd) error { return errLinuxOnly("a devel
 
 // Run refuses.
 func (c *DevStartCmd) Run(*session, *DevCmd) error { return errLinuxOnly("a development cluster") }
+
+// Run refuses.
+func (c *DevOpenCmd) Run(*session) error { return errLinuxOnly("a development cluster") }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The demo: three masters and three nodes on this machine, the shop on them, a
-# rolling update, and a broken version that puts itself back.
+# The demo: three masters and three nodes on this machine, the shop on them, seen
+# through its entrance, a rolling update under load, and a broken version that puts
+# itself back.
 # Usage: demo.sh PATH-TO-BERTH. It leaves the cluster running; `berth dev down` ends it.
 set -euo pipefail
 
@@ -35,9 +36,24 @@ echo
 pod=$("$berth" get pods --namespace shop --json | sed -n 's/.*"name": *"\(web-[^"]*\)".*/\1/p' | head -1)
 run logs --namespace shop "$pod"
 
-step "Version 2: what will happen, and what did"
+step "The entrance: any node, from this machine's own shell and browser"
+run dev open --print ingress/shop --namespace shop
+url=$("$berth" dev open --print ingress/shop --namespace shop)
+for path in "" stock; do
+  printf '%s$ curl %s%s%s\n' "$d" "$url" "$path" "$n"
+  curl -sS --max-time 10 "$url$path"
+done
+
+step "Version 2: what will happen, and what did, while 500 requests a second come in"
 run -C "$here" plan --var release=2 --out "$work/v2.plan"
+(cd "$here/../.." && CGO_ENABLED=0 "$go" build -trimpath -o "$work/load" ./examples/shop/web)
+"$work/load" load -rate 500 -requests 1000000 "$url" >"$work/load.json" 2>/dev/null &
+load=$!
+trap 'kill "$load" 2>/dev/null || true; rm -rf "$work"' EXIT
 run apply "$work/v2.plan"
+kill "$load" && wait "$load" || true
+printf 'Requests: '
+cat "$work/load.json"
 run -C "$here" history
 
 step "Version 3 is broken: it is put back by itself, and apply says why (exit code 4)"
@@ -58,6 +74,9 @@ ${b}The cluster is yours now.${n} Try, for example:
   berth get pods --all-namespaces              what runs where
   berth logs -f deployment/web -n shop         all front ends at once
   berth -C $here plan --var release=2 --var replicas=30
+  curl $url                       the shop, from any node: berth dev open ingress/shop -n shop
+  berth port-forward -n shop service/web 8080:80
+  berth -C $here/../patterns apply           sidecar, proxy, ambassador
   berth dev stop m1                            stop a master: the others go on
   berth dev stop n2 --kill                     pull a node's plug, then: berth get pods -A
   berth rollout history deployment/web -n shop

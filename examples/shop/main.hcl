@@ -154,9 +154,9 @@ service "web" {
   }
 }
 
+# The entrance: every node that serves ingresses answers for any host name; a shop
+# in the world would say host = "shop.example" and tls { … } here.
 ingress "shop" {
-  host = "shop.localhost"
-
   path "/" {
     service = service.web.name
     port    = "http"
@@ -172,9 +172,4 @@ ingress "shop" {
 output "host" {
   value       = service.web.host
   description = "Name of the front end inside the cluster."
-}
-
-output "url" {
-  value       = "http://${ingress.shop.host}/"
-  description = "The shop from outside: ask any node that serves ingresses for this host."
 }

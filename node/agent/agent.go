@@ -41,6 +41,9 @@ type Config struct {
 	Prober    Prober
 	Firewall  Firewall  // may be nil
 	HostPorts HostPorts // may be nil; then pods with host ports cannot run here
+	// Connections counts the connections that others have open to the network
+	// namespace at a path; nil: a pod that stops is not asked whether it has any.
+	Connections func(path string) (int, error)
 	// Guard is, as a rule, also one of the Tools: that which applies policies. Without
 	// it network policies hold for no pod of this node.
 	Guard Guard

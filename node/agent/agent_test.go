@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,12 +81,14 @@ type world struct {
 	dir string
 	vol *volume.Volumes
 
-	tools    []agent.NamedTool
-	guard    agent.Guard
-	resolver func() netip.Addr
-	agent    *agent.Agent
-	kill     context.CancelFunc
-	ended    chan error
+	tools []agent.NamedTool
+	guard agent.Guard
+	// connections says until when pods have some.
+	connections atomic.Pointer[time.Time]
+	resolver    func() netip.Addr
+	agent       *agent.Agent
+	kill        context.CancelFunc
+	ended       chan error
 }
 
 func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
@@ -106,6 +109,13 @@ func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
 	return w
 }
 
+func (w *world) connected(string) (int, error) {
+	if until := w.connections.Load(); until != nil && time.Now().Before(*until) {
+		return 1, nil
+	}
+	return 0, nil
+}
+
 func (w *world) start() {
 	w.t.Helper()
 	w.r.Attach()
@@ -115,7 +125,7 @@ func (w *world) start() {
 	metrics.MustRegister(counter)
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"}, Metrics: metrics,
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Connections: w.connected, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"}, Metrics: metrics,
 	})
 	if err != nil {
 		w.t.Fatal(err)

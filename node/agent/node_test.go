@@ -438,3 +438,12 @@ func BenchmarkPods(b *testing.B) {
 		})
 	}
 }
+
+func TestNoMorePodsThanAddresses(t *testing.T) {
+	for r, want := range map[string]int{"10.78.1.0/24": 110, "10.78.1.0/26": 61, "10.78.1.0/28": 13, "": 110} {
+		s, err := agent.Machine(agent.Capacity{}, "1", "n1:7410", r, nil)
+		if err != nil || s.Pods != want || s.PodRange != r {
+			t.Errorf("%q: %d pods, range %q, %v; want %d", r, s.Pods, s.PodRange, err, want)
+		}
+	}
+}

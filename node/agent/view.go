@@ -263,6 +263,7 @@ func (a *Agent) feed(ctx context.Context) {
 	ensure := time.NewTicker(ensurePeriod)
 	defer ensure.Stop()
 	retry := backoff{first: 500 * time.Millisecond, most: 10 * time.Second}
+	trouble := map[string]string{}
 	var again <-chan time.Time
 	var applied *object.NetworkView
 	if kept, err := a.loadView(); err != nil {
@@ -278,7 +279,7 @@ func (a *Agent) feed(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ensure.C:
-			a.ensureTools(ctx)
+			a.ensureTools(ctx, trouble)
 			continue
 		case <-a.view.changed:
 		case <-again:
@@ -325,22 +326,27 @@ func (a *Agent) eachTool(do func(NamedTool) error) error {
 	return errors.Join(errs...)
 }
 
-func (a *Agent) ensureTools(ctx context.Context) {
-	mended := make([][]string, len(a.cfg.Tools))
-	for i := range a.cfg.Tools { // one tool's rules are another's neighbours: not at once
-		t := a.cfg.Tools[i]
-		m, err := t.Ensure(ctx)
-		mended[i] = m
-		if err != nil && ctx.Err() == nil {
+// ensureTools lets each tool look after what it made. trouble is what each told
+// last: what lasts is told once, not every few seconds.
+func (a *Agent) ensureTools(ctx context.Context, trouble map[string]string) {
+	for _, t := range a.cfg.Tools { // one tool's rules are another's neighbours: not at once
+		mended, err := t.Ensure(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		for _, m := range mended {
+			a.log.Warn("mended", "tool", t.Name, "what", m)
+			a.reports.tell(object.NodeEvent{Reason: "network_mended", Warning: true, Message: t.Name + ": " + m})
+		}
+		text := ""
+		if err != nil {
+			text = t.Name + ": " + err.Error()
+		}
+		if text != "" && text != trouble[t.Name] {
 			a.log.Error("the network's state cannot be kept", "tool", t.Name, "error", err)
-			a.reports.tell(object.NodeEvent{Reason: "network_failed", Warning: true, Message: t.Name + ": " + err.Error()})
+			a.reports.tell(object.NodeEvent{Reason: "network_failed", Warning: true, Message: text})
 		}
-	}
-	for i, list := range mended {
-		for _, m := range list {
-			a.log.Warn("mended", "tool", a.cfg.Tools[i].Name, "what", m)
-			a.reports.tell(object.NodeEvent{Reason: "network_mended", Warning: true, Message: a.cfg.Tools[i].Name + ": " + m})
-		}
+		trouble[t.Name] = text
 	}
 }
 

@@ -19,6 +19,7 @@ type tool struct {
 	views   []*object.NetworkView
 	fail    error
 	mended  []string
+	broken  error // what Ensure says
 	purged  bool
 	drained chan struct{} // Drain waits for it
 }
@@ -35,7 +36,7 @@ func (x *tool) Ensure(context.Context) ([]string, error) {
 	defer x.mu.Unlock()
 	m := x.mended
 	x.mended = nil
-	return m, nil
+	return m, x.broken
 }
 
 func (x *tool) Purge() error {
@@ -224,6 +225,23 @@ func TestWhatAToolMendedIsToldOnce(t *testing.T) {
 	})
 }
 
+// What lasts is told once, and again when it comes back.
+func TestTroubleThatLastsIsToldOnce(t *testing.T) {
+	inNetwork(t, func(w *world, x *tool) {
+		for _, err := range []error{errors.New("no way to n3"), nil, errors.New("no way to n3")} {
+			x.set(func() { x.broken = err })
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+		}
+		w.m.mu.Lock()
+		defer w.m.mu.Unlock()
+		told := object.NodeEvent{Reason: "network_failed", Warning: true, Message: "services: no way to n3"}
+		if want := []object.NodeEvent{told, told}; !slices.Equal(w.m.events, want) {
+			t.Errorf("%+v", w.m.events)
+		}
+	})
+}
+
 // The stop signal waits until every node has taken the pod out, one second at most.
 func TestAPodIsStoppedWhenItHasLeftEverywhere(t *testing.T) {
 	inNetwork(t, func(w *world, x *tool) {
@@ -266,3 +284,29 @@ func TestPurgeTakesTheToolsAlong(t *testing.T) {
 		}
 	})
 }
+
+// A pod is left to what it is answering, for two seconds at most.
+func TestAPodIsStoppedWhenNobodyIsConnectedAnyMore(t *testing.T) {
+	inNetwork(t, func(w *world, x *tool) {
+		close(w.m.left)
+		for _, c := range []struct {
+			open   time.Duration // how long connections are open
+			within time.Duration
+		}{{0, 50 * time.Millisecond}, {time.Second, 1100 * time.Millisecond}, {time.Minute, 2100 * time.Millisecond}} {
+			ref := w.m.create("p", one("web:1"))
+			w.m.wait(t, ref, time.Minute, "ready", ready)
+			until := time.Now().Add(c.open)
+			w.connections.Store(&until)
+			began := time.Now()
+			w.m.stop(ref)
+			w.m.wait(t, ref, time.Minute, "stopped", phase(object.PodStopped))
+			if took := time.Since(began); took < min(c.open, quiet) || took > c.within {
+				t.Errorf("connections for %s: stopped after %s", c.open, took)
+			}
+			w.m.remove(ref)
+			synctest.Wait()
+		}
+	})
+}
+
+const quiet = 2 * time.Second // as the worker has it

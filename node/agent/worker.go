@@ -418,6 +418,7 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 	})
 	if served && !errors.Is(why, errRemoved) {
 		w.awaitLeft(ctx, told)
+		w.awaitQuiet(ctx)
 	}
 	w.stopContainers(ctx)
 	b := backoff{first: time.Second, most: 30 * time.Second}
@@ -457,6 +458,36 @@ func (w *worker) awaitLeft(ctx context.Context, told <-chan struct{}) {
 	}
 	if err := w.a.cfg.Masters.AwaitLeft(ctx, w.pod.Ref(), w.pod.Created); err != nil {
 		w.log.Info("stopping although not every node has acknowledged it", "error", err)
+	}
+}
+
+const (
+	// quietTime is the longest that a pod whom nobody new is led to is left to what
+	// it is answering; at most half of its grace.
+	quietTime = 2 * time.Second
+	quietLook = 25 * time.Millisecond
+)
+
+// awaitQuiet lets what is under way end: requests of which the pod has not had its
+// last byte yet, or the caller not its answer. A server that ends at once when it is
+// told to would lose them. Connections that are kept open for more are not waited
+// for to the end.
+func (w *worker) awaitQuiet(ctx context.Context) {
+	t := w.pod.Spec.Pod
+	if w.a.cfg.Connections == nil || t == nil || w.namespaces.Net == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(quietTime, t.Grace.D()/2))
+	defer cancel()
+	for {
+		n, err := w.a.cfg.Connections(w.namespaces.Net)
+		if err != nil {
+			w.log.Debug("connections cannot be counted", "error", err)
+			return
+		}
+		if n == 0 || !sleep(ctx, quietLook) {
+			return
+		}
 	}
 }
 

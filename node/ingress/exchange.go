@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -77,22 +78,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := s.exchanges.Get().(*exchange)
 	x.w = recorder{ResponseWriter: w}
 	x.r, x.began = r, time.Now()
-	clean := false
 	// A panic is how the proxy breaks off an answer whose pod has failed half-way:
 	// it goes on to the server, but is counted and logged like any other end.
 	defer func() {
-		if !clean && x.err == nil {
+		v := recover()
+		if v != nil && v != http.ErrAbortHandler {
+			s.log.Error("a request failed by a defect of Berth", "id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
+		if v != nil && x.err == nil {
 			x.err = errors.New("the answer broke off")
 		}
 		x.end()
-		if clean {
-			clear(x.tried)
-			*x = exchange{s: x.s, proxy: x.proxy, tried: x.tried[:0], logged: x.logged}
-			s.exchanges.Put(x)
+		if v != nil {
+			panic(http.ErrAbortHandler)
 		}
+		clear(x.tried)
+		*x = exchange{s: x.s, proxy: x.proxy, tried: x.tried[:0], logged: x.logged}
+		s.exchanges.Put(x)
 	}()
 	x.serve()
-	clean = true
 }
 
 // serve is the order of things: who asks, where to, may they, then the pod.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -581,6 +582,30 @@ func TestStreamsAreFlushed(t *testing.T) {
 	close(next)
 }
 
+// TestBrokenOff: an answer that ends half-way ends half-way for the client, too, and
+// the log says so.
+func TestBrokenOff(t *testing.T) {
+	w := newWorld(t)
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(rw, "half")
+	}))
+	t.Cleanup(s.Close)
+	w.service("web", map[string]string{"web-1-0": s.Listener.Addr().String()})
+	w.ingress("shop", simple("", to("/", "web")))
+	w.apply()
+	if res, err := w.client.Get("http://" + w.plain() + "/"); err == nil { // else not even the head got through
+		defer res.Body.Close()
+		if b, err := io.ReadAll(res.Body); err == nil {
+			t.Errorf("the client took %q for the whole", b)
+		}
+	}
+	waitFor(t, "its line", func() bool { return strings.Contains(w.access.String(), `"error":"the answer broke off"`) })
+	if n := w.s.active(); n != 0 {
+		t.Errorf("%v requests are still counted as active", n)
+	}
+}
+
 func TestAccessLog(t *testing.T) {
 	w := newWorld(t)
 	address := pod(t, "web-1-0")
@@ -689,7 +714,7 @@ func TestPortTaken(t *testing.T) {
 	w.get("h", "/").want(t, 200, "")
 	for range 2 {
 		mended, err := w.s.Ensure(t.Context())
-		if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "ingress.test") || len(mended) != 0 {
+		if err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), fmt.Sprintf("(process %d)", os.Getpid())) || len(mended) != 0 {
 			t.Fatalf("%v %v", mended, err)
 		}
 	}

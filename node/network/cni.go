@@ -31,7 +31,7 @@ var cniPlugins = []string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}
 // CNIConfig describes a pod network that CNI plugins make.
 type CNIConfig struct {
 	Dir    string       // the node's own: which pods are attached
-	Config string       // directory with the CNI configuration: the first *.conflist or *.conf by name is used
+	Config string       // directory with the CNI configuration: the first *.conflist by name is used
 	Range  netip.Prefix // told to plugins with the capability ipRanges
 }
 
@@ -55,19 +55,15 @@ type cniPod struct {
 
 // OpenCNI reads the configuration and finds its plugins.
 func OpenCNI(c CNIConfig) (*CNI, error) {
-	var names []string
-	for _, ext := range []string{".conf", ".conflist", ".json"} {
-		found, err := libcni.ConfFiles(c.Config, []string{ext})
-		if err != nil {
-			return nil, fmt.Errorf("the network's cni directory: %w", err)
-		}
-		names = append(names, found...)
+	names, err := libcni.ConfFiles(c.Config, []string{".conflist"})
+	if err != nil {
+		return nil, fmt.Errorf("the network's cni directory: %w", err)
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("the network's cni directory %s has no *.conflist and no *.conf on this node; put one there, or take \"cni\" out of the network", c.Config)
+		return nil, fmt.Errorf("the network's cni directory %s has no *.conflist on this node; put one there, or take \"cni\" out of the network", c.Config)
 	}
 	slices.Sort(names)
-	list, err := readCNI(names[0])
+	list, err := libcni.NetworkConfFromFile(names[0])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", names[0], err)
 	}
@@ -94,22 +90,6 @@ func OpenCNI(c CNIConfig) (*CNI, error) {
 		}
 	}
 	return n, nil
-}
-
-// readCNI reads a list of plugins, or makes one of a single plugin.
-func readCNI(file string) (*libcni.NetworkConfigList, error) {
-	if filepath.Ext(file) == ".conflist" {
-		return libcni.NetworkConfFromFile(file)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	one, err := libcni.NetworkPluginConfFromBytes(b)
-	if err != nil {
-		return nil, err
-	}
-	return libcni.ConfListFromConf(one)
 }
 
 // cniFile is in the network's directory.

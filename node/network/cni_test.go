@@ -145,7 +145,7 @@ func TestCNIFailuresLeaveNothing(t *testing.T) {
 
 func TestCNIConfigurationMistakes(t *testing.T) {
 	for name, x := range map[string]struct{ config, says string }{
-		"none":      {t.TempDir(), "has no *.conflist and no *.conf on this node"},
+		"none":      {t.TempDir(), "has no *.conflist on this node"},
 		"no plugin": {cniConfig(t, `{"type": "no-such-plugin"}`), "install the plugin"},
 		"damaged":   {cniConfig(t, `{"type"`), "10-test.conflist"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -295,6 +296,34 @@ func TestWhatIsDeletedByHandIsMended(t *testing.T) {
 	l.must(h.RouteAdd(&netlink.Route{Dst: ipNet(netip.MustParsePrefix("10.77.2.128/25")), Gw: net.ParseIP("192.0.2.1"), Protocol: unix.RTPROT_STATIC}))
 	if mended, err := l.nodes["n1"].ensure(); err == nil || len(mended) > 0 || !strings.Contains(err.Error(), "a route to 10.77.2.128/25 that is not Berth's hides the pods of node n2") {
 		t.Errorf("a foreign route: mended %q, %v", mended, err)
+	}
+}
+
+// TestMasqueradedPacketsComeBackWrapped: a node sends something on for a stranger,
+// as it does with connections to services.
+func TestMasqueradedPacketsComeBackWrapped(t *testing.T) {
+	if _, err := exec.LookPath("iptables"); err != nil {
+		t.Skip("iptables is not installed")
+	}
+	l := newLab(t)
+	l.tell("n1", "n2", "n3")
+	three := l.nodes["n3"].pod("p")
+	came := three.serve()
+	within(t, l.nodes["n1"].path, func() error {
+		out, err := exec.Command("iptables", "-t", "nat", "-A", "POSTROUTING", "-d", "10.77.0.0/16", "-j", "MASQUERADE").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	// The stranger is on n1's segment and sends by way of n1.
+	stranger := &labPod{lab: l, path: l.router}
+	l.must(l.handle(l.router).RouteAdd(&netlink.Route{Dst: ipNet(l.nodes["n3"].r), Gw: l.nodes["n1"].address.AsSlice()}))
+	if err := stranger.reach(three); err != nil {
+		t.Fatal(err)
+	}
+	if who, want := <-came, l.nodes["n1"].net.Gateway().String(); who != want {
+		t.Errorf("the pod sees %s, want %s, to which it answers through the tunnel", who, want)
 	}
 }
 

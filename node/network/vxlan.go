@@ -114,8 +114,37 @@ func (t *tunnel) open() (mended []string, err error) {
 			mended = append(mended, "VXLAN device "+t.name()+" was down")
 		}
 	}
-	t.link, err = h.LinkByName(t.name())
-	return mended, err
+	if t.link, err = h.LinkByName(t.name()); err != nil {
+		return mended, err
+	}
+	return mended, t.claim()
+}
+
+// claim gives the device the node's address in its pods' range, for what is
+// masqueraded when it leaves by the device: the kernel then takes an address of
+// the device, and with one of another link the answer would come back unwrapped,
+// by a way that need not exist.
+func (t *tunnel) claim() error {
+	if !t.r.cfg.Source.Is4() {
+		return nil
+	}
+	have, err := t.r.h.AddrList(t.link, netlink.FAMILY_V4)
+	if err != nil {
+		return err
+	}
+	want := ipNet(netip.PrefixFrom(t.r.cfg.Source, 32))
+	for _, a := range have {
+		if a.IPNet.String() == want.String() {
+			return nil
+		}
+		if err := t.r.h.AddrDel(t.link, &a); err != nil { // of a range that the node had before
+			return fmt.Errorf("VXLAN device %s: removing %s: %w", t.name(), a.IPNet, err)
+		}
+	}
+	if err := t.r.h.AddrAdd(t.link, &netlink.Addr{IPNet: want}); err != nil {
+		return fmt.Errorf("VXLAN device %s: address %s: %w", t.name(), t.r.cfg.Source, err)
+	}
+	return nil
 }
 
 func explain(err error, port int) error {

@@ -45,8 +45,10 @@ type File struct {
 	Split   []string      `json:"split,omitempty"`
 	Latency time.Duration `json:"latency,omitempty"`
 	// NodeTimeout is how long a node may be silent, as the masters' flag has it.
-	NodeTimeout string  `json:"node_timeout,omitempty"`
-	Hosts       []*Host `json:"hosts"`
+	NodeTimeout string `json:"node_timeout,omitempty"`
+	// ResolvConf is where the nodes' name servers stand, as the nodes' flag has it.
+	ResolvConf string  `json:"resolv_conf,omitempty"`
+	Hosts      []*Host `json:"hosts"`
 }
 
 // Ranges are the addresses of a cluster.
