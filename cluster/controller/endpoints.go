@@ -46,15 +46,16 @@ func (endpoints) Outputs() []object.Kind { return []object.Kind{object.KindEndpo
 type place struct {
 	created                 uint64
 	node, address, template string
-	ready                   bool
+	ready, leaving          bool
 }
 
-// serving is where a pod can be reached; the zero place is nowhere.
+// serving is where a pod can be reached, a stopping one by those whom it still
+// answers; the zero place is nowhere.
 func serving(p *object.Pod) place {
-	if p == nil || !live(p) || p.Spec.Node == "" || p.Status.Address == "" {
+	if p == nil || p.Terminal() || p.Spec.Node == "" || p.Status.Address == "" {
 		return place{}
 	}
-	return place{p.Created, p.Spec.Node, p.Status.Address, p.Spec.Template, p.Status.Ready}
+	return place{p.Created, p.Spec.Node, p.Status.Address, p.Spec.Template, p.Status.Ready && !p.Spec.Stop, p.Spec.Stop}
 }
 
 func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -80,9 +81,12 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 			continue
 		}
 		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Share: share(svc, p), Ports: targets(svc, v.Template(p))}
-		if at.ready {
+		switch {
+		case at.leaving:
+			want.Spec.Leaving = append(want.Spec.Leaving, e)
+		case at.ready:
 			want.Spec.Ready = append(want.Spec.Ready, e)
-		} else {
+		default:
 			want.Spec.NotReady = append(want.Spec.NotReady, e)
 		}
 	}

@@ -222,9 +222,21 @@ func TestEndpoints(t *testing.T) {
 	if s := eps(); len(s.Ready) != 2 || s.Ready[0].Ports["http"] != 8080 || s.Ready[0].Address == "" || s.Ready[0].Node == "" {
 		t.Fatalf("endpoints: %+v", s)
 	}
-	w.watch = func(v *state.Snapshot) {}
+	// Pods that stop get nothing new, but are listed until they are gone.
+	leaving := map[string]bool{}
+	w.watch = func(v *state.Snapshot) {
+		for _, e := range eps().Leaving {
+			leaving[e.Pod] = true
+			if p := w.pod(e.Pod); e.Address == "" || e.Ports["http"] != 8080 || p != nil && !p.Spec.Stop {
+				t.Errorf("leaving: %+v", e)
+			}
+		}
+	}
 	w.commit(one(service("web")))
-	w.until("no endpoints", func(*state.Snapshot) bool { return len(eps().Ready)+len(eps().NotReady) == 0 })
+	w.until("no endpoints", func(*state.Snapshot) bool { return len(eps().Ready)+len(eps().NotReady)+len(eps().Leaving) == 0 })
+	if len(leaving) != 2 {
+		t.Errorf("%v were leaving, want both pods", leaving)
+	}
 }
 
 // TestEndpointsShares: a pod counts for the first share that it fits, and for

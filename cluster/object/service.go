@@ -78,6 +78,9 @@ func (o *Service) Host() string {
 type EndpointsSpec struct {
 	Ready    []Endpoint `json:"ready,omitempty"`
 	NotReady []Endpoint `json:"not_ready,omitempty"`
+	// Leaving are pods that are stopping: nothing new is led to them, what they have
+	// goes on. One that is in no list is gone.
+	Leaving []Endpoint `json:"leaving,omitempty"`
 }
 
 // Endpoint is one pod behind a service.

@@ -57,9 +57,12 @@ func staleFlows(applies [][]change) *stale {
 			return
 		}
 		for _, f := range p.flows {
-			pods := f.pods
-			if before {
-				pods = nil
+			if f.protocol != unix.IPPROTO_UDP {
+				continue
+			}
+			var pods map[netip.AddrPort]bool
+			if !before {
+				pods = f.pods()
 			}
 			s.virtual[netip.AddrPortFrom(f.addr, f.port)] = pods
 			if f.nodePort != 0 {
@@ -109,18 +112,11 @@ func (s *stale) forget() error {
 		return nil
 	}
 	if len(s.nodePorts) > 0 {
-		addrs, err := net.InterfaceAddrs()
+		node, err := ownAddresses()
 		if err != nil {
 			return err
 		}
-		s.node = map[netip.Addr]bool{}
-		for _, a := range addrs {
-			if n, ok := a.(*net.IPNet); ok {
-				if at, ok := addrPort(n.IP, 0); ok {
-					s.node[at.Addr()] = true
-				}
-			}
-		}
+		s.node = node
 	}
 	// An interrupted dump has seen flows come and go; those of before the change it has.
 	_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, s)
@@ -128,4 +124,21 @@ func (s *stale) forget() error {
 		return fmt.Errorf("UDP flows to pods that left a service: %w", err)
 	}
 	return nil
+}
+
+// ownAddresses are those of this node.
+func ownAddresses() (map[netip.Addr]bool, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	own := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok {
+			if at, ok := addrPort(n.IP, 0); ok {
+				own[at.Addr()] = true
+			}
+		}
+	}
+	return own, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -64,7 +66,7 @@ type part struct {
 	ports    []entry             // where its node ports lead
 	closed   []entry             // node ports that lead nowhere
 	local    []netip.Addr        // its ready pods on this node
-	flows    []flow              // of UDP
+	flows    []flow              // of TCP and UDP
 	problems []string
 }
 
@@ -77,13 +79,15 @@ type entry struct {
 	rule     string
 }
 
-// flow is a port of UDP, which has no connections that end, and the pods that may
-// be behind it.
+// flow is a port of TCP or UDP, whose connections are looked after when pods leave.
 type flow struct {
+	protocol uint8
 	addr     netip.Addr
 	port     uint16
 	nodePort uint16
-	pods     map[netip.AddrPort]bool
+	name     string // of the port
+	service  *object.Service
+	eps      *object.Endpoints // or nil
 }
 
 // target is a pod that a port may lead to.
@@ -159,14 +163,8 @@ func (l layout) port(p *part, svc *object.Service, sp *object.ServicePort, addr 
 	if svc.Spec.Type == "node_port" {
 		nodePort = sp.NodePort
 	}
-	if protocol == "udp" {
-		f := flow{addr: addr, port: uint16(sp.Port), nodePort: uint16(nodePort), pods: map[netip.AddrPort]bool{}}
-		for _, g := range groups {
-			for _, t := range g.targets {
-				f.pods[t.at] = true
-			}
-		}
-		p.flows = append(p.flows, f)
+	if number := map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP}[protocol]; number != 0 {
+		p.flows = append(p.flows, flow{protocol: number, addr: addr, port: uint16(sp.Port), nodePort: uint16(nodePort), name: sp.Name, service: svc, eps: eps})
 	}
 	if all == 0 {
 		if nodePort != 0 {
@@ -190,6 +188,29 @@ func (l layout) port(p *part, svc *object.Service, sp *object.ServicePort, addr 
 	}
 	p.ports = append(p.ports, entry{protocol: protocol, port: nodePort, service: svc.Ref(),
 		rule: fmt.Sprintf("-p %s %s %s%d -j %s", protocol, comment, match, nodePort, chain)})
+}
+
+// pods are those that may be behind the port: whether anything new is led to them,
+// or only what they have goes on. Few ask, so it is not kept for all services.
+func (f *flow) pods() map[netip.AddrPort]bool {
+	pods := map[netip.AddrPort]bool{}
+	for _, g := range new(part).groups(f.service, f.name, f.eps) {
+		for _, t := range g.targets {
+			pods[t.at] = true
+		}
+	}
+	if f.eps == nil {
+		return pods
+	}
+	for _, list := range [][]object.Endpoint{f.eps.Spec.Ready, f.eps.Spec.NotReady, f.eps.Spec.Leaving} { // ready, but of no share, too
+		for _, e := range list {
+			a, err := netip.ParseAddr(e.Address)
+			if at := netip.AddrPortFrom(a, uint16(e.Ports[f.name])); err == nil && at.Port() != 0 && !pods[at] {
+				pods[at] = false
+			}
+		}
+	}
+	return pods
 }
 
 // groups are the service's shares with the ready pods of each that have the port;

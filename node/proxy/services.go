@@ -35,6 +35,7 @@ type Services struct {
 	known    bool       // whether verified says anything
 	pending  [][]change // whose flows may still go on
 	begun    bool       // whether flows of an earlier process have been looked at
+	sessions sessions
 	problems []string
 	looked   time.Time       // when all rules were read
 	rest     time.Duration   // until they may be read again: reading many takes a while
@@ -101,7 +102,11 @@ func (s *Services) Apply(ctx context.Context, v *object.NetworkView) error {
 
 // forget ends flows of UDP to pods that the changes since it last succeeded took
 // away. The first time it ends those to addresses that no service has any more, too.
+// Connections of TCP are for Drain and Ensure.
 func (s *Services) forget() error {
+	for _, changes := range s.pending {
+		s.sessions.note(changes, time.Now())
+	}
 	flows := staleFlows(s.pending)
 	if !s.begun {
 		flows.services = s.builder.layout.services
@@ -238,7 +243,21 @@ func (s *Services) lead(have map[string][]string) (mended []string, err error) {
 // Ensure repairs rules that somebody else has changed, and settings of the machine.
 // While nobody changes a rule it costs one question to the kernel (with the legacy
 // backend: a reading of the tables); when rules do change, a tenth of the time at most.
+//
+// It also ends connections to pods that are gone, by one pass over all that the kernel
+// knows, if there are such pods. Nobody waits for that, so Apply does not do it.
 func (s *Services) Ensure(ctx context.Context) ([]string, error) {
+	mended, err := s.repair(ctx)
+	s.mu.Lock()
+	k := s.sessions.next(time.Now(), true, s.builder.layout, s.builder.memo)
+	s.mu.Unlock()
+	if k != nil { // Drain may be at it, too; Apply is not, by contract
+		err = errors.Join(err, s.look(k))
+	}
+	return mended, err
+}
+
+func (s *Services) repair(ctx context.Context) ([]string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.want == nil {
@@ -396,7 +415,7 @@ func (s *Services) Purge() error {
 		}
 	}
 	s.k, s.have, s.want, s.kept, s.printed, s.builder = nil, nil, nil, nil, nil, builder{}
-	s.pending, s.begun = nil, false
+	s.pending, s.begun, s.sessions = nil, false, sessions{}
 	s.known, s.settled, s.routed, s.rest = false, nil, false, 0
 	return removeServiceRoutes()
 }

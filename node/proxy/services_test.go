@@ -41,6 +41,9 @@ func newSite(t testing.TB) *site {
 			t.Skip(tool + " is not installed")
 		}
 	}
+	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil { // of an earlier test
+		t.Fatal(err)
+	}
 	s := &site{pods: []*place{newPlace(t), newPlace(t)}, far: newPlace(t), outside: newPlace(t)}
 	s.node.sh(t, `ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables
 		ip link add br0 type bridge; ip addr add 10.77.1.1/24 dev br0; ip link set br0 up`)
