@@ -5,6 +5,8 @@ GO      ?= go
 BIN     := bin/berth
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -X main.version=$(VERSION)
+# Tests with whole clusters have the machine for themselves.
+WHOLE   := ^(TestRealCluster|TestNoRequestIsLost)$$
 PKGS    := containerd runc iptables iproute2 curl
 
 .DEFAULT_GOAL := help
@@ -31,7 +33,8 @@ test: setup build ## everything: unit, property, script, in-process clusters, re
 	@[ -x /usr/lib/cni/bridge ] || [ "$$(id -u)" != 0 ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends containernetworking-plugins >/dev/null; } || \
 	  echo "without containernetworking-plugins the tests of CNI are skipped"
 	$(GO) vet ./...
-	$(GO) test -timeout 20m ./...
+	$(GO) test -timeout 20m -skip '$(WHOLE)' ./...
+	$(GO) test -timeout 20m -run '$(WHOLE)' ./cmd/berth
 
 race: ## the tests of the control plane under the race detector
 	$(GO) test -race -timeout 20m ./cluster/... ./planner/... ./hcl/... ./node/agent/... ./node/probe/...

@@ -11,13 +11,17 @@ import (
 	"github.com/berthdev/berth/cluster/state"
 )
 
-// leaveTime is the longest that a node is kept waiting for the others.
-const leaveTime = time.Second
+// A node that does not say how long it can wait is answered within leaveTime.
+const (
+	leaveTime    = time.Second
+	leaveTimeMax = 30 * time.Second
+)
 
 type leftInput struct {
 	Namespace string `path:"namespace"`
 	Name      string `path:"name"`
 	Created   uint64 `query:"created" doc:"The pod's incarnation, meta.created."`
+	Timeout   string `query:"timeout" doc:"How long to wait at most, such as 1s, the default."`
 }
 
 type leftAnswer struct {
@@ -30,7 +34,13 @@ type leftAnswer struct {
 func (s *Server) getLeft(ctx context.Context, in *leftInput) (*answer[leftAnswer], error) {
 	ref := object.Ref{Kind: object.KindPod, Namespace: in.Namespace, Name: in.Name}
 	who := identityOf(ctx)
-	bound, cancel := context.WithTimeout(ctx, leaveTime)
+	wait := object.Duration(leaveTime)
+	if in.Timeout != "" {
+		if err := wait.UnmarshalText([]byte(in.Timeout)); err != nil {
+			return nil, object.Errorf(object.CodeInvalid, ref, "timeout=%s: %w", in.Timeout, err)
+		}
+	}
+	bound, cancel := context.WithTimeout(ctx, min(wait.D(), leaveTimeMax))
 	defer cancel()
 	index, err := s.outOfEndpoints(bound, ref, in.Created, who.Name)
 	if err != nil {
@@ -42,7 +52,7 @@ func (s *Server) getLeft(ctx context.Context, in *leftInput) (*answer[leftAnswer
 		if more := len(waiting) - most; more > 0 {
 			names += fmt.Sprintf(" and %d more", more)
 		}
-		return nil, object.Errorf(object.CodeTimeout, ref, "not acknowledged within %s by %s", object.Duration(leaveTime), names)
+		return nil, object.Errorf(object.CodeTimeout, ref, "not acknowledged within %s by %s", wait, names)
 	}
 	return &answer[leftAnswer]{Body: leftAnswer{Left: true}}, nil
 }

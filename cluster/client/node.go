@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -68,5 +69,8 @@ func (c *Client) WatchNetwork(ctx context.Context, since uint64, each func(objec
 // give them; the message names them.
 func (c *Client) AwaitLeft(ctx context.Context, pod object.Ref, created uint64) error {
 	q := url.Values{"created": {strconv.FormatUint(created, 10)}}
+	if until, ok := ctx.Deadline(); ok {
+		q.Set("timeout", object.Duration(time.Until(until).Truncate(time.Millisecond)).String())
+	}
 	return c.exchange(ctx, http.MethodGet, "/v1/namespaces/"+pod.Namespace+"/pods/"+pod.Name+"/left", q, nil, nil)
 }

@@ -27,9 +27,10 @@ type DevUpCmd struct {
 	Services string   `placeholder:"RANGE" help:"Addresses of the services; default: 10.79.0.0/16, or the first from 10.200.0.0/16 on that is free."`
 	Split    []string `placeholder:"ZONE,..." help:"Zones whose nodes have a network segment of their own; this machine routes between them."`
 
-	Latency     object.Duration `help:"How long packets take into each of those segments, where the kernel can delay them."`
-	NodeTimeout object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
-	ResolvConf  string          `default:"/etc/resolv.conf" type:"path" placeholder:"FILE" help:"Has the name servers that the nodes ask for names outside the cluster."`
+	Latency      object.Duration `help:"How long packets take into each of those segments, where the kernel can delay them."`
+	NodeTimeout  object.Duration `default:"30s" help:"A node that is silent for this long is lost."`
+	LeaveTimeout object.Duration `default:"1s" help:"As of berth node run."`
+	ResolvConf   string          `default:"/etc/resolv.conf" type:"path" placeholder:"FILE" help:"Has the name servers that the nodes ask for names outside the cluster."`
 }
 
 // DevOpenCmd is `berth dev open`.

@@ -67,7 +67,7 @@ func (c *DevUpCmd) Run(s *session, d *DevCmd) error {
 	if err != nil {
 		return err
 	}
-	cluster.File.NodeTimeout, cluster.File.ResolvConf = c.NodeTimeout.String(), c.ResolvConf
+	cluster.File.NodeTimeout, cluster.File.ResolvConf, cluster.File.LeaveTimeout = c.NodeTimeout.String(), c.ResolvConf, c.LeaveTimeout.String()
 	if err := cluster.Add(dev.RoleMaster, c.Masters, nil); err != nil {
 		return err
 	}
@@ -348,6 +348,9 @@ func (u *devUp) start(ctx context.Context, h *dev.Host) error {
 		cpu, memory := share(len(u.of(dev.RoleNode)))
 		argv = []string{exe, "node", "run", "--name", h.Name, "--data", data, "--listen", h.Address + ":7410", "--join", u.addresses(),
 			"--cpu", cpu.String(), "--memory", memory.String(), "--ingress", "--ingress-http", h.Address + ":80", "--ingress-https", h.Address + ":443"}
+		if t := u.cluster.File.LeaveTimeout; t != "" {
+			argv = append(argv, "--leave-timeout", t)
+		}
 		if f := u.cluster.File.ResolvConf; f != "" {
 			argv = append(argv, "--resolv-conf", f)
 		}

@@ -98,7 +98,8 @@ ingress "web" {
 // The servers end at once on SIGTERM: what keeps requests from being lost is that
 // every node has taken a pod out before it is told to stop.
 func TestNoRequestIsLost(t *testing.T) {
-	c := startReal(t, "bl", "10.233.8.0/24", "10.235.0.0/16", "--services", "10.236.0.0/16", "--masters", "1", "--nodes", "3")
+	c := startReal(t, "bl", "10.233.8.0/24", "10.235.0.0/16", "--services", "10.236.0.0/16", "--masters", "1", "--nodes", "3",
+		"--leave-timeout", "10s") // a machine that is busy with other tests may need longer than a second
 	tmp := filepath.Dir(c.dir)
 	program := filepath.Join(tmp, "load")
 	c.build(program, "", "../../examples/shop/web")
@@ -125,8 +126,8 @@ func TestNoRequestIsLost(t *testing.T) {
 		if len(lost) == 0 {
 			return
 		}
-		// A node that has not acknowledged within a second is not waited for: on a
-		// machine that is too busy for that, a round shows nothing.
+		// Who has not acknowledged in time is not waited for: on a machine that is too
+		// busy for that, a round shows nothing.
 		if said := c.grep(late); strings.Count(said, late) > before && try < 3 {
 			t.Logf("round %d is void, for the machine was too slow:\n%s", try, said)
 			continue

@@ -41,6 +41,7 @@ type NodeRunCmd struct {
 	IngressHTTP      []string          `name:"ingress-http" default:":80" placeholder:"HOST:PORT" help:"Where ingresses are served by plain HTTP."`
 	IngressHTTPS     []string          `name:"ingress-https" default:":443" placeholder:"HOST:PORT" help:"Where ingresses are served by HTTPS."`
 	Insecure         []string          `placeholder:"HOST:PORT" help:"Registries to speak plain HTTP with; loopback always is."`
+	LeaveTimeout     object.Duration   `default:"1s" help:"How long a pod is kept from its stop signal, at most, until every node has taken it out of its services."`
 	KeepPods         bool              `help:"Leave the pods running when it is asked to end, for an upgrade; else they are stopped and nothing is left."`
 	LogLevel         slog.Level        `default:"info" help:"debug, info, warn or error."`
 }

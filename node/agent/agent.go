@@ -41,6 +41,9 @@ type Config struct {
 	Prober    Prober
 	Firewall  Firewall  // may be nil
 	HostPorts HostPorts // may be nil; then pods with host ports cannot run here
+	// LeaveTime is the longest that a pod is kept from its stop signal because somebody
+	// may still send it something new; default 1 s.
+	LeaveTime time.Duration
 	// Connections counts the connections that others have open to the network
 	// namespace at a path; nil: a pod that stops is not asked whether it has any.
 	Connections func(path string) (int, error)
@@ -134,6 +137,9 @@ func New(c Config) (*Agent, error) {
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 4
+	}
+	if c.LeaveTime <= 0 {
+		c.LeaveTime = time.Second
 	}
 	if c.MinDisk <= 0 {
 		c.MinDisk = 256 << 20

@@ -439,14 +439,10 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 	w.log.Info("stopped", "why", why)
 }
 
-// leaveTime is the longest that a pod is kept from its stop signal because somebody
-// may still send it something new.
-const leaveTime = time.Second
-
 // awaitLeft lets traffic leave before the signal comes: it waits until the masters
 // know that the pod stops, and every node's proxies that it has.
 func (w *worker) awaitLeft(ctx context.Context, told <-chan struct{}) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	ctx, cancel := context.WithTimeout(ctx, w.a.cfg.LeaveTime)
 	defer cancel()
 	select {
 	case <-told:

@@ -46,6 +46,8 @@ type File struct {
 	Latency time.Duration `json:"latency,omitempty"`
 	// NodeTimeout is how long a node may be silent, as the masters' flag has it.
 	NodeTimeout string `json:"node_timeout,omitempty"`
+	// LeaveTimeout is how long nodes wait for one another, as the nodes' flag has it.
+	LeaveTimeout string `json:"leave_timeout,omitempty"`
 	// ResolvConf is where the nodes' name servers stand, as the nodes' flag has it.
 	ResolvConf string  `json:"resolv_conf,omitempty"`
 	Hosts      []*Host `json:"hosts"`
