@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -53,4 +54,38 @@ func (a *Assignment) To(s *Service) *Service {
 // Equal reports whether two assignments say the same.
 func (a *Assignment) Equal(b *Assignment) bool {
 	return a.Ref == b.Ref && a.Address == b.Address && maps.Equal(a.NodePorts, b.NodePorts)
+}
+
+// KeepAssigned copies what the masters chose for the object in force, and what its
+// founding settled, into a desired object that leaves it open.
+func KeepAssigned(desired, inForce Object) {
+	switch x := desired.(type) {
+	case *Service:
+		now, ok := inForce.(*Service)
+		if !ok {
+			return
+		}
+		if x.Spec.Address == "" && x.Spec.Virtual() {
+			x.Spec.Address = now.Spec.Address
+		}
+		if x.Spec.Type != "node_port" {
+			return
+		}
+		x.Spec.Ports = slices.Clone(x.Spec.Ports)
+		for i := range x.Spec.Ports {
+			p := &x.Spec.Ports[i]
+			for _, had := range now.Spec.Ports {
+				if p.NodePort == 0 && had.Name == p.Name && had.Protocol == p.Protocol {
+					p.NodePort = had.NodePort
+				}
+			}
+		}
+	case *Network:
+		if now, ok := inForce.(*Network); ok {
+			x.Spec.Pods = cmp.Or(x.Spec.Pods, now.Spec.Pods)
+			x.Spec.NodeBits = cmp.Or(x.Spec.NodeBits, now.Spec.NodeBits)
+			x.Spec.Services = cmp.Or(x.Spec.Services, now.Spec.Services)
+			x.Spec.NodePorts = cmp.Or(x.Spec.NodePorts, now.Spec.NodePorts)
+		}
+	}
 }

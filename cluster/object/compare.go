@@ -1,7 +1,6 @@
 package object
 
 import (
-	"cmp"
 	"encoding"
 	"fmt"
 	"reflect"
@@ -459,40 +458,6 @@ func (d *Difference) Unchanged() int {
 		n += p.Unchanged()
 	}
 	return n
-}
-
-// KeepAssigned copies what the masters chose for the object in force, and what its
-// founding settled, into a desired object that leaves it open.
-func KeepAssigned(desired, inForce Object) {
-	switch x := desired.(type) {
-	case *Service:
-		now, ok := inForce.(*Service)
-		if !ok {
-			return
-		}
-		if x.Spec.Address == "" && x.Spec.Virtual() {
-			x.Spec.Address = now.Spec.Address
-		}
-		if x.Spec.Type != "node_port" {
-			return
-		}
-		x.Spec.Ports = slices.Clone(x.Spec.Ports)
-		for i := range x.Spec.Ports {
-			p := &x.Spec.Ports[i]
-			for _, had := range now.Spec.Ports {
-				if p.NodePort == 0 && had.Name == p.Name && had.Protocol == p.Protocol {
-					p.NodePort = had.NodePort
-				}
-			}
-		}
-	case *Network:
-		if now, ok := inForce.(*Network); ok {
-			x.Spec.Pods = cmp.Or(x.Spec.Pods, now.Spec.Pods)
-			x.Spec.NodeBits = cmp.Or(x.Spec.NodeBits, now.Spec.NodeBits)
-			x.Spec.Services = cmp.Or(x.Spec.Services, now.Spec.Services)
-			x.Spec.NodePorts = cmp.Or(x.Spec.NodePorts, now.Spec.NodePorts)
-		}
-	}
 }
 
 // KeepOperational copies the operational fields (hcl:"-") of the object in force
