@@ -40,6 +40,7 @@ type view struct {
 	endpoints ordered[*object.Endpoints]
 	ingresses ordered[*object.Ingress]
 	policies  ordered[*object.PolicyRules]
+	leaving   bool          // an endpoint has gone in an entry that is not told to its end
 	left      bool          // an endpoint has gone since the last take
 	changed   chan struct{} // has an element when there is something to take
 }
@@ -139,7 +140,7 @@ func (v *view) event(e object.WatchEvent) {
 		v.endpoints.sweep()
 		v.ingresses.sweep()
 		v.policies.sweep()
-		v.left = v.left || len(v.endpoints.list) != before
+		v.leaving = v.leaving || len(v.endpoints.list) != before
 		v.advance(e.Index)
 	case object.WatchBookmark:
 		v.advance(e.Index)
@@ -156,7 +157,7 @@ func (v *view) put(o object.Object) {
 		v.services.set(x)
 	case *object.Endpoints:
 		if before := v.endpoints.set(x); before != nil && before != x && lost(before.Spec.Ready, x.Spec.Ready) {
-			v.left = true
+			v.leaving = true
 		}
 	case *object.Ingress:
 		v.ingresses.set(x)
@@ -174,7 +175,7 @@ func (v *view) drop(r object.Ref) {
 	case object.KindService:
 		v.services.remove(r)
 	case object.KindEndpoints:
-		v.left = v.endpoints.remove(r) != nil || v.left
+		v.leaving = v.endpoints.remove(r) != nil || v.leaving
 	case object.KindIngress:
 		v.ingresses.remove(r)
 	case object.KindPolicyRules:
@@ -192,6 +193,8 @@ func lost(before, after []object.Endpoint) bool {
 // advance says that all up to an index has been told.
 func (v *view) advance(index uint64) {
 	v.index = max(v.index, index)
+	// Not before: a view of half an entry has an index that nobody waits for.
+	v.left, v.leaving = v.left || v.leaving, false
 	select {
 	case v.changed <- struct{}{}:
 	default:
