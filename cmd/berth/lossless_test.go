@@ -93,7 +93,7 @@ ingress "web" {
 }
 `
 
-// TestNoRequestIsLost is not there yet for new connections, see knownLoss. It rolls, scales down, drains and reverts under a steady load of
+// TestNoRequestIsLost rolls, scales down, drains and reverts under a steady load of
 // new and kept connections to the service's address, its node port and the ingress.
 // The servers end at once on SIGTERM: what keeps requests from being lost is that
 // every node has taken a pod out before it is told to stop.
@@ -123,12 +123,6 @@ func TestNoRequestIsLost(t *testing.T) {
 		t.Fatalf("%s\nwhat the nodes say:\n%s", strings.Join(lost, "\n"), c.grep("not every node has acknowledged", "cannot be put in force", "mended"))
 	}
 }
-
-// knownLoss is how many of its 10,000 requests a load may lose: an open defect. New
-// connections to a service's address or node port are led, a few times in a round, to
-// a pod that has gone although every node has acknowledged that it left. None is what
-// it has to be; kept connections and the ingress are held to that.
-const knownLoss = 50
 
 // round puts the load on, does all that moves pods, and says what was lost.
 func (c *realCluster) round(dir, program string, urls map[string][]string) (lost []string) {
@@ -178,11 +172,7 @@ func (c *realCluster) round(dir, program string, urls map[string][]string) (lost
 		if err := json.Unmarshal(l.out.Bytes(), &r); err != nil {
 			t.Fatalf("%s: %v: %s", l.name, err, l.out.String())
 		}
-		allowed := 0
-		if l.name == "node port -keepalive=false" || l.name == "service -keepalive=false" {
-			allowed = knownLoss
-		}
-		if r.Lost > allowed {
+		if r.Lost > 0 {
 			lost = append(lost, fmt.Sprintf("%s: %d of %d requests lost:\n%s", l.name, r.Lost, r.Sent, strings.Join(r.Errors, "\n")))
 		}
 		t.Logf("%s: %d sent, %d lost, to %d pods %s", l.name, r.Sent, r.Lost, len(r.Pods), strings.Join(r.Errors, "; "))

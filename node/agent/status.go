@@ -57,6 +57,7 @@ func (w *worker) change(edit func(*object.PodStatus)) <-chan struct{} {
 	ready = ready && s.Phase == object.PodRunning && !w.stopping
 	if ready != s.Ready {
 		s.Ready = ready
+		w.led = w.led || ready
 		switch {
 		case !ready:
 			s.ReadySince = time.Time{}

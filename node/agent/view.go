@@ -269,6 +269,7 @@ func (a *Agent) feed(ctx context.Context) {
 	trouble := map[string]string{}
 	var again <-chan time.Time
 	var applied *object.NetworkView
+	acknowledged := closed() // when all views so far are
 	if kept, err := a.loadView(); err != nil {
 		a.log.Warn("going on without the network's last state; the masters will tell", "error", err)
 	} else if kept != nil {
@@ -289,7 +290,7 @@ func (a *Agent) feed(ctx context.Context) {
 		}
 		v, left := a.view.take()
 		if sameParts(applied, v) {
-			a.reports.setApplied(v.Index, left)
+			acknowledged = a.acknowledge(ctx, v.Index, left, acknowledged)
 			continue
 		}
 		again = nil
@@ -305,7 +306,7 @@ func (a *Agent) feed(ctx context.Context) {
 		}
 		retry.reset()
 		applied = v
-		a.acknowledge(ctx, v.Index, left)
+		acknowledged = a.acknowledge(ctx, v.Index, left, acknowledged)
 		a.touchView(v)
 	}
 }
@@ -354,8 +355,10 @@ func (a *Agent) ensureTools(ctx context.Context, trouble map[string]string) {
 }
 
 // acknowledge tells the masters that an index is in force, as soon as what was
-// under way to the pods that left has ended.
-func (a *Agent) acknowledge(ctx context.Context, index uint64, left bool) {
+// under way to the pods that left has ended, and what was before it has been
+// acknowledged: whoever hears of an index takes the earlier ones to be in force, too.
+// The answer is closed then.
+func (a *Agent) acknowledge(ctx context.Context, index uint64, left bool, before <-chan struct{}) <-chan struct{} {
 	var drains []Drainer
 	for _, t := range a.cfg.Tools {
 		if d, ok := t.NetworkTool.(Drainer); ok && left {
@@ -363,23 +366,38 @@ func (a *Agent) acknowledge(ctx context.Context, index uint64, left bool) {
 		}
 	}
 	if len(drains) == 0 {
-		a.reports.setApplied(index, left)
-		return
+		select {
+		case <-before: // nothing to wait for, as nearly always
+			a.reports.setApplied(index, left)
+			return before
+		default:
+		}
 	}
+	done := make(chan struct{})
 	a.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, drainTime)
+		defer close(done)
+		bound, cancel := context.WithTimeout(ctx, drainTime)
 		defer cancel()
 		var wg sync.WaitGroup
 		for _, d := range drains {
 			wg.Go(func() {
-				if err := d.Drain(ctx); err != nil {
+				if err := d.Drain(bound); err != nil {
 					a.log.Debug("requests are still under way to a pod that leaves", "error", err)
 				}
 			})
 		}
 		wg.Wait()
-		a.reports.setApplied(index, left)
+		<-before // bounded as this one is
+		a.reports.setApplied(index, true)
 	})
+	return done
+}
+
+// closed is a channel that is closed.
+func closed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
 }
 
 func (a *Agent) viewPath() string { return filepath.Join(a.cfg.Dir, viewFile) }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/agent"
+	"github.com/berthdev/berth/node/fake"
 )
 
 // tool is a NetworkTool that notes what it is given.
@@ -176,6 +177,27 @@ func TestWhatIsInForceIsAcknowledgedWhenTheDrainIsOver(t *testing.T) {
 	})
 }
 
+// Whoever waits for 6 is content with 8: it must not come before 6 has been drained.
+func TestALaterIndexDoesNotOvertakeADrain(t *testing.T) {
+	inNetwork(t, func(w *world, x *tool) {
+		w.m.told(object.WatchSynced, 5, endpoints("a", 4, "p", "q"))
+		w.m.told(object.WatchBookmark, 6, endpoints("a", 6, "q"))
+		w.m.told(object.WatchBookmark, 7)
+		w.m.told(object.WatchBookmark, 8, service("b", 8))
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if got := w.m.lastReport().Applied; got >= 6 {
+			t.Fatalf("%d is acknowledged while requests are under way", got)
+		}
+		close(x.drained)
+		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
+		if got := w.m.lastReport().Applied; got != 8 {
+			t.Errorf("acknowledged: %d, want 8 at once", got)
+		}
+	})
+}
+
 func TestADrainThatDoesNotEndHoldsForASecond(t *testing.T) {
 	inNetwork(t, func(w *world, _ *tool) {
 		w.m.told(object.WatchSynced, 5, endpoints("a", 4, "p"))
@@ -268,6 +290,24 @@ func TestAPodIsStoppedWhenItHasLeftEverywhere(t *testing.T) {
 		if len(w.running()) != 0 {
 			t.Error("a node that does not acknowledge holds a pod for more than a second")
 		}
+	})
+}
+
+// One that is not ready any more may still be led to: not every node may have heard of it.
+func TestAPodThatWasReadyLeavesLikeOneThatIs(t *testing.T) {
+	inNetwork(t, func(w *world, x *tool) {
+		w.r.Behave("web:1", fake.Behavior{Crash: time.Minute})
+		ref := w.m.create("p", one("web:1"))
+		w.m.wait(t, ref, time.Minute, "ready", ready)
+		w.m.wait(t, ref, 2*time.Minute, "not ready", func(s object.PodStatus) bool { return !s.Ready })
+		w.m.stop(ref)
+		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
+		if s := w.m.past(ref); s[len(s)-1].Phase != object.PodStopping {
+			t.Errorf("%+v: gone before the others had acknowledged", s[len(s)-1])
+		}
+		close(w.m.left)
+		w.m.wait(t, ref, time.Minute, "stopped", phase(object.PodStopped))
 	})
 }
 

@@ -53,6 +53,7 @@ type worker struct {
 	troubles map[string]trouble // by what is in trouble
 	runners  []*runner
 	stopping bool
+	led      bool                         // it has been ready, so that callers may be led to it until every node knows better
 	contents map[string]map[string]string // of what the pod reads, by "kind/name"; in memory only
 	why      string                       // StopWhy
 }
@@ -73,6 +74,7 @@ func newWorker(a *Agent, p *object.Pod) *worker {
 	}
 	w.labels = p.Labels
 	w.status = object.PodStatus{Phase: object.PodStarting, Since: now()}
+	w.led = p.Status.Ready
 	if t := p.Spec.Pod; t != nil {
 		for i := range t.Init {
 			w.runners = append(w.runners, newRunner(w, &t.Init[i], true))
@@ -402,7 +404,7 @@ func (w *worker) forward(addr netip.Addr) error {
 // kill; then everything that was made for it goes.
 func (w *worker) shutdown(ctx context.Context, why error) {
 	w.mu.Lock()
-	served := w.status.Ready
+	led := w.led
 	w.stopping = true
 	message := w.why
 	w.mu.Unlock()
@@ -416,7 +418,7 @@ func (w *worker) shutdown(ctx context.Context, why error) {
 			s.Message = message
 		}
 	})
-	if served && !errors.Is(why, errRemoved) {
+	if led && !errors.Is(why, errRemoved) {
 		w.awaitLeft(ctx, told)
 		w.awaitQuiet(ctx)
 	}

@@ -21,6 +21,7 @@ const routeProtocol netlink.RouteProtocol = 67
 const (
 	sysctlForward = "/proc/sys/net/ipv4/ip_forward"
 	sysctlBridge  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	sysctlReset   = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close"
 )
 
 // sysctl is a setting of the machine that services need.
@@ -32,6 +33,11 @@ func (s *Services) sysctls() []sysctl {
 	list := []sysctl{
 		{sysctlForward, "1", "packets for pods are dropped"},
 		{sysctlBridge, "1", "pods cannot reach pods of the same node through a service"},
+		// A pod that ends resets the connections that are still open, and the kernel would
+		// remember them for ten seconds more. It lets a caller take a port again that it has
+		// reset itself (nf_conntrack_tcp_packet, "attempt to reopen"), but not one that the
+		// pod has: its next connection would be led to the pod that is gone.
+		{sysctlReset, "0", "a caller whose connection a pod has reset may be led there again"},
 	}
 	if _, err := os.Stat("/proc/sys/net/ipv4/conf/" + s.Bridge + "/send_redirects"); s.Bridge != "" && err == nil {
 		// A packet for a service leaves by the bridge that it came from. The kernel would

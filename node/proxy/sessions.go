@@ -19,7 +19,6 @@ import (
 const (
 	tcpSynSent  = 1
 	tcpTimeWait = 7
-	tcpClose    = 8
 )
 
 const (
@@ -40,9 +39,10 @@ const (
 // pod that is gone. So what it remembers is deleted as soon as nobody misses it:
 //
 //   - when a pod leaves, the callers that it has not answered, for they try again
-//     and are led elsewhere, and the connections that were reset. All others stay:
-//     one that is answered is about to be established, and one that either side has
-//     closed may still carry what the other has to say, or to say again.
+//     and are led elsewhere. All others stay: one that is answered is about to be
+//     established, and one that either side has closed may still carry what the other
+//     has to say, or to say again.
+//   - when a connection is reset, that one: by the kernel itself, see sysctlReset.
 //   - when a pod is gone, all but those that ended in due form, of which there may be
 //     tens of thousands: the kernel forgets such a one itself when its port is used again.
 type sessions struct {
@@ -215,7 +215,7 @@ func (k *look) ends(c *connection) bool {
 		}
 		k.waiting[who] = true
 	}
-	return c.state == tcpClose
+	return false
 }
 
 // run looks, and deletes.

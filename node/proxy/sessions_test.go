@@ -198,6 +198,66 @@ func TestSourcePortsComeAgain(t *testing.T) {
 	try("once ended", ended, "10.79.0.6:80", client)
 }
 
+// TestAPodResets: a pod ends while callers have connections open, which it resets.
+// They use the ports again at once, and reach another pod.
+func TestAPodResets(t *testing.T) {
+	s := newSite(t)
+	s.serveAll(t)
+	var l net.Listener
+	var err error
+	s.far.do(func() { l, err = net.Listen("tcp", "10.77.2.2:9090") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := func(e object.Endpoint) object.Endpoint { e.Ports = map[string]int{"http": 9090}; return e }
+	apply := func(spec object.EndpointsSpec) {
+		t.Helper()
+		e := newEndpoints("web")
+		e.Spec = spec
+		s.apply(t, []*object.Service{web()}, []*object.Endpoints{e})
+		if err := s.services.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(object.EndpointsSpec{Ready: []object.Endpoint{at(podFar)}})
+	type caller struct {
+		from *place
+		addr string
+	}
+	callers := []caller{{s.pods[1], "10.79.0.5:80"}, {s.outside, "192.0.2.1:30080"}}
+	var kept, served []net.Conn
+	for i, c := range callers {
+		var conn net.Conn
+		c.from.do(func() {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{Port: 41000 + i}, Timeout: 5 * time.Second}
+			conn, err = d.Dial("tcp", c.addr)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, served = append(kept, conn), append(served, in)
+	}
+	apply(object.EndpointsSpec{Ready: []object.Endpoint{podA}, Leaving: []object.Endpoint{at(podFar)}})
+	for i, in := range served {
+		_ = in.(*net.TCPConn).SetLinger(0)
+		in.Close()
+		if _, err := kept[i].Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+			t.Fatalf("the caller has not been reset: %v", err)
+		}
+		kept[i].Close()
+	}
+	for i, c := range callers {
+		if got, err := c.from.from(41000+i, c.addr); err != nil || !strings.HasPrefix(got, "a ") {
+			t.Errorf("%s from the same port: %q %v", c.addr, got, err)
+		}
+	}
+}
+
 // TestHalfClosed: what a caller has asked for, and said that it will not ask for more,
 // arrives although the pod leaves.
 func TestHalfClosed(t *testing.T) {
@@ -275,7 +335,6 @@ func TestSessions(t *testing.T) {
 		{"unanswered by one that stays", [][]change{{{ab, leaving}}}, 0, syn, virtual, "10.77.1.3:8080", true, false},
 		{"another service's", [][]change{{{ab, leaving}}}, 0, syn, "10.79.0.6:80", a, true, false},
 		{"another machine's node port", [][]change{{{ab, leaving}}}, 0, syn, "192.0.2.9:30080", a, true, false},
-		{"reset", [][]change{{{ab, leaving}}}, 0, tcpClose, virtual, a, false, true},
 		{"answered", [][]change{{{ab, leaving}}}, time.Hour, 2, virtual, a, true, false},
 		{"established", [][]change{{{ab, leaving}}}, time.Hour, established, virtual, a, true, false},
 		{"half closed", [][]change{{{ab, leaving}}}, time.Hour, finWait, virtual, a, true, false},
