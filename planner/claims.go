@@ -68,6 +68,7 @@ func InForce(r Request, claims []object.Claim, a object.StackState) *state.Snaps
 		delete(same, ref)
 		o := declare(x, r.Stack, dependencies(x))
 		o.Head().Version = version
+		x.same = o
 		objects = append(objects, o)
 	}
 	for _, o := range a.Objects {

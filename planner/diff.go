@@ -176,6 +176,9 @@ func (d *differ) change(x *Desired) {
 		d.certificate(x, in)
 	}
 	before, exists := d.v.Get(ref)
+	if exists && before == x.same {
+		return // of equal fingerprints; to compare them would find nothing
+	}
 	after := declare(x, d.r.Stack, deps)
 	m := after.Head()
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}

@@ -14,8 +14,9 @@ type Desired struct {
 	Ignore    []string     // ignore_changes: attribute paths such as replicas or pod.labels; "all"
 	Range     *object.Range
 
-	deps  []object.Ref // see dependencies
-	known bool         // deps have been found
+	deps  []object.Ref  // see dependencies
+	known bool          // deps have been found
+	same  object.Object // the one in force, if the masters said that it is as desired
 }
 
 // Request is what to plan.

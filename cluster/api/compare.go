@@ -39,7 +39,7 @@ func (s *Server) postCompare(ctx context.Context, in *compareInput) (*listing, e
 		if !ok {
 			continue
 		}
-		if m := o.Head(); c.Fingerprint != "" && m.Stack == in.Name && m.Owner.IsZero() && object.Fingerprint(o) == c.Fingerprint {
+		if m := o.Head(); c.Fingerprint != "" && m.Stack == in.Name && m.Owner.IsZero() && s.prints.of(o) == c.Fingerprint {
 			same[i] = m.Version
 			named[c.Ref] = true
 			continue

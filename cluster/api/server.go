@@ -65,6 +65,7 @@ type Server struct {
 	openapi []byte
 	metrics metrics
 	lines   lineCache
+	prints  fingerprints
 
 	transports transports
 	closing    chan struct{} // closed when Serve ends: streams end too
