@@ -109,3 +109,20 @@ func TestANodeGetsItsRange(t *testing.T) {
 		t.Errorf("asked to end: %v", err)
 	}
 }
+
+func TestConntrackFull(t *testing.T) {
+	for _, c := range []struct {
+		used, most int
+		err        error
+		want       string
+	}{
+		{94, 100, nil, ""},
+		{95, 100, nil, "the kernel follows 95 connections of 100 at most"},
+		{0, 0, nil, ""}, // it follows none
+		{100, 100, errors.New("unreadable"), ""},
+	} {
+		if err := conntrackFull(c.used, c.most, c.err); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -85,10 +86,12 @@ type world struct {
 	guard agent.Guard
 	// connections says until when pods have some.
 	connections atomic.Pointer[time.Time]
-	resolver    func() netip.Addr
-	agent       *agent.Agent
-	kill        context.CancelFunc
-	ended       chan error
+	// trouble is of the machine.
+	trouble  atomic.Pointer[error]
+	resolver func() netip.Addr
+	agent    *agent.Agent
+	kill     context.CancelFunc
+	ended    chan error
 }
 
 func newWorld(t *testing.T, s fake.Script, tools ...agent.NamedTool) *world {
@@ -116,6 +119,13 @@ func (w *world) connected(string) (int, error) {
 	return 0, nil
 }
 
+func (w *world) check() error {
+	if err := w.trouble.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 func (w *world) start() {
 	w.t.Helper()
 	w.r.Attach()
@@ -125,7 +135,7 @@ func (w *world) start() {
 	metrics.MustRegister(counter)
 	a, err := agent.New(agent.Config{
 		Node: "n1", Dir: filepath.Join(w.dir, "agent"), Labels: map[string]string{"zone": "a"}, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30},
-		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Connections: w.connected, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"}, Metrics: metrics,
+		Masters: w.m, Runtime: w.r, Sandboxes: fake.Sandboxes{Runtime: w.r}, Network: w.net, Volumes: w.vol, Prober: probe.New(0), Tools: w.tools, Guard: w.guard, Connections: w.connected, Check: w.check, Resolver: w.resolver, Resolvers: []string{"192.0.2.53"}, Metrics: metrics,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -629,6 +639,25 @@ func TestServesWithoutMasters(t *testing.T) {
 		}
 		w.m.setAway(false)
 		w.m.wait(t, ref, time.Minute, "reported", func(s object.PodStatus) bool { return s.Ready && s.Containers[0].Restarts == 1 })
+	})
+}
+
+// A full connection table is such a trouble, see node run.
+func TestTroubleOfTheMachineMakesTheNodeNotReady(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		err := errors.New("no room for connections")
+		for _, c := range []struct {
+			trouble   *error
+			condition object.NodeCondition
+			message   string
+		}{{&err, object.NodeNotReady, err.Error()}, {nil, object.NodeReady, ""}} {
+			w.trouble.Store(c.trouble)
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			if n := w.m.nodeStatus(); n.Condition != c.condition || n.Message != c.message {
+				t.Errorf("%v: node %+v", c.trouble, n)
+			}
+		}
 	})
 }
 
