@@ -45,6 +45,7 @@ type Globals struct {
 	Config  string `name:"config" env:"BERTH_CONFIG" placeholder:"FILE" type:"path" help:"Client configuration; default: ~/.berth/config."`
 	Cluster string `name:"cluster" env:"BERTH_CLUSTER" complete:"cluster" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
 	NoColor bool   `name:"no-color" help:"No colours; NO_COLOR does the same."`
+	Input   bool   `name:"input" default:"true" negatable:"" help:"Ask for what is missing. With --input=false, or BERTH_INPUT=0, nobody is asked."`
 }
 
 // CLI is the tree of commands.
@@ -100,7 +101,7 @@ func (s *session) color(w any) bool {
 
 // interactive reports whether there is somebody to ask.
 func (s *session) interactive() bool {
-	return terminal(s.stdin) && s.env("BERTH_INPUT") != "0"
+	return terminal(s.stdin) && s.flags.Input && s.env("BERTH_INPUT") != "0"
 }
 
 func main() {

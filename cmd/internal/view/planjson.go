@@ -28,6 +28,7 @@ type jsonPlan struct {
 	Errored    bool                  `json:"errored"`
 	Waves      int                   `json:"waves"`
 	Changes    []jsonChange          `json:"resource_changes"`
+	Planned    jsonValues            `json:"planned_values"`
 	Outputs    map[string]jsonOutput `json:"output_changes,omitempty"`
 	Summary    jsonSummary           `json:"summary"`
 	Forecast   jsonForecast          `json:"forecast"`
@@ -40,6 +41,32 @@ type jsonPlan struct {
 	ReachMore  int                   `json:"reachability_more,omitempty"`
 	ReachCut   bool                  `json:"reachability_cut,omitempty"`
 	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
+}
+
+// jsonValues are the objects that change as they will be, and all outputs. What
+// does not change is not in a plan.
+type jsonValues struct {
+	Outputs map[string]jsonValue `json:"outputs,omitempty"`
+	Root    jsonModule           `json:"root_module"`
+}
+
+type jsonValue struct {
+	Sensitive bool `json:"sensitive"`
+	Value     any  `json:"value,omitempty"`
+}
+
+type jsonModule struct {
+	Resources []jsonResource `json:"resources"`
+}
+
+type jsonResource struct {
+	Address   string      `json:"address"`
+	Mode      string      `json:"mode"`
+	Type      object.Kind `json:"type"`
+	Namespace string      `json:"namespace,omitempty"`
+	Name      string      `json:"name"`
+	Values    any         `json:"values"`
+	Sensitive any         `json:"sensitive_values"`
 }
 
 type jsonSummary struct {
@@ -102,7 +129,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory},
 		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes),
 		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
-		Diagnostic: plan.Warnings,
+		Diagnostic: plan.Warnings, Planned: jsonValues{Root: jsonModule{Resources: []jsonResource{}}},
 	}
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
@@ -123,6 +150,15 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 			}
 		}
 		out.Changes = append(out.Changes, x)
+		if !c.After.IsZero() {
+			out.Planned.Root.Resources = append(out.Planned.Root.Resources, jsonResource{x.Address, x.Mode, x.Type, x.Namespace, x.Name, x.Change.After, x.Change.AfterSensitive})
+		}
+	}
+	for name, o := range plan.Outputs {
+		if out.Planned.Outputs == nil {
+			out.Planned.Outputs = map[string]jsonValue{}
+		}
+		out.Planned.Outputs[name] = jsonValue{Sensitive: o.Sensitive, Value: o.Value}
 	}
 	for name, c := range plan.OutputChanges {
 		if out.Outputs == nil {
