@@ -51,6 +51,8 @@ var images = fake.Script{
 //	lose NAME                   end a master as if its process had died
 //	json FILE|stdout PATH VALUE a member of a JSON document, by a.b.0.c
 //	behave IMAGE ok|missing     from now on
+//	killed N berth …            run berth N times and kill it, each time a little later;
+//	                            the word ROUND is the number of the run
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -76,7 +78,7 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
-					"lose": w.lose, "json": jsonMember, "behave": w.behave,
+					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed,
 				},
 			})
 		})
@@ -144,6 +146,47 @@ func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
 
 // editPlan changes the JSON inside a saved plan, as somebody would who would like
 // another one to be applied: editplan FILE OLD NEW.
+// killed runs a command whole once, to know how long it takes, and then N times in
+// which it is killed after another part of that time.
+func killed(ts *testscript.TestScript, neg bool, args []string) {
+	rounds, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	exe, err := os.Executable()
+	ts.Check(err)
+	start := func(round int) *exec.Cmd {
+		cmd := exec.Command(exe)
+		cmd.Args = []string{args[1]} // what testscript.Main goes by
+		for _, a := range args[2:] {
+			cmd.Args = append(cmd.Args, strings.ReplaceAll(a, "ROUND", strconv.Itoa(round)))
+		}
+		cmd.Dir = ts.MkAbs(".")
+		for _, name := range []string{"HOME", "PATH", "MASTERS"} {
+			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+		}
+		ts.Check(cmd.Start())
+		return cmd
+	}
+	began := time.Now()
+	ts.Check(start(0).Wait())
+	whole := time.Since(began)
+	cut := 0
+	for i := range rounds {
+		cmd := start(i + 1)
+		kill := time.AfterFunc(whole*time.Duration(i)/time.Duration(rounds), func() { _ = cmd.Process.Kill() })
+		var exit *exec.ExitError
+		if err := cmd.Wait(); errors.As(err, &exit) && !exit.Exited() {
+			cut++
+		} else {
+			ts.Check(err)
+		}
+		kill.Stop()
+	}
+	if cut < rounds/2 {
+		ts.Fatalf("only %d of %d runs were killed", cut, rounds)
+	}
+	ts.Logf("%d of %d runs were killed", cut, rounds)
+}
+
 func editPlan(ts *testscript.TestScript, neg bool, args []string) {
 	text := ts.ReadFile(args[0])
 	in, err := zip.NewReader(strings.NewReader(text), int64(len(text)))
