@@ -58,6 +58,7 @@ type CLI struct {
 	Apply    ApplyCmd    `cmd:"" help:"Carry out a plan."`
 	Destroy  DestroyCmd  `cmd:"" help:"Remove everything that the configuration's stack declares."`
 	Show     ShowCmd     `cmd:"" help:"Show a saved plan, or the stack as the masters hold it."`
+	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
 
 	Get      GetCmd      `cmd:"" help:"List objects of a kind."`

@@ -127,10 +127,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		if secrets, err = digestSecrets(s.ctx, cl, cfg); err != nil {
 			return nil, err
 		}
-		for i := range cfg.Objects {
-			d := &cfg.Objects[i]
-			r.Objects = append(r.Objects, planner.Desired{Address: d.Address, Object: d.Object, DependsOn: slices.Concat(d.References, d.DependsOn), Ignore: d.IgnoreChanges, Range: &d.Range})
-		}
+		r.Objects = desired(cfg)
 	}
 	v, err := fetch(s.ctx, cl, r, secrets.held)
 	if err != nil {
@@ -162,6 +159,16 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		s.diagnose(placed(out.plan.Warnings[len(p.Warnings):], r))
 	}
 	return out, err
+}
+
+// desired is what a configuration asks the planner for.
+func desired(cfg *hcl.Configuration) []planner.Desired {
+	list := make([]planner.Desired, len(cfg.Objects))
+	for i := range cfg.Objects {
+		d := &cfg.Objects[i]
+		list[i] = planner.Desired{Address: d.Address, Object: d.Object, DependsOn: slices.Concat(d.References, d.DependsOn), Ignore: d.IgnoreChanges, Range: &d.Range}
+	}
+	return list
 }
 
 // placed puts the places of a configuration into what the masters found, who see
