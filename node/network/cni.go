@@ -219,12 +219,8 @@ func (n *CNI) note(pod string, p *cniPod) error {
 		delete(n.pods, pod)
 	}
 	b, err := json.Marshal(n.pods)
-	if err != nil {
-		return err
-	}
-	err = os.WriteFile(n.file()+".new", b, 0o600)
 	if err == nil {
-		err = os.Rename(n.file()+".new", n.file())
+		err = replace(n.file(), b)
 	}
 	if err != nil {
 		return fmt.Errorf("saving which pods are attached: %w", err)
@@ -252,5 +248,5 @@ func (n *CNI) Purge() error {
 	if err := n.Retain(nil); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(filepath.Join(n.cfg.Dir, "cni")), os.RemoveAll(n.file()))
+	return errors.Join(os.RemoveAll(filepath.Join(n.cfg.Dir, "cni")), os.RemoveAll(n.file()), os.RemoveAll(spare(n.file())))
 }

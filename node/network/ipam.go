@@ -160,17 +160,13 @@ func (a *allocator) release(pod string) bool {
 	return true
 }
 
-// save writes the file whole. It is not synced: after a crash of the machine no
-// pod is left whose address it could tell.
+// save writes the file.
 func (a *allocator) save() error {
 	b, err := json.Marshal(leases{Range: a.r, Cursor: a.cursor, Pods: a.byPod})
+	if err == nil {
+		err = replace(a.path, b)
+	}
 	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(a.path+".new", b, 0o600); err != nil {
-		return fmt.Errorf("saving pod addresses: %w", err)
-	}
-	if err := os.Rename(a.path+".new", a.path); err != nil {
 		return fmt.Errorf("saving pod addresses: %w", err)
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -239,6 +239,9 @@ func (n *Network) attach(name string, addr netip.Addr, path string) error {
 	if err != nil {
 		return err
 	}
+	if err := quiet(n.h, host); err != nil {
+		return err
+	}
 	if err := n.h.LinkSetMasterByIndex(host, n.link); err != nil {
 		return fmt.Errorf("joining the bridge: %w", err)
 	}
@@ -253,6 +256,18 @@ func (n *Network) attach(name string, addr netip.Addr, path string) error {
 	return n.configure(inside, addr)
 }
 
+// quiet keeps the kernel from giving a link an IPv6 address of its own accord when
+// it comes up. Pods have IPv4 addresses only, and each such address costs a dozen
+// packets (duplicate address detection, group reports, questions for routers)
+// that the bridge has to bring to every other pod of the node.
+func quiet(h *netlink.Handle, l netlink.Link) error {
+	err := h.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE)
+	if errors.Is(err, unix.EAFNOSUPPORT) { // a kernel without IPv6 has none to give
+		return nil
+	}
+	return err
+}
+
 // configure sets up the pod's side.
 func (n *Network) configure(inside *netlink.Handle, addr netip.Addr) error {
 	lo, err := inside.LinkByName("lo")
@@ -264,6 +279,9 @@ func (n *Network) configure(inside *netlink.Handle, addr netip.Addr) error {
 	}
 	eth, err := inside.LinkByName(podInterface)
 	if err != nil {
+		return err
+	}
+	if err := quiet(inside, eth); err != nil {
 		return err
 	}
 	own := ipNet(netip.PrefixFrom(addr, n.ipam.r.Bits()))
@@ -378,8 +396,5 @@ func (n *Network) Purge() error {
 			return fmt.Errorf("removing bridge %s: %w", n.bridge, err)
 		}
 	}
-	if err := os.Remove(n.ipam.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return errors.Join(os.RemoveAll(n.ipam.path), os.RemoveAll(spare(n.ipam.path)))
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -178,6 +179,31 @@ func TestPodsReachEachOtherAndTheNode(t *testing.T) {
 		if l.Attrs().Name != "lo" {
 			t.Errorf("%s is left behind", l.Attrs().Name)
 		}
+	}
+}
+
+// TestPodsHaveNoIPv6AddressesOfTheKernels looks at the setting, not at addresses: the
+// kernel would give them only some time after the link is up.
+func TestPodsHaveNoIPv6AddressesOfTheKernels(t *testing.T) {
+	n := openNetwork(t, t.TempDir())
+	defer n.Purge()
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		t.Skip("this kernel has no IPv6")
+	}
+	path, _ := pinNamespace(t)
+	if _, err := n.Attach("a", path); err != nil {
+		t.Fatal(err)
+	}
+	mode := func(link string) error {
+		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + link + "/addr_gen_mode")
+		if got := strings.TrimSpace(string(b)); err == nil && got != "1" {
+			err = fmt.Errorf("%s: mode %s of making addresses, want 1, none", link, got)
+		}
+		return err
+	}
+	within(t, path, func() error { return mode(podInterface) })
+	if err := mode(n.port("a")); err != nil {
+		t.Error(err)
 	}
 }
 
