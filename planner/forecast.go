@@ -26,11 +26,12 @@ const maxSteps = 1_000_000
 // the plan is committed as an apply would commit it, then the masters' own
 // controllers and scheduler run in virtual time from `from` on, against modelled
 // nodes, until the revision has ended, the model's deadline has passed or
-// nothing more would happen. Equal inputs give equal forecasts.
-func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel) object.Forecast {
+// nothing more would happen. Equal inputs give equal forecasts, whatever each is:
+// keys of one snapshot are reconciled in its order or beside one another.
+func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each state.Each) object.Forecast {
 	m = m.withDefaults()
 	r := &rehearsal{
-		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from),
+		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
@@ -47,6 +48,7 @@ type rehearsal struct {
 	queue     *controller.Queue
 	scheduler *scheduler.Scheduler
 	nodes     *fleet
+	each      state.Each
 	stack     string
 	revision  object.Ref
 	from, now time.Time
@@ -62,11 +64,12 @@ type rehearsal struct {
 	batch []object.Changeset
 }
 
-// turn is a key that was reconciled and has something to write.
+// turn is a key that is reconciled.
 type turn struct {
 	controller controller.Controller
 	key        object.Ref
-	wake       time.Time
+	result     controller.Result
+	err        error
 }
 
 func (r *rehearsal) run(p *object.Plan) {
@@ -140,6 +143,9 @@ func (r *rehearsal) settle() bool {
 // than a reconciliation.
 const together = 4096
 
+// few keys are done before another processor has begun.
+const few = 64
+
 func (r *rehearsal) due() bool {
 	t, ok := r.queue.NextWake()
 	return ok && !t.After(r.now)
@@ -153,7 +159,8 @@ func (r *rehearsal) reconcile() {
 	v := r.fork.Snapshot()
 	turns, batch := r.turns[:0], r.batch[:0]
 	defer func() {
-		clear(batch) // what is written is the fork's
+		clear(turns) // what is written is the fork's
+		clear(batch)
 		r.turns, r.batch = turns, batch
 	}()
 	most := together
@@ -161,37 +168,50 @@ func (r *rehearsal) reconcile() {
 		r.refused--
 		most = 1
 	}
-	for n := 0; n < most; n++ {
+	for len(turns) < most {
 		c, key, ok := r.queue.Next(r.now)
 		if !ok {
 			break
 		}
-		r.steps++
-		res, err := c.Reconcile(v, key, r.now)
+		turns = append(turns, turn{controller: c, key: key})
+	}
+	r.steps += len(turns)
+	each := r.each
+	if len(turns) < few {
+		each = state.InOrder
+	}
+	_ = each(len(turns), func(i int) error { // errors are the turns' own
+		t := &turns[i]
+		t.result, t.err = t.controller.Reconcile(v, t.key, r.now)
+		return nil
+	})
+	writers := turns[:0] // in place: one behind the reading
+	for _, t := range turns {
 		switch {
-		case err != nil:
-			r.queue.WakeAt(c, key, r.now.Add(time.Second)) // as the masters' loop does: later again
+		case t.err != nil:
+			r.queue.WakeAt(t.controller, t.key, r.now.Add(time.Second)) // as the masters' loop does: later again
 			continue
-		case !res.Wake.IsZero() && !res.Wake.After(r.now):
-			res.Wake = r.now.Add(time.Nanosecond) // virtual time has to move on
+		case !t.result.Wake.IsZero() && !t.result.Wake.After(r.now):
+			t.result.Wake = r.now.Add(time.Nanosecond) // virtual time has to move on
 		}
-		if res.Changes.Empty() {
-			r.queue.WakeAt(c, key, res.Wake)
+		if t.result.Changes.Empty() {
+			r.queue.WakeAt(t.controller, t.key, t.result.Wake)
 			continue
 		}
-		turns = append(turns, turn{c, key, res.Wake})
-		batch = append(batch, stamped(res.Changes, "controller/"+c.Name(), r.now))
+		writers = append(writers, t)
+		batch = append(batch, stamped(t.result.Changes, "controller/"+t.controller.Name(), r.now))
 	}
 	if len(batch) == 0 {
 		return
 	}
 	events, errs := r.fork.ApplyBatch(v.Index()+1, batch)
-	for i, t := range turns {
+	for i, t := range writers {
+		wake := t.result.Wake
 		if errs[i] != nil {
-			t.wake = r.now
+			wake = r.now
 			r.refused++
 		}
-		r.queue.WakeAt(t.controller, t.key, t.wake)
+		r.queue.WakeAt(t.controller, t.key, wake)
 	}
 	r.observe(events)
 }

@@ -3,9 +3,12 @@ package planner
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,7 +49,7 @@ func (c *cluster) plan(r Request) object.Plan {
 	if diags.HasErrors() {
 		c.t.Fatal(diags)
 	}
-	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{})
+	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
 	return p
 }
 
@@ -209,7 +212,7 @@ func TestForecastCommitsOnlyWhatStillHolds(t *testing.T) {
 	c := newCluster(t, 1)
 	p, _ := Diff(c.store.Snapshot(), request(service("web")))
 	add(t, c.store, "other", service("web"))
-	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
+	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -242,6 +245,33 @@ func TestForecastIsDeterministic(t *testing.T) {
 			rt.Fatal("the forecast wrote into the state itself")
 		}
 	})
+}
+
+// Keys that are reconciled beside one another give what they give in order.
+func TestForecastOnManyProcessors(t *testing.T) {
+	c := newCluster(t, 20)
+	release := func(image string) []object.Object {
+		var list []object.Object
+		for i := range 100 {
+			list = append(list, deployment(fmt.Sprintf("web-%d", i), image, 2))
+		}
+		return list
+	}
+	c.apply(c.plan(request(release("web:1")...)), time.Second)
+	p := c.plan(request(release("web:2")...))
+	beside := func(n int, do func(int) error) error {
+		var wg sync.WaitGroup
+		errs := make([]error, n)
+		for i := range n {
+			wg.Go(func() { errs[i] = do(i) })
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	}
+	got := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, beside)
+	if want := p.Forecast; !reflect.DeepEqual(got, want) || want.Start != 200 {
+		t.Errorf("%+v\nin order: %+v", got, want)
+	}
 }
 
 // A forecast's own figures agree with its timeline.
@@ -281,7 +311,7 @@ func BenchmarkForecast1000Pods(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{})
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
 		if f.Outcome != OutcomeHealthy || f.Start != 1000 {
 			b.Fatal(f.Outcome, f.Reason, f.Start)
 		}
@@ -303,7 +333,7 @@ func BenchmarkForecast10000Deployments(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{})
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
 		if f.Outcome != OutcomeHealthy || f.Start != 10_000 {
 			b.Fatal(f.Outcome, f.Reason, f.Start, len(f.Unplaced))
 		}

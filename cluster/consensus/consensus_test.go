@@ -142,7 +142,7 @@ func valueOf(v *state.Snapshot, name string) string {
 func stateBytes(t testing.TB, n *Node) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := state.Encode(&b, n.Snapshot(), parallel); err != nil {
+	if err := state.Encode(&b, n.Snapshot(), Parallel); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

@@ -81,7 +81,7 @@ type command struct {
 // ApplyBatch implements raft.BatchingFSM. The answer for each entry is []outcome.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	commands := make([]command, len(logs))
-	_ = parallel(len(logs), func(i int) error { // what cannot be decoded is the command's own error
+	_ = Parallel(len(logs), func(i int) error { // what cannot be decoded is the command's own error
 		if logs[i].Type == raft.LogCommand {
 			commands[i] = decodeCommand(logs[i].Data)
 		}
@@ -233,7 +233,7 @@ func (i *image) write(w io.Writer) error {
 	if _, err := w.Write(append(head, b...)); err != nil {
 		return err
 	}
-	return state.Encode(w, i.view, parallel)
+	return state.Encode(w, i.view, Parallel)
 }
 
 func readImage(r io.Reader) (*state.Store, map[stageID]*stage, error) {
@@ -257,7 +257,7 @@ func readImage(r io.Reader) (*state.Store, map[stageID]*stage, error) {
 	if err := object.Decode(b.Bytes(), &records); err != nil {
 		return nil, nil, fmt.Errorf("the snapshot is damaged: %w", err)
 	}
-	store, err := state.Decode(br, parallel)
+	store, err := state.Decode(br, Parallel)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,8 +296,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return nil
 }
 
-// parallel runs do on all processors.
-func parallel(n int, do func(i int) error) error {
+// Parallel is the state.Each that uses all processors.
+func Parallel(n int, do func(i int) error) error {
 	workers := min(n, runtime.GOMAXPROCS(0))
 	if workers <= 1 {
 		return state.InOrder(n, do)

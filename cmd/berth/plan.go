@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/consensus"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/cmd/internal/view"
@@ -92,7 +93,7 @@ func writePlan(file string, p *object.Plan) error {
 // forecast is the planner's rehearsal as the masters call it; package cluster
 // does not import the planner.
 func forecast(_ context.Context, v *state.Snapshot, p *object.Plan, now time.Time) (object.Forecast, error) {
-	return planner.Forecast(v.Fork(), p, now, planner.DefaultNodes), nil
+	return planner.Forecast(v.Fork(), p, now, planner.DefaultNodes, consensus.Parallel), nil
 }
 
 // planned is a sealed plan, ready to be shown and applied.

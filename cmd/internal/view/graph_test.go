@@ -12,7 +12,9 @@ import (
 
 // waved is a plan of which only the waves matter.
 func waved() *object.Plan {
-	ref := func(k object.Kind, name string) object.Ref { return object.Ref{Kind: k, Namespace: "default", Name: name} }
+	ref := func(k object.Kind, name string) object.Ref {
+		return object.Ref{Kind: k, Namespace: "default", Name: name}
+	}
 	api, web, svc := ref(object.KindDeployment, "api"), ref(object.KindDeployment, "web"), ref(object.KindService, "api")
 	config, old := ref(object.KindConfigMap, "web"), ref(object.KindConfigMap, "old")
 	change := func(wave int, address string, r object.Ref, after ...object.Ref) object.PlannedChange {
