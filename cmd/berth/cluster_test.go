@@ -93,6 +93,19 @@ func (c *realCluster) grep(texts ...string) string {
 	return b.String()
 }
 
+// nodesReady waits until all nodes are; "not_ready" is not.
+func (c *realCluster) nodesReady() {
+	c.t.Helper()
+	c.eventually("all nodes are ready", func() (string, bool) {
+		nodes := get[object.Node](c, "nodes")
+		var at []string
+		for _, n := range nodes {
+			at = append(at, n.Name+" "+string(n.Status.Condition))
+		}
+		return strings.Join(at, ", "), len(at) == 3 && !slices.ContainsFunc(nodes, func(n object.Node) bool { return n.Status.Condition != object.NodeReady })
+	})
+}
+
 // dev is a `berth dev` command of this cluster.
 func (c *realCluster) dev(args ...string) []string {
 	return append([]string{"dev", "--dir", c.dir, "--name", c.name}, args...)
@@ -430,10 +443,7 @@ func TestRealCluster(t *testing.T) {
 		})
 		versions("2", c.pods("web"))
 		c.must(0, c.dev("start", "n3")...)
-		c.eventually("n3 is ready", func() (string, bool) {
-			out := c.run("get", "node/n3")
-			return out.stdout, strings.Contains(out.stdout, "ready")
-		})
+		c.nodesReady()
 	})
 	step("what fits nowhere is refused with the whole reason", func(t *testing.T) {
 		dir := filepath.Join(tmp, "big")
@@ -446,6 +456,7 @@ func TestRealCluster(t *testing.T) {
   }
 }
 `)
+		c.nodesReady() // a machine that stands still for some seconds has them all lost
 		out := c.must(exitUnplaceable, "-C", dir, "apply", "-auto-approve")
 		if !strings.Contains(out.stdout, "0 of 3 nodes fit: 3 memory (asks 900Gi, ") {
 			t.Errorf("apply: %s\n%s", out.stdout, out.stderr)
