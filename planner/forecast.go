@@ -32,7 +32,7 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 	m = m.withDefaults()
 	r := &rehearsal{
 		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
-		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline),
+		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
 	before := fork.Snapshot()
@@ -51,6 +51,7 @@ type rehearsal struct {
 	each      state.Each
 	stack     string
 	revision  object.Ref
+	waits     []object.Ref // the stack's deployments that wait for a person
 	from, now time.Time
 	deadline  time.Time
 	steps     int
@@ -93,6 +94,9 @@ func (r *rehearsal) run(p *object.Plan) {
 		}
 		if r.ended() {
 			return
+		}
+		if r.promote() {
+			continue
 		}
 		next, ok := r.next()
 		if !ok {
@@ -242,6 +246,9 @@ func (r *rehearsal) observe(events []state.Event) {
 				r.failed = true
 			}
 		}
+		if dep, ok := e.After.(*object.Deployment); ok && dep.Stack == r.stack && dep.Status.Canary != nil && dep.Status.Canary.Waits {
+			r.waits = append(r.waits, e.Ref)
+		}
 		after, ok := e.After.(*object.Pod)
 		if !ok || after.Spec.Node == "" {
 			continue
@@ -256,6 +263,41 @@ func (r *rehearsal) observe(events []state.Event) {
 	}
 	r.log.record(v, events, r.now)
 	r.queue.Observe(v, events)
+}
+
+// promote does what a person will be asked for, at once, and notes it; false if
+// nobody waits.
+func (r *rehearsal) promote() bool {
+	waits := r.waits
+	r.waits = nil
+	some := false
+	for _, ref := range waits {
+		d, ok := state.Find[*object.Deployment](r.fork.Snapshot(), ref)
+		if !ok || d.Status.Canary == nil || !d.Status.Canary.Waits || d.Spec.Promoted == d.Status.Canary.Token() {
+			continue
+		}
+		next := d.Clone().(*object.Deployment)
+		next.Spec.Promoted = d.Status.Canary.Token()
+		c := object.Changeset{Author: "forecast", Time: r.now}
+		c.Update(d, next)
+		r.log.pause(next, r.now)
+		some = r.apply(c) == nil || some
+	}
+	return some
+}
+
+// pauses are how long the plan's canaries stay at their steps: so much longer a
+// rehearsal looks ahead.
+func pauses(p *object.Plan) time.Duration {
+	var sum time.Duration
+	for i := range p.Changes {
+		if d, ok := p.Changes[i].After.Object.(*object.Deployment); ok {
+			for _, s := range d.Spec.Update.Steps {
+				sum += s.Pause.D()
+			}
+		}
+	}
+	return sum
 }
 
 // report lets the nodes say what has happened by now.

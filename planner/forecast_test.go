@@ -339,3 +339,24 @@ func BenchmarkForecast10000Deployments(b *testing.B) {
 		}
 	}
 }
+
+// TestForecastCanary: the steps are rehearsed, the pauses count, and a person is
+// taken to promote at once.
+func TestForecastCanary(t *testing.T) {
+	canary := func(d *object.Deployment) {
+		d.Spec.Update.Strategy = "canary"
+		d.Spec.Update.Steps = []object.CanaryStep{{Name: "try", Weight: 5, Pause: object.Duration(2 * time.Hour)}, {Name: "half", Weight: 50, Manual: true}}
+	}
+	c := newCluster(t, 3)
+	c.apply(c.plan(request(deployment("web", "web:1", 4, canary))), time.Second)
+	f := c.plan(request(deployment("web", "web:2", 4, canary))).Forecast
+	waits := 0
+	for _, s := range f.Steps {
+		if s.Op == "pause" && strings.Contains(s.Note, "waits for you: berth rollout promote web") {
+			waits++
+		}
+	}
+	if f.Outcome != OutcomeHealthy || waits != 1 || f.Duration.D() < 2*time.Hour || f.Start != 4 || f.Stop != 4 {
+		t.Errorf("%s %s: %d waits, %s, %d started, %d stopped", f.Outcome, f.Reason, waits, f.Duration, f.Start, f.Stop)
+	}
+}

@@ -180,6 +180,16 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 	}
 }
 
+// pause notes that a canary waits for a person; the forecast goes on as if that
+// person had answered at once.
+func (b *logbook) pause(d *object.Deployment, now time.Time) {
+	w := b.workload(nil, d.Ref())
+	b.steps = append(b.steps, object.ForecastStep{
+		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: "pause", Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
+		Note: "waits for you: berth rollout promote " + d.Name + " (the forecast assumes: at once)",
+	})
+}
+
 // pod notes one pod's event and returns its workload if that is the stack's.
 func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) object.Ref {
 	before, _ := e.Before.(*object.Pod)

@@ -200,6 +200,11 @@ func (r *release) advance() {
 	if fresh {
 		r.start(in)
 	}
+	if r.aborted() {
+		r.back(in)
+		return
+	}
+	r.canary(&in)
 	step := rollout.Next(in)
 	if st.Phase != object.RolloutStable {
 		st.Lowest = min(st.Lowest, st.Available)
@@ -232,7 +237,9 @@ func (r *release) advance() {
 		st.Progress = r.now
 		r.resize(in, step)
 	}
-	r.deadline()
+	if st.Canary == nil || st.Canary.Since.IsZero() {
+		r.deadline() // a pause is no lack of progress
+	}
 }
 
 func (r *release) input() rollout.Input {
@@ -258,6 +265,10 @@ func (r *release) start(in rollout.Input) {
 		if st.Set != "" && st.Set != r.name && !d.Spec.Paused {
 			// Stable once is enough: it may have been paused, or unable to start
 			// the next version, since.
+			if r.name == st.Previous && st.Set == st.Proven {
+				// The way back has no steps: they count as done.
+				st.Canary = &object.CanaryStatus{Set: r.name, Step: len(d.Spec.Update.Steps)}
+			}
 			if st.Proven != "" && st.Proven != r.name {
 				st.Previous = st.Proven
 			}
@@ -288,6 +299,7 @@ func (r *release) finish() {
 		st.Phase, st.Progress = object.RolloutStable, r.now
 		st.Reason, st.Message, st.LastLog = "", "", nil
 	}
+	st.Canary = nil
 	st.Sized = d.Spec.Replicas
 	r.resize(r.input(), rollout.Step{New: r.wanted.counts.Size}) // it may have to become the newest generation
 	kept := 0

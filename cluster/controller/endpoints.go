@@ -18,6 +18,18 @@ func (endpoints) Name() string { return "endpoints" }
 func (endpoints) Inputs() []Input {
 	return []Input{
 		{Kind: object.KindService, Keys: self},
+		{Kind: object.KindDeployment, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
+			before, _ := e.Before.(*object.Deployment)
+			after, _ := e.After.(*object.Deployment)
+			if weighed(before) == weighed(after) {
+				return nil
+			}
+			var keys []object.Ref
+			for s := range v.ServicesFor(e.Ref.Namespace, latest(e).(*object.Deployment).Spec.Pod.Labels) {
+				keys = append(keys, s.Ref())
+			}
+			return keys
+		}},
 		{Kind: object.KindPod, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
 			before, _ := e.Before.(*object.Pod)
 			after, _ := e.After.(*object.Pod)
@@ -75,12 +87,17 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 		return w.done()
 	}
 	want := &object.Endpoints{Meta: object.Meta{Kind: object.KindEndpoints, Namespace: key.Namespace, Name: key.Name, Labels: svc.Labels, Stack: svc.Stack, Owner: key}}
+	split := map[object.Ref]int{} // weights of the canaries' sets
+	if len(svc.Spec.Shares) == 0 {
+		split = weights(v, svc)
+	}
+	want.Spec.Shares = divide(split)
 	for p := range v.PodsWith(key.Namespace, svc.Spec.Selector) {
 		at := serving(p)
 		if at == (place{}) {
 			continue
 		}
-		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Share: share(svc, p), Ports: targets(svc, v.Template(p))}
+		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Share: share(svc, split, p), Ports: targets(svc, v.Template(p))}
 		switch {
 		case at.leaving:
 			want.Spec.Leaving = append(want.Spec.Leaving, e)
@@ -100,8 +117,62 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 	return w.done()
 }
 
-// share is the first of the service's shares that the pod fits, or none.
-func share(svc *object.Service, p *object.Pod) string {
+// weighed is what the endpoints depend on of a deployment.
+func weighed(d *object.Deployment) object.CanaryStatus {
+	if d == nil || d.Status.Canary == nil {
+		return object.CanaryStatus{}
+	}
+	return object.CanaryStatus{Set: d.Status.Canary.Set, Weight: d.Status.Canary.Weight}
+}
+
+// weights are the percentages of the canaries that the service leads to, by set.
+func weights(v *state.Snapshot, svc *object.Service) map[object.Ref]int {
+	out := map[object.Ref]int{}
+	seen := map[object.Ref]bool{}
+	for p := range v.PodsWith(svc.Namespace, svc.Spec.Selector) {
+		if seen[p.Owner] {
+			continue
+		}
+		seen[p.Owner] = true
+		rs, ok := state.Find[*object.ReplicaSet](v, p.Owner)
+		if !ok {
+			continue
+		}
+		d, ok := state.Find[*object.Deployment](v, rs.Owner)
+		if c := weighed(d); ok && c.Set == rs.Name {
+			out[p.Owner] = c.Weight
+		}
+	}
+	return out
+}
+
+// stableShare is everything that is no canary.
+const stableShare = "stable"
+
+// divide gives the canaries their weights and the rest to all other pods; nil
+// without a canary.
+func divide(weight map[object.Ref]int) []object.EndpointShare {
+	if len(weight) == 0 {
+		return nil
+	}
+	rest := 100
+	var out []object.EndpointShare
+	for _, r := range slices.SortedFunc(maps.Keys(weight), object.Ref.Compare) {
+		out = append(out, object.EndpointShare{Name: r.Name, Weight: weight[r]})
+		rest -= weight[r]
+	}
+	return append(out, object.EndpointShare{Name: stableShare, Weight: max(rest, 0)})
+}
+
+// share is the first of the service's shares that the pod fits, or none; with a
+// canary it is the canary's or that of all others.
+func share(svc *object.Service, split map[object.Ref]int, p *object.Pod) string {
+	if len(split) > 0 {
+		if _, ok := split[p.Owner]; ok {
+			return p.Owner.Name
+		}
+		return stableShare
+	}
 	for i := range svc.Spec.Shares {
 		if object.HasLabels(p.Labels, svc.Spec.Shares[i].Selector) {
 			return svc.Spec.Shares[i].Name

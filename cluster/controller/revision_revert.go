@@ -13,7 +13,7 @@ func (a *apply) fail(g gate) {
 	st := &a.status
 	first := st.Phase != object.RevisionPaused
 	st.Object, st.Reason, st.Message, st.LastLog = g.object, g.reason, g.message, g.log
-	if a.rev.Spec.Cause != causeRevert && (g.kind == gatePaused || a.rev.Spec.OnFailure == onPause) {
+	if a.rev.Spec.Cause != causeRevert && g.reason != object.ReasonAborted && (g.kind == gatePaused || a.rev.Spec.OnFailure == onPause) {
 		if first {
 			st.Phase = object.RevisionPaused
 			a.because("revision %s is paused: %s", a.rev.Name, g.reason)

@@ -76,11 +76,32 @@ func (o *Service) Host() string {
 
 // EndpointsSpec lists where a service leads, ordered by pod name.
 type EndpointsSpec struct {
-	Ready    []Endpoint `json:"ready,omitempty"`
-	NotReady []Endpoint `json:"not_ready,omitempty"`
+	// Shares are those of a canary under way, in place of the service's own.
+	Shares   []EndpointShare `json:"shares,omitempty"`
+	Ready    []Endpoint      `json:"ready,omitempty"`
+	NotReady []Endpoint      `json:"not_ready,omitempty"`
 	// Leaving are pods that are stopping: nothing new is led to them, what they have
 	// goes on. One that is in no list is gone.
 	Leaving []Endpoint `json:"leaving,omitempty"`
+}
+
+// EndpointShare is the part of the connections for the endpoints of that share.
+type EndpointShare struct {
+	Name   string `json:"name"`
+	Weight int    `json:"weight"`
+}
+
+// SharesIn are the shares by which the service's connections are divided now:
+// those of a canary if its endpoints have them, or its own.
+func (s *ServiceSpec) SharesIn(e *Endpoints) []ServiceShare {
+	if e == nil || len(e.Spec.Shares) == 0 {
+		return s.Shares
+	}
+	out := make([]ServiceShare, len(e.Spec.Shares))
+	for i, x := range e.Spec.Shares {
+		out[i] = ServiceShare{Name: x.Name, Weight: x.Weight}
+	}
+	return out
 }
 
 // Endpoint is one pod behind a service.

@@ -37,11 +37,33 @@ func (s *DeploymentSpec) check(c *checker, at *step) {
 	if u.Strategy == "rolling" && u.Surge.N == 0 && u.Unavailable.N == 0 {
 		c.fail(at.to("update").to("surge"), "Update that cannot move", "With surge = 0 and unavailable = 0 no pod may be added and none taken away. Raise one of them, or write strategy = \"recreate\".")
 	}
+	u.checkSteps(c, at.to("update"))
 	if u.ProgressDeadline <= 0 {
 		c.fail(at.to("update").to("progress_deadline"), "No time to make progress", "progress_deadline is more than 0s; \"2m\" is the default.")
 	}
 	if u.ProgressDeadline > 0 && u.MinReadyTime >= u.ProgressDeadline {
 		c.fail(at.to("update").to("min_ready_time"), "No time to make progress", "min_ready_time (%s) is shorter than progress_deadline (%s), or every rollout fails.", u.MinReadyTime, u.ProgressDeadline)
+	}
+}
+
+func (u *Update) checkSteps(c *checker, at *step) {
+	switch {
+	case u.Strategy == "canary" && len(u.Steps) == 0:
+		c.fail(at.to("step"), "No step", "A canary has one step at least: step \"NAME\" { weight = 10  pause = \"5m\" }.")
+	case u.Strategy != "canary" && len(u.Steps) > 0:
+		c.fail(at.to("step"), "Superfluous block", "Steps belong to strategy = \"canary\".")
+	}
+	for i, s := range u.Steps {
+		here := &step{up: at, name: "step", label: s.Name, key: true}
+		switch {
+		case s.Weight < 0 || s.Weight > 100:
+			c.fail(here.to("weight"), "Wrong weight", "%d is not a percentage; it is 0 to 100.", s.Weight)
+		case i > 0 && s.Weight < u.Steps[i-1].Weight:
+			c.fail(here.to("weight"), "Weight that falls", "%d is less than the %d of the step before. To go back, abort the rollout.", s.Weight, u.Steps[i-1].Weight)
+		}
+		if s.Manual && s.Pause > 0 {
+			c.fail(here.to("pause"), "Two pauses", "A step pauses for a time or until somebody promotes it, not both.")
+		}
 	}
 }
 

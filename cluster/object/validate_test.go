@@ -99,3 +99,27 @@ func TestValidateNeverPanics(t *testing.T) {
 		}
 	}
 }
+
+func TestCanarySteps(t *testing.T) {
+	for _, c := range []struct {
+		want   string
+		update Update
+	}{
+		{"No step", Update{Strategy: "canary"}},
+		{"Superfluous block", Update{Strategy: "rolling", Steps: []CanaryStep{{Name: "a", Weight: 5}}}},
+		{"Wrong weight", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 101}}}},
+		{"Weight that falls", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 50}, {Name: "b", Weight: 5}}}},
+		{"Two pauses", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 5, Pause: 1, Manual: true}}}},
+	} {
+		d := &Deployment{Meta: Meta{Kind: KindDeployment, Namespace: "default", Name: "web"}}
+		SetDefaults(&d.Spec)
+		d.Spec.Update.Strategy, d.Spec.Update.Steps = c.update.Strategy, c.update.Steps
+		found := false
+		for _, x := range Validate(d) {
+			found = found || x.Summary == c.want
+		}
+		if !found {
+			t.Errorf("%+v: no diagnostic %q", c.update, c.want)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package object
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Annotations that Berth keeps on the replica sets of a deployment.
 const (
@@ -48,17 +51,43 @@ type DeploymentSpec struct {
 	// leaves it as it is.
 	Paused    bool      `json:"paused,omitempty" hcl:"-"`
 	Restarted time.Time `json:"restarted,omitzero" hcl:"-" effect:"rolls"`
+	Promoted  string    `json:"promoted,omitempty" hcl:"-"` // the pause of a canary that a person has ended, see CanaryStatus.Token
+	Aborted   string    `json:"aborted,omitempty" hcl:"-"`  // the version that a person gave up
 }
 
 // Update is the way from one version of a deployment to the next.
 type Update struct {
-	Strategy         string   `json:"strategy" hcl:"strategy" default:"rolling" enum:"rolling,recreate" doc:"rolling: step by step; recreate: stop all, then start all."`
-	Surge            Amount   `json:"surge" hcl:"surge" default:"25%" doc:"Pods that may run beyond replicas; a share is rounded up."`
-	Unavailable      Amount   `json:"unavailable" hcl:"unavailable" default:"0" doc:"Pods that may be missing from replicas; a share is rounded down."`
-	MinReadyTime     Duration `json:"min_ready_time,omitempty" hcl:"min_ready_time" doc:"A new pod counts after it has been ready this long."`
-	ProgressDeadline Duration `json:"progress_deadline" hcl:"progress_deadline" default:"2m" doc:"A rollout that makes no progress for this long has failed."`
-	OnFailure        string   `json:"on_failure" hcl:"on_failure" default:"revert" enum:"revert,pause" doc:"Put the whole revision back, or stop and wait for a person."`
+	Strategy         string       `json:"strategy" hcl:"strategy" default:"rolling" enum:"rolling,canary,recreate" doc:"rolling: pod by pod; canary: in steps, each with a weight of the connections, then as rolling; recreate: stop all, then start all."`
+	Surge            Amount       `json:"surge" hcl:"surge" default:"25%" doc:"Pods that may run beyond replicas; a share is rounded up."`
+	Unavailable      Amount       `json:"unavailable" hcl:"unavailable" default:"0" doc:"Pods that may be missing from replicas; a share is rounded down."`
+	MinReadyTime     Duration     `json:"min_ready_time,omitempty" hcl:"min_ready_time" doc:"A new pod counts after it has been ready this long."`
+	ProgressDeadline Duration     `json:"progress_deadline" hcl:"progress_deadline" default:"2m" doc:"A rollout that makes no progress for this long has failed."`
+	Steps            []CanaryStep `json:"steps,omitempty" hcl:"step,block" doc:"Steps of a canary, in order."`
+	OnFailure        string       `json:"on_failure" hcl:"on_failure" default:"revert" enum:"revert,pause" doc:"Put the whole revision back, or stop and wait for a person."`
 }
+
+// CanaryStep is a part of the way of a canary: first the pods, then the
+// connections, then the pause.
+type CanaryStep struct {
+	Name   string   `json:"name" hcl:"name,label" doc:"Name of the step."`
+	Weight int      `json:"weight" hcl:"weight,required" doc:"Connections out of a hundred that the new version gets, in every service that leads to it; no less than in the step before."`
+	Scale  Amount   `json:"scale,omitzero" hcl:"scale" doc:"Pods of the new version; default: the weight's part of replicas. One at least, and no fewer than in the step before."`
+	Pause  Duration `json:"pause,omitempty" hcl:"pause" doc:"How long to stay at this step once it is reached."`
+	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"Stay at this step until somebody says: berth rollout promote."`
+}
+
+// CanaryStatus is how far a canary is.
+type CanaryStatus struct {
+	Set    string    `json:"set"`             // the version that the steps lead to
+	Step   int       `json:"step"`            // steps done
+	Weight int       `json:"weight"`          // connections out of a hundred that Set gets
+	Since  time.Time `json:"since,omitzero"`  // when the present step was reached; zero: not yet
+	Waits  bool      `json:"waits,omitempty"` // for a person
+}
+
+// Token names the pause that the canary is at, so that a promotion ends this
+// pause and no other.
+func (c *CanaryStatus) Token() string { return c.Set + "/" + strconv.Itoa(c.Step) }
 
 // RolloutPhase is where a deployment is.
 type RolloutPhase string
@@ -74,23 +103,24 @@ const (
 // DeploymentStatus is the progress of a rollout, kept here and nowhere else, so
 // that a new leader goes on in the middle of a step.
 type DeploymentStatus struct {
-	Phase     RolloutPhase `json:"phase,omitempty"`
-	Observed  uint64       `json:"observed,omitempty"`  // Meta.Version that this speaks of
-	Set       string       `json:"set,omitempty"`       // replica set of the wanted version
-	Proven    string       `json:"proven,omitempty"`    // of the newest version that was stable
-	Previous  string       `json:"previous,omitempty"`  // of the last stable version before Set
-	Sized     int          `json:"sized,omitempty"`     // replicas that the sets were last sized for
-	Best      int          `json:"best,omitempty"`      // most available pods of the wanted version seen in this rollout
-	Step      int          `json:"step,omitempty"`      // steps taken in this rollout
-	Since     time.Time    `json:"since,omitzero"`      // of the rollout
-	Progress  time.Time    `json:"progress,omitzero"`   // when it last came nearer to its end
-	Updated   int          `json:"updated,omitempty"`   // pods of the wanted version
-	Ready     int          `json:"ready,omitempty"`     // ready pods of any version
-	Available int          `json:"available,omitempty"` // pods of any version ready for min_ready_time
-	Lowest    int          `json:"lowest,omitempty"`    // lowest Available seen in this rollout
-	Reason    string       `json:"reason,omitempty"`    // a Reason… constant, or "progress_deadline"
-	Message   string       `json:"message,omitempty"`
-	LastLog   []string     `json:"last_log,omitempty"` // of the container that failed the rollout
+	Phase     RolloutPhase  `json:"phase,omitempty"`
+	Observed  uint64        `json:"observed,omitempty"`  // Meta.Version that this speaks of
+	Set       string        `json:"set,omitempty"`       // replica set of the wanted version
+	Proven    string        `json:"proven,omitempty"`    // of the newest version that was stable
+	Previous  string        `json:"previous,omitempty"`  // of the last stable version before Set
+	Sized     int           `json:"sized,omitempty"`     // replicas that the sets were last sized for
+	Best      int           `json:"best,omitempty"`      // most available pods of the wanted version seen in this rollout
+	Step      int           `json:"step,omitempty"`      // steps taken in this rollout
+	Since     time.Time     `json:"since,omitzero"`      // of the rollout
+	Progress  time.Time     `json:"progress,omitzero"`   // when it last came nearer to its end
+	Updated   int           `json:"updated,omitempty"`   // pods of the wanted version
+	Ready     int           `json:"ready,omitempty"`     // ready pods of any version
+	Available int           `json:"available,omitempty"` // pods of any version ready for min_ready_time
+	Lowest    int           `json:"lowest,omitempty"`    // lowest Available seen in this rollout
+	Canary    *CanaryStatus `json:"canary,omitempty"`    // of a rollout by steps, until it has ended
+	Reason    string        `json:"reason,omitempty"`    // a Reason… constant, or "progress_deadline"
+	Message   string        `json:"message,omitempty"`
+	LastLog   []string      `json:"last_log,omitempty"` // of the container that failed the rollout
 }
 
 // Deployment is a versioned set of pods.

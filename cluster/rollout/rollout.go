@@ -19,6 +19,8 @@ type Input struct {
 	Recreate    bool // stop all old pods before the first new one starts
 	Paused      bool // keep the versions as they are; only follow Want
 	Scaled      bool // Want is another number than the sets were last sized for
+	Canary      bool // stop at Target pods of the new version; old ones stay as far as Surge allows
+	Target      int
 	New         Set
 	Old         []Set // newest first
 }
@@ -112,6 +114,12 @@ func (p *plan) follow() {
 
 func (p *plan) rolling() {
 	p.size[0] = min(p.size[0], p.Want)
+	target, keep := p.Want, 0
+	if p.Canary {
+		target = min(max(p.Target, p.size[0], 0), p.Want)
+		keep = min(p.Want, p.Want+p.Surge-target)
+		p.restore(keep)
+	}
 	// A set that has been made smaller may not have given its pods up yet, and one
 	// that has been made larger will have them soon: both count.
 	there := 0
@@ -119,7 +127,7 @@ func (p *plan) rolling() {
 		there += max(p.size[i], s.Pods)
 	}
 	if room := p.Want + p.Surge - there; room > 0 {
-		p.size[0] += min(room, p.Want-p.size[0])
+		p.size[0] += min(room, target-p.size[0])
 	}
 
 	available, total := 0, 0
@@ -131,6 +139,7 @@ func (p *plan) rolling() {
 	// nobody. But only as many as leave enough pods that work or may come back,
 	// for the new ones that are not available have yet to prove themselves.
 	budget := total - p.floor() - (p.size[0] - min(p.New.Available, p.size[0]))
+	budget = min(budget, total-p.size[0]-keep)
 	for i := len(p.sets) - 1; i > 0 && budget > 0; i-- {
 		n := min(p.size[i]-min(p.sets[i].Available, p.size[i]), budget)
 		p.size[i] -= n
@@ -143,6 +152,23 @@ func (p *plan) rolling() {
 		spare -= n
 		budget -= n
 	}
+}
+
+// restore gives the newest old version that has pods what the old ones lack of
+// keep: a canary leaves them most of the work.
+func (p *plan) restore(keep int) {
+	old, newest := 0, 0
+	for i := 1; i < len(p.size); i++ {
+		old += p.size[i]
+		if newest == 0 && p.size[i] > 0 {
+			newest = i
+		}
+	}
+	if newest == 0 || old >= keep {
+		return
+	}
+	grow := min(keep-old, p.Want+p.Surge-p.there())
+	p.size[newest] += max(grow, 0)
 }
 
 // proportional follows a new Want in the middle of an update: every version

@@ -51,12 +51,15 @@ func TestNext(t *testing.T) {
 type world struct {
 	want, surge, unavailable int
 	recreate                 bool
+	canary                   bool
+	target                   int
 	sized                    int
 	sets                     []*Set // oldest first
 }
 
 func (w *world) input() Input {
 	in := Input{Want: w.want, Surge: w.surge, Unavailable: w.unavailable, Recreate: w.recreate, Scaled: w.sized != w.want}
+	in.Canary, in.Target = w.canary, w.target
 	in.New = *w.sets[len(w.sets)-1]
 	for i := len(w.sets) - 2; i >= 0; i-- {
 		in.Old = append(in.Old, *w.sets[i])
@@ -129,7 +132,9 @@ func TestNeverTooManyNeverTooFew(t *testing.T) {
 				}
 			case 2:
 				w.want = rapid.IntRange(0, 12).Draw(t, "scale")
-			case 3, 4, 5:
+			case 3:
+				w.canary, w.target = rapid.Bool().Draw(t, "canary"), rapid.IntRange(0, 14).Draw(t, "target")
+			case 4, 5:
 				w.check(t)
 			default:
 				i := rapid.IntRange(0, len(w.sets)-1).Draw(t, "set")
@@ -138,6 +143,7 @@ func TestNeverTooManyNeverTooFew(t *testing.T) {
 		}
 		// Whatever has happened, a version that works gets there, in boundedly many steps.
 		broken[len(w.sets)-1] = false
+		w.canary = false
 		for n := 0; ; n++ {
 			if n > 500 {
 				t.Fatalf("no end: %s", w)
@@ -188,6 +194,40 @@ func (w *world) check(t *rapid.T) Step {
 		t.Fatalf("%d available, at least %d: %+v -> %+v", least, w.want-unavailable, in, step)
 	}
 	return step
+}
+
+// TestCanaryKeepsTheOldSet: a canary that works reaches its target and no more, and
+// the old version keeps what the surge leaves it; going back ends with the old one.
+func TestCanaryKeepsTheOldSet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := drawWorld(t)
+		w.recreate, w.want = false, rapid.IntRange(1, 12).Draw(t, "pods")
+		w.sized, w.canary, w.target = w.want, true, rapid.IntRange(1, w.want).Draw(t, "target")
+		w.sets = []*Set{{Size: w.want, Pods: w.want, Available: w.want}, {}}
+		for range 200 { // far more than it takes
+			w.check(t)
+			for i := range w.sets {
+				w.act(t, i, false)
+			}
+		}
+		surge, _ := Limits(w.want, w.surge, w.unavailable)
+		if old, now := w.sets[0].Available, w.sets[1].Available; now != w.target || old < min(w.want, w.want+surge-w.target) {
+			t.Fatalf("%d new and %d old: %s", now, old, w)
+		}
+		w.canary = false
+		w.sets[0], w.sets[1] = w.sets[1], w.sets[0]
+		for n := 0; !w.check(t).Done; n++ {
+			if n > 500 {
+				t.Fatalf("no way back: %s", w)
+			}
+			for i := range w.sets {
+				w.act(t, i, false)
+			}
+		}
+		if w.sets[1].Available != w.want || w.sets[0].Pods != 0 {
+			t.Fatalf("not back: %s", w)
+		}
+	})
 }
 
 func (w *world) String() string {

@@ -18,6 +18,8 @@ type RolloutCmd struct {
 	Status  RolloutStatusCmd  `cmd:"" help:"Follow a rollout to its end."`
 	Pause   RolloutPauseCmd   `cmd:"" help:"Take no further step."`
 	Resume  RolloutResumeCmd  `cmd:"" help:"Go on."`
+	Promote RolloutPromoteCmd `cmd:"" help:"End the pause of a canary's step."`
+	Abort   RolloutAbortCmd   `cmd:"" help:"Give the new version up and go back to the one before."`
 	Undo    RolloutUndoCmd    `cmd:"" help:"Go back to the version before."`
 	Restart RolloutRestartCmd `cmd:"" help:"Replace all pods, step by step."`
 	History RolloutHistoryCmd `cmd:"" help:"List the versions kept."`
@@ -114,7 +116,7 @@ type RolloutPauseCmd struct{ WorkloadArg }
 
 // Run sets the operational field that stops the rollout.
 func (c *RolloutPauseCmd) Run(s *session) error {
-	return s.operate(c.WorkloadArg, "paused", func(d *object.Deployment) { d.Spec.Paused = true })
+	return s.operate(c.WorkloadArg, "paused", func(d *object.Deployment) error { d.Spec.Paused = true; return nil })
 }
 
 // RolloutResumeCmd is `berth rollout resume`.
@@ -122,7 +124,7 @@ type RolloutResumeCmd struct{ WorkloadArg }
 
 // Run takes the pause away.
 func (c *RolloutResumeCmd) Run(s *session) error {
-	return s.operate(c.WorkloadArg, "goes on", func(d *object.Deployment) { d.Spec.Paused = false })
+	return s.operate(c.WorkloadArg, "goes on", func(d *object.Deployment) error { d.Spec.Paused = false; return nil })
 }
 
 // RolloutRestartCmd is `berth rollout restart`.
@@ -130,13 +132,43 @@ type RolloutRestartCmd struct{ WorkloadArg }
 
 // Run makes a new version of the same template.
 func (c *RolloutRestartCmd) Run(s *session) error {
-	return s.operate(c.WorkloadArg, "restarts step by step; follow it with: berth rollout status "+c.Workload, func(d *object.Deployment) {
+	return s.operate(c.WorkloadArg, "restarts step by step; follow it with: berth rollout status "+c.Workload, func(d *object.Deployment) error {
 		d.Spec.Restarted = time.Now().UTC().Truncate(time.Second)
+		return nil
+	})
+}
+
+// RolloutPromoteCmd is `berth rollout promote`.
+type RolloutPromoteCmd struct{ WorkloadArg }
+
+// Run ends the pause that the canary is at, and no later one.
+func (c *RolloutPromoteCmd) Run(s *session) error {
+	return s.operate(c.WorkloadArg, "goes on to the next step", func(d *object.Deployment) error {
+		if x := d.Status.Canary; x != nil && x.Waits {
+			d.Spec.Promoted = x.Token()
+			return nil
+		}
+		return &object.Error{Code: object.CodeInvalid, Ref: d.Ref(), Message: "waits for nobody", Hint: "See how far it is with: berth rollout status " + c.Workload + " --no-wait"}
+	})
+}
+
+// RolloutAbortCmd is `berth rollout abort`.
+type RolloutAbortCmd struct{ WorkloadArg }
+
+// Run gives the version up that is being rolled out.
+func (c *RolloutAbortCmd) Run(s *session) error {
+	return s.operate(c.WorkloadArg, "goes back to the version before", func(d *object.Deployment) error {
+		st := d.Status
+		if st.Phase == object.RolloutStable || st.Proven == "" || st.Set == st.Proven {
+			return &object.Error{Code: object.CodeInvalid, Ref: d.Ref(), Message: "has no new version under way", Hint: "Go back from a complete rollout with: berth rollout undo " + c.Workload}
+		}
+		d.Spec.Aborted, d.Spec.Paused = st.Set, false
+		return nil
 	})
 }
 
 // operate changes a deployment's operational fields.
-func (s *session) operate(w WorkloadArg, done string, change func(*object.Deployment)) error {
+func (s *session) operate(w WorkloadArg, done string, change func(*object.Deployment) error) error {
 	ref, err := s.workload(w)
 	if err != nil {
 		return err
@@ -145,7 +177,7 @@ func (s *session) operate(w WorkloadArg, done string, change func(*object.Deploy
 	if err != nil {
 		return err
 	}
-	if _, err := client.Update(s.ctx, cl, ref, func(d *object.Deployment) error { change(d); return nil }); err != nil {
+	if _, err := client.Update(s.ctx, cl, ref, change); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.stdout, "%s %s\n", ref, done)

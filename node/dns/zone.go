@@ -173,7 +173,7 @@ func newService(svc *object.Service, eps *object.Endpoints) (s *service, notes [
 // weight, as the connections to a virtual address are divided.
 func (s *service) weigh() {
 	s.serving = make([]*pod, 0, len(s.endpoints.Spec.Ready))
-	shares := s.object.Spec.Shares
+	shares := s.object.Spec.SharesIn(s.endpoints)
 	if len(shares) == 0 {
 		for i := range s.pods {
 			if p := &s.pods[i]; p.ready {

@@ -370,15 +370,16 @@ func (c *compiled) pool(v *object.NetworkView, l lasting, r *route, p *object.In
 		return out
 	}
 	names := []object.ServiceShare{{Weight: 1}}
-	if len(s.Spec.Shares) > 0 {
-		names = s.Spec.Shares
+	split := s.Spec.SharesIn(e)
+	if len(split) > 0 {
+		names = split
 	}
 	out.shares = make([]share, len(names))
 	for i, n := range names {
 		out.shares[i].weight = n.Weight
 		for _, at := range e.Spec.Ready {
 			number := at.Ports[port.Name]
-			if number == 0 || len(s.Spec.Shares) > 0 && at.Share != n.Name {
+			if number == 0 || len(split) > 0 && at.Share != n.Name {
 				continue
 			}
 			up := l.upstream(upstreamKey{

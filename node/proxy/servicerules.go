@@ -219,7 +219,8 @@ func (p *part) groups(svc *object.Service, port string, eps *object.Endpoints) [
 	if eps == nil {
 		return nil
 	}
-	shares := svc.Spec.Shares
+	shares := svc.Spec.SharesIn(eps)
+	split := len(shares) > 0
 	if len(shares) == 0 {
 		shares = []object.ServiceShare{{Weight: 1}}
 	}
@@ -231,7 +232,7 @@ func (p *part) groups(svc *object.Service, port string, eps *object.Endpoints) [
 		g := group{weight: int64(s.Weight)}
 		for _, e := range eps.Spec.Ready {
 			n := e.Ports[port]
-			if n == 0 || e.Share != s.Name && len(svc.Spec.Shares) > 0 {
+			if n == 0 || split && e.Share != s.Name {
 				continue
 			}
 			a, err := netip.ParseAddr(e.Address)

@@ -88,6 +88,9 @@ func (p *printer) timeline(steps []object.ForecastStep, indent int) {
 		s := x.step
 		r := row{at: "+" + short(s.At.D()), op: "+", ready: fmt.Sprintf("ready %d/%d", s.Ready, s.Want), lowest: s.Lowest}
 		r.what = s.Ref.Name + " -> " + s.Node
+		if s.Op == "pause" {
+			r.op, r.what = "~", s.Note
+		}
 		if s.Op == "stop" {
 			r.op, r.what = "-", s.Ref.Name+" on "+s.Node
 		}

@@ -135,6 +135,12 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 		return min(phase, stateOpen), "" // what the status says is of the version before
 	}
 	text := fmt.Sprintf("%d/%d updated, %d ready", st.Updated, d.Spec.Replicas, st.Ready)
+	if c := st.Canary; c != nil {
+		text += fmt.Sprintf(", step %d of %d, %d%% of the connections", min(c.Step+1, len(d.Spec.Update.Steps)), len(d.Spec.Update.Steps), c.Weight)
+		if c.Waits {
+			text += ", waits for you: berth rollout promote " + d.Name
+		}
+	}
 	switch {
 	case st.Phase == object.RolloutFailed:
 		return stateFailed, text + ": " + st.Message
