@@ -2,8 +2,10 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -54,6 +56,12 @@ func newLab(t testing.TB) *lab {
 		l.must(rh.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}))
 		l.address(rh, segment, gateway)
 	}
+	within(t, l.router, func() error { // the segments are switches, which do not look into packets
+		if err := sysctl("net/bridge/bridge-nf-call-iptables", "0"); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 	for i, x := range []struct{ name, segment, address, gateway string }{
 		{"n1", "segA", "192.0.2.11/24", "192.0.2.1"}, {"n2", "segA", "192.0.2.12/24", "192.0.2.1"}, {"n3", "segB", "198.51.100.13/24", "198.51.100.1"},
 	} {

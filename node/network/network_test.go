@@ -96,7 +96,21 @@ func within(t testing.TB, path string, f func() error) {
 	}
 }
 
+func linkNames(t *testing.T) map[string]bool {
+	t.Helper()
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, l := range links {
+		names[l.Attrs().Name] = true
+	}
+	return names
+}
+
 func TestPodsReachEachOtherAndTheNode(t *testing.T) {
+	before := linkNames(t) // of namespaces of other tests, which the kernel has yet to end
 	dir := t.TempDir()
 	n := openNetwork(t, dir)
 	pathA, _ := pinNamespace(t)
@@ -171,13 +185,9 @@ func TestPodsReachEachOtherAndTheNode(t *testing.T) {
 	if err := next.Purge(); err != nil {
 		t.Fatal(err)
 	}
-	links, err := netlink.LinkList()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range links {
-		if l.Attrs().Name != "lo" {
-			t.Errorf("%s is left behind", l.Attrs().Name)
+	for name := range linkNames(t) {
+		if !before[name] {
+			t.Errorf("%s is left behind", name)
 		}
 	}
 }
