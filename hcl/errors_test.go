@@ -102,7 +102,7 @@ service "api" {
 12:9 each without for_each
 13:9 count.index without count
 14:9 No such path; path.module
-15:9 Not supported; Module
+15:16 No such module; "x"
 16:9 No self here`},
 		{"cycle", `
 config_map "a" {
@@ -209,7 +209,7 @@ output "o" {
 2:31 Wrong depends_on
 2:47 Wrong depends_on; not an object`},
 		{"later and foreign blocks", "module \"a\" {\n}\ndata \"a\" \"b\" {\n}\ncheck \"a\" {\n}\nimport {\n}\nmoved {\n}\nremoved {\n}\nresource \"a\" \"b\" {\n}\nterraform {\n}\nendpoints \"x\" {\n}\nx = 1\n",
-			`1:1 Not supported; Module blocks are not supported in this version
+			`1:1 Missing attribute; source
 3:1 Not supported; Data
 5:1 Not supported; Check
 7:1 Not supported; Import

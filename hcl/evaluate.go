@@ -17,6 +17,7 @@ import (
 // declaration is one block of a kind: any number of objects.
 type declaration struct {
 	node
+	run       *run
 	info      object.KindInfo
 	name      string
 	blk       *block
@@ -24,18 +25,20 @@ type declaration struct {
 	count     *attribute
 	instances []*instance
 	made      cty.Value // as references see it; NilVal until somebody asks
-	after     []*declaration
+	after     []*node
 }
 
 // instance is one object of a declaration.
 type instance struct {
-	key     cty.Value // NilVal, a number or a text
-	value   cty.Value // each.value
+	repetition
 	address string
 	object  object.Object
 	ignore  []string
 	diags   hcl.Diagnostics
 }
+
+// local is the declaration as its own module writes it.
+func (d *declaration) local() string { return string(d.info.Kind) + "." + d.name }
 
 func (d *declaration) repeated() bool { return d.each != nil || d.count != nil }
 
@@ -55,9 +58,9 @@ func (d *declaration) exampleKey() string {
 
 func (d *declaration) allOf(attr string) string {
 	if d.each != nil {
-		return "values(" + d.address + ")[*]." + attr
+		return "values(" + d.local() + ")[*]." + attr
 	}
-	return d.address + "[*]." + attr
+	return d.local() + "[*]." + attr
 }
 
 // metaAttributes belong to every object block, whatever its kind.
@@ -73,7 +76,11 @@ func metaFor(p *plan) func(string) bool {
 func (r *run) evaluate(d *declaration) {
 	ctx := r.context(&d.scope)
 	work := &decoder{address: d.address, broken: d.broken}
-	r.expand(d, ctx, work)
+	reps := expand(d.blk, d.each, d.count, ctx, work)
+	d.instances = make([]*instance, len(reps))
+	for i, rep := range reps {
+		d.instances[i] = &instance{repetition: rep, address: d.address + rep.index, object: r.fresh(d, d.name+rep.suffix)}
+	}
 	d.diags = append(d.diags, work.diags...)
 	if len(work.diags) > 0 || len(work.bad) > 0 {
 		d.failed = true
@@ -94,45 +101,68 @@ func (r *run) evaluate(d *declaration) {
 	}
 }
 
-// expand finds out which objects there are.
-func (r *run) expand(d *declaration, ctx *hcl.EvalContext, work *decoder) {
-	b, src := &d.blk.body, d.src
+// repetition is one of the things that a block with count, for_each or neither makes.
+type repetition struct {
+	key    cty.Value // NilVal, a number or a text
+	value  cty.Value // each.value
+	index  string    // behind an address: [0], ["eu"]
+	suffix string    // behind a name: -0, -eu
+}
+
+// context adds each or count.
+func (p repetition) context(ctx *hcl.EvalContext) *hcl.EvalContext {
+	if p.key == cty.NilVal {
+		return ctx
+	}
+	child := ctx.NewChild()
+	if p.key.Type() == cty.String {
+		child.Variables = map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{"key": p.key, "value": p.value})}
+	} else {
+		child.Variables = map[string]cty.Value{"count": cty.ObjectVal(map[string]cty.Value{"index": p.key})}
+	}
+	return child
+}
+
+// expand finds out what a block makes.
+func expand(k *block, each, count *attribute, ctx *hcl.EvalContext, work *decoder) []repetition {
+	b, src := &k.body, k.body.src
 	if a := b.attr("enabled"); a != nil {
 		if v, ok := work.decisive(src, a, ctx, cty.Bool, "enabled"); !ok || v.False() {
-			return
+			return nil
 		}
 	}
-	if d.each != nil && d.count != nil {
-		work.fail(src, d.count.nameAt, nil, "Both count and for_each", "A block has either count or for_each.")
-		return
+	if each != nil && count != nil {
+		work.fail(src, count.nameAt, nil, "Both count and for_each", "A block has either count or for_each.")
+		return nil
 	}
 	switch {
-	case d.count != nil:
-		v, ok := work.decisive(src, d.count, ctx, cty.Number, "count")
+	case count != nil:
+		v, ok := work.decisive(src, count, ctx, cty.Number, "count")
 		if !ok {
-			return
+			return nil
 		}
 		n, acc := v.AsBigFloat().Int64()
 		if acc != 0 || n < 0 || n > 1_000_000 {
-			work.fail(src, d.count.exprAt, nil, "Wrong count", "count is a whole number from 0 to 1000000.")
-			return
+			work.fail(src, count.exprAt, nil, "Wrong count", "count is a whole number from 0 to 1000000.")
+			return nil
 		}
+		out := make([]repetition, 0, n)
 		for i := range n {
 			key := strconv.FormatInt(i, 10)
-			d.instances = append(d.instances, &instance{key: cty.NumberIntVal(i), address: d.address + "[" + key + "]", object: r.fresh(d, d.name+"-"+key)})
+			out = append(out, repetition{key: cty.NumberIntVal(i), index: "[" + key + "]", suffix: "-" + key})
 		}
-	case d.each != nil:
-		r.expandEach(d, ctx, work)
-	default:
-		d.instances = []*instance{{address: d.address, object: r.fresh(d, d.name)}}
+		return out
+	case each != nil:
+		return expandEach(src, each, ctx, work)
 	}
+	return []repetition{{}}
 }
 
-func (r *run) expandEach(d *declaration, ctx *hcl.EvalContext, work *decoder) {
-	at := d.each.exprAt
-	v, ok := work.decisive(d.src, d.each, ctx, cty.DynamicPseudoType, "for_each")
+func expandEach(src *source, each *attribute, ctx *hcl.EvalContext, work *decoder) []repetition {
+	at := each.exprAt
+	v, ok := work.decisive(src, each, ctx, cty.DynamicPseudoType, "for_each")
 	if !ok {
-		return
+		return nil
 	}
 	t := v.Type()
 	if !t.IsMapType() && !t.IsObjectType() && !t.IsSetType() {
@@ -140,22 +170,23 @@ func (r *run) expandEach(d *declaration, ctx *hcl.EvalContext, work *decoder) {
 		if t.IsTupleType() || t.IsListType() {
 			extra = " Make a set of the list: toset(…)."
 		}
-		work.fail(d.src, at, nil, "Wrong for_each", "for_each is a map or a set of texts, not %s.%s", describe(v), extra)
-		return
+		work.fail(src, at, nil, "Wrong for_each", "for_each is a map or a set of texts, not %s.%s", describe(v), extra)
+		return nil
 	}
-	d.instances = make([]*instance, 0, v.LengthInt())
+	out := make([]repetition, 0, v.LengthInt())
 	for it := v.ElementIterator(); it.Next(); {
 		k, e := it.Element()
 		if t.IsSetType() {
 			k = e
 		}
 		if k.IsNull() || k.Type() != cty.String {
-			work.fail(d.src, at, nil, "Wrong for_each", "A set for for_each holds texts, not %s.", describe(k))
-			return
+			work.fail(src, at, nil, "Wrong for_each", "A set for for_each holds texts, not %s.", describe(k))
+			return nil
 		}
 		key := k.AsString()
-		d.instances = append(d.instances, &instance{key: k, value: e, address: d.address + "[" + strconv.Quote(key) + "]", object: r.fresh(d, d.name+"-"+key)})
+		out = append(out, repetition{key: k, value: e, index: "[" + strconv.Quote(key) + "]", suffix: "-" + key})
 	}
+	return out
 }
 
 // decisive evaluates an attribute that decides which objects there are.
@@ -208,15 +239,7 @@ func (r *run) fresh(d *declaration, name string) object.Object {
 
 // instantiate fills one object. It may run beside other calls.
 func (r *run) instantiate(d *declaration, in *instance, ctx *hcl.EvalContext) {
-	if in.key != cty.NilVal {
-		child := ctx.NewChild()
-		if d.each != nil {
-			child.Variables = map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{"key": in.key, "value": in.value})}
-		} else {
-			child.Variables = map[string]cty.Value{"count": cty.ObjectVal(map[string]cty.Value{"index": in.key})}
-		}
-		ctx = child
-	}
+	ctx = in.context(ctx)
 	work := &decoder{address: in.address, broken: d.broken}
 	spec := reflect.ValueOf(in.object.SpecPtr()).Elem()
 	skip := metaFor(planOf(spec.Type()))
@@ -377,8 +400,8 @@ func (w *decoder) fieldPath(src *source, t hcl.Traversal, o object.Object, at *p
 	return out.String(), true
 }
 
-// dependsOn reads depends_on of any block into declarations.
-func (r *run) dependsOn(n *node, b *body) []*declaration {
+// dependsOn reads depends_on of any block into objects and modules.
+func (r *run) dependsOn(n *node, b *body) []*node {
 	a := b.attr("depends_on")
 	if a == nil {
 		return nil
@@ -393,7 +416,7 @@ func (r *run) dependsOn(n *node, b *body) []*declaration {
 		n.diags = append(n.diags, wrong(n.src.rng(a.exprAt), "Wrong depends_on", "depends_on is a list of objects: [deployment.db]."))
 		return nil
 	}
-	var out []*declaration
+	var out []*node
 	for _, item := range list {
 		t, diags := hcl.AbsTraversalForExpr(item)
 		if diags.HasErrors() {
@@ -405,11 +428,16 @@ func (r *run) dependsOn(n *node, b *body) []*declaration {
 			n.diags = append(n.diags, d)
 			continue
 		}
-		if len(probe.scope.decls) == 0 {
+		if len(probe.scope.decls) == 0 && len(probe.scope.calls) == 0 {
 			n.diags = append(n.diags, wrong(item.Range(), "Wrong depends_on", "%s is not an object; depends_on lists objects: [deployment.db].", hclsyntaxText(t)))
 			continue
 		}
-		out = append(out, probe.scope.decls...)
+		for _, d := range probe.scope.decls {
+			out = append(out, &d.node)
+		}
+		for _, c := range probe.scope.calls {
+			out = append(out, &c.node)
+		}
 		n.edges = append(n.edges, probe.edges...)
 	}
 	return out

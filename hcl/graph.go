@@ -21,6 +21,7 @@ type node struct {
 	scope   scope
 	eval    func(*node)
 	decl    *declaration // if it is one
+	call    *call        // if it is one
 	state   nodeState
 	failed  bool           // has been reported; what depends on it stays silent
 	value   cty.Value      // as others see it; DynamicVal if failed
@@ -30,8 +31,9 @@ type node struct {
 }
 
 type edge struct {
-	to *node
-	at hcl.Range
+	to     *node
+	at     hcl.Range
+	output string // of a module; empty: all
 }
 
 type nodeState uint8
@@ -46,11 +48,12 @@ const (
 type scope struct {
 	vars, locals []string
 	decls        []*declaration
+	calls        []*call
 	path, berth  bool
 }
 
 func (s *scope) empty() bool {
-	return len(s.vars) == 0 && len(s.locals) == 0 && len(s.decls) == 0 && !s.path && !s.berth
+	return len(s.vars) == 0 && len(s.locals) == 0 && len(s.decls) == 0 && len(s.calls) == 0 && !s.path && !s.berth
 }
 
 // mention is one reference as it is written.
@@ -113,12 +116,26 @@ func (r *run) link(n *node, mentions []mention, allow rules) {
 			n.failed = true
 		}
 	}
-	slices.Sort(n.scope.vars)
-	n.scope.vars = slices.Compact(n.scope.vars)
-	slices.Sort(n.scope.locals)
-	n.scope.locals = slices.Compact(n.scope.locals)
-	slices.SortFunc(n.scope.decls, func(a, b *declaration) int { return strings.Compare(a.node.address, b.node.address) })
-	n.scope.decls = slices.Compact(n.scope.decls)
+	n.scope.compact()
+}
+
+// compact sorts a scope, each name once.
+func (s *scope) compact() {
+	slices.Sort(s.vars)
+	s.vars = slices.Compact(s.vars)
+	slices.Sort(s.locals)
+	s.locals = slices.Compact(s.locals)
+	slices.SortFunc(s.decls, func(a, b *declaration) int { return strings.Compare(a.node.address, b.node.address) })
+	s.decls = slices.Compact(s.decls)
+	slices.SortFunc(s.calls, func(a, b *call) int { return strings.Compare(a.name, b.name) })
+	s.calls = slices.Compact(s.calls)
+}
+
+// add takes another scope in.
+func (s *scope) add(o *scope) {
+	s.vars, s.locals = append(s.vars, o.vars...), append(s.locals, o.locals...)
+	s.decls, s.calls = append(s.decls, o.decls...), append(s.calls, o.calls...)
+	s.path, s.berth = s.path || o.path, s.berth || o.berth
 }
 
 // step is the nth name of a traversal.
@@ -167,7 +184,7 @@ func (r *run) resolve(n *node, t hcl.Traversal, allow rules) *hcl.Diagnostic {
 			return wrong(nameAt, "No such local value", "There is no local value %q.%s", name, hint(name, keys(r.locals), "Declare it in a locals block."))
 		}
 		n.scope.locals = append(n.scope.locals, name)
-		n.edges = append(n.edges, edge{to, at})
+		n.edges = append(n.edges, edge{to: to, at: at})
 		return nil
 	case "path":
 		if !named || !slices.Contains([]string{"module", "root", "cwd"}, name) {
@@ -199,7 +216,9 @@ func (r *run) resolve(n *node, t hcl.Traversal, allow rules) *hcl.Diagnostic {
 		return nil
 	case "self":
 		return wrong(at, "No self here", "An object cannot refer to itself; put the value into locals and use it twice.")
-	case "module", "data":
+	case "module":
+		return r.resolveModule(n, t)
+	case "data":
 		return wrong(at, "Not supported", "%s blocks are not supported in this version of berth.", capital(root))
 	}
 	info, ok := object.Info(object.Kind(root))
@@ -214,14 +233,14 @@ func (r *run) resolve(n *node, t hcl.Traversal, allow rules) *hcl.Diagnostic {
 		return wrong(nameAt, "No such object", "There is no %s %q in this configuration.%s", root, name, hint(name, keys(r.byKind[info.Kind]), ""))
 	}
 	n.scope.decls = append(n.scope.decls, decl)
-	n.edges = append(n.edges, edge{&decl.node, at})
+	n.edges = append(n.edges, edge{to: &decl.node, at: at})
 	// The name of an attribute can be checked before anything is evaluated.
 	next := 2
 	if decl.repeated() {
 		if len(t) > 2 {
 			if _, index := t[2].(hcl.TraverseIndex); !index {
 				if a, attrAt, ok := step(t, 2); ok && slices.Contains(attributesOf(info), a) {
-					return wrong(attrAt, "Which one?", "%s has %s: say which one, %s[%s].%s, or all of them, %s.", decl.address, decl.mode(), decl.address, decl.exampleKey(), a, decl.allOf(a))
+					return wrong(attrAt, "Which one?", "%s has %s: say which one, %s[%s].%s, or all of them, %s.", decl.local(), decl.mode(), decl.local(), decl.exampleKey(), a, decl.allOf(a))
 				}
 				return nil
 			}
@@ -257,7 +276,7 @@ func keys[V any](m map[string]V) []string {
 }
 
 func (r *run) roots() []string {
-	out := []string{"var", "local", "path", "each", "count", "berth"}
+	out := []string{"var", "local", "path", "each", "count", "berth", "module"}
 	for _, k := range object.Kinds() {
 		if k.Declared {
 			out = append(out, string(k.Kind))
@@ -281,24 +300,12 @@ func (r *run) visit(n *node, trail []edge) {
 			continue
 		}
 		r.visit(e.to, append(trail, e))
-		if e.to.failed {
+		if e.to.failed && n.call == nil { // a module is evaluated all the same, without the input
 			n.failed = true
 		}
 	}
 	n.state = visited
-	seen := map[*declaration]bool{}
-	for _, e := range n.edges {
-		objects := e.to.objects
-		if e.to.decl != nil {
-			objects = []*declaration{e.to.decl}
-		}
-		for _, d := range objects {
-			if !seen[d] {
-				seen[d] = true
-				n.objects = append(n.objects, d)
-			}
-		}
-	}
+	r.gather(n)
 	n.eval(n)
 	if n.failed {
 		n.value = cty.DynamicVal
@@ -355,6 +362,13 @@ func (r *run) context(s *scope) *hcl.EvalContext {
 	for k, names := range byKind {
 		vars[k] = cty.ObjectVal(names)
 	}
+	if len(s.calls) > 0 {
+		modules := make(map[string]cty.Value, len(s.calls))
+		for _, c := range s.calls {
+			modules[c.name] = r.valueOfCall(c)
+		}
+		vars["module"] = cty.ObjectVal(modules)
+	}
 	if s.path {
 		vars["path"] = r.paths
 	}
@@ -367,9 +381,11 @@ func (r *run) context(s *scope) *hcl.EvalContext {
 }
 
 // object makes the value of var or local with the names mentioned, once for
-// each set of names. Only the walk over the graph calls it, one at a time.
+// each set of names.
 func (r *run) object(root string, names []string, value func(string) cty.Value) cty.Value {
 	key := root + "." + strings.Join(names, ",")
+	r.making.Lock()
+	defer r.making.Unlock()
 	if v, ok := r.made[key]; ok {
 		return v
 	}

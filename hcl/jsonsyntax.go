@@ -24,6 +24,7 @@ func fileShape() shape {
 	top := shape{blocks: map[string]func([]string) shape{
 		"berth":    fixed(shape{}),
 		"locals":   fixed(shape{}),
+		"module":   fixed(shape{labels: 1}),
 		"output":   fixed(shape{labels: 1}),
 		"variable": fixed(shape{labels: 1, blocks: map[string]func([]string) shape{"validation": fixed(shape{})}}),
 	}}

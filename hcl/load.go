@@ -33,12 +33,24 @@ type run struct {
 	root      *hcl.EvalContext // functions
 	paths     cty.Value
 	made      map[string]cty.Value
+	making    sync.Mutex // made, while blocks are evaluated in parallel
 	diags     hcl.Diagnostics
+
+	lib    *library
+	home   *directory
+	parent *run   // nil: the configuration itself; the others are instances of modules
+	from   *call  // the module block that it is an instance of
+	prefix string // of addresses: module.a["eu"].
+	key    string // of for_each
+	given  map[string]given
+	base   []*declaration // that decided whether this instance exists
+	after  []*node        // depends_on of the module blocks around
 
 	settings  *block // berth
 	variables map[string]*variable
 	locals    map[string]*node
 	outputs   map[string]*output
+	calls     map[string]*call
 	byKind    map[object.Kind]map[string]*declaration
 	order     []*declaration
 }
@@ -50,7 +62,7 @@ type run struct {
 func Load(dir string, o Options) (*Configuration, object.Diagnostics) {
 	r := newRun(dir, o)
 	c := r.load()
-	diags := fromHCL(r.diags, r.files)
+	diags := fromHCL(distinct(r.diags), r.files)
 	diags.Sort()
 	if diags.HasErrors() {
 		return nil, diags
@@ -62,7 +74,7 @@ func newRun(dir string, o Options) *run {
 	return &run{
 		dir: dir, opts: o, files: map[string][]byte{}, made: map[string]cty.Value{},
 		variables: map[string]*variable{}, locals: map[string]*node{}, outputs: map[string]*output{},
-		byKind: map[object.Kind]map[string]*declaration{},
+		byKind: map[object.Kind]map[string]*declaration{}, calls: map[string]*call{}, given: map[string]given{},
 	}
 }
 
@@ -76,15 +88,25 @@ func (r *run) load() *Configuration {
 		r.general("Cannot find the directory", "%v.", err)
 		return nil
 	}
-	r.paths = cty.ObjectVal(map[string]cty.Value{
-		"module": cty.StringVal("."), "root": cty.StringVal("."), "cwd": cty.StringVal(workingDirectory(r.dir)),
-	})
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		r.general("Cannot find the directory", "%v.", err)
+		return nil
+	}
+	r.home = &directory{path: real, rel: ".", shown: filepath.Clean(r.dir), bodies: bodies, sources: map[*block]*directory{}}
+	r.lib = &library{root: real, shown: r.home.shown, dirs: map[string]*directory{}, files: r.files, labels: map[string]string{}}
+	r.add(r.lib.read(r.home))
+	unread := r.diags.HasErrors() // what a module declares is not known, so references cannot be judged
+	r.paths = r.pathsFor(r.home)
 	r.root = &hcl.EvalContext{Functions: functionsFor(abs, r.opts.Now)}
 	r.stack, r.namespace = filepath.Base(abs), object.DefaultNamespace
 	for i := range bodies {
 		r.collect(&bodies[i])
 	}
 	r.berth()
+	if unread {
+		return nil
+	}
 	r.assign()
 	for _, name := range keys(r.variables) {
 		r.validate(r.variables[name])
@@ -92,6 +114,36 @@ func (r *run) load() *Configuration {
 	r.connect()
 	r.evaluateAll()
 	return r.result(abs)
+}
+
+// pathsFor are path.module, path.root and path.cwd. Functions that read files
+// read them from the configuration's directory, so those of a module are
+// file("${path.module}/app.toml"), as in Terraform.
+func (r *run) pathsFor(d *directory) cty.Value {
+	return cty.ObjectVal(map[string]cty.Value{
+		"module": cty.StringVal(d.rel), "root": cty.StringVal("."), "cwd": cty.StringVal(workingDirectory(r.dir)),
+	})
+}
+
+// distinct leaves out what has been said: each instance of a module finds the
+// mistakes in its directory.
+func distinct(diags hcl.Diagnostics) hcl.Diagnostics {
+	type said struct {
+		summary, detail, file string
+		at                    int
+	}
+	seen := make(map[said]bool, len(diags))
+	return slices.DeleteFunc(diags, func(d *hcl.Diagnostic) bool {
+		if d.Subject == nil {
+			return false
+		}
+		k := said{d.Summary, d.Detail, d.Subject.Filename, d.Subject.Start.Byte}
+		if seen[k] {
+			return true
+		}
+		seen[k] = true
+		return false
+	})
 }
 
 // workingDirectory is where the process stands; path.cwd.
@@ -106,28 +158,12 @@ func workingDirectory(fallback string) string {
 // read parses every file of the directory, on as many goroutines as there are
 // processors.
 func (r *run) read() []body {
-	entries, err := os.ReadDir(r.dir)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			r.general("Not a configuration", "There is no directory %s. Name the directory with -C DIR.", r.dir)
-		} else {
-			r.general("Not a configuration", "%v.", err)
-		}
+	if _, err := os.Stat(r.dir); errors.Is(err, fs.ErrNotExist) {
+		r.general("Not a configuration", "There is no directory %s. Name the directory with -C DIR.", r.dir)
 		return nil
 	}
-	var sources []*source
-	for _, e := range entries {
-		name := e.Name()
-		if e.IsDir() || ignored(name) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(r.dir, name))
-		if err != nil {
-			r.general("Cannot read a file", "%v.", err)
-			continue
-		}
-		sources = append(sources, &source{name: filepath.ToSlash(shownPath(r.dir, name)), src: b})
-	}
+	sources, wrongs := sourcesOf(r.dir, r.dir)
+	r.add(wrongs)
 	if len(sources) == 0 {
 		if len(r.diags) == 0 {
 			r.general("Not a configuration", "There is no *.hcl or *.hcl.json file in %s. Name the directory with -C DIR.", r.dir)
@@ -146,6 +182,30 @@ func (r *run) read() []body {
 		return nil
 	}
 	return bodies
+}
+
+// sourcesOf are the configuration files of a directory; shown is the directory
+// as messages name it.
+func sourcesOf(dir, shown string) ([]*source, hcl.Diagnostics) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, hcl.Diagnostics{&hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Not a configuration", Detail: err.Error() + "."}}
+	}
+	var sources []*source
+	var diags hcl.Diagnostics
+	for _, e := range entries {
+		name := e.Name()
+		if e.IsDir() || ignored(name) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Cannot read a file", Detail: err.Error() + "."})
+			continue
+		}
+		sources = append(sources, &source{name: filepath.ToSlash(shownPath(shown, name)), src: b})
+	}
+	return sources, diags
 }
 
 // shownPath is how a file of the directory is printed.
@@ -182,6 +242,17 @@ func parallel(n int, f func(int)) {
 	wg.Wait()
 }
 
+// each is parallel, but for modules, whose instances are evaluated in parallel already.
+func (r *run) each(n int, f func(int)) {
+	if r.parent == nil {
+		parallel(n, f)
+		return
+	}
+	for i := range n {
+		f(i)
+	}
+}
+
 func (r *run) add(d hcl.Diagnostics) { r.diags = append(r.diags, d...) }
 
 func (r *run) wrong(src *source, at span, summary, detail string, args ...any) {
@@ -207,7 +278,7 @@ func (r *run) duplicate(k, before *block, what string) {
 }
 
 // later are Terraform's blocks that this version refuses.
-var later = []string{"module", "data", "check", "import", "moved", "removed"}
+var later = []string{"data", "check", "import", "moved", "removed"}
 
 // foreign are Terraform's blocks that have no meaning here.
 var foreign = map[string]string{
@@ -240,6 +311,8 @@ func (r *run) collect(b *body) {
 			r.readLocals(k)
 		case k.kind == "output":
 			r.readOutput(k)
+		case k.kind == "module":
+			r.readModule(k)
 		case isKind && info.Declared:
 			r.readObject(k, info)
 		case slices.Contains(later, k.kind):
@@ -255,7 +328,7 @@ func (r *run) collect(b *body) {
 }
 
 func blockNames() []string {
-	out := []string{"berth", "variable", "locals", "output"}
+	out := []string{"berth", "variable", "locals", "output", "module"}
 	for _, k := range object.Kinds() {
 		if k.Declared {
 			out = append(out, string(k.Kind))
@@ -278,7 +351,7 @@ func (r *run) readLocals(k *block) {
 			r.wrong(src, a.nameAt, "Duplicate name", "There is local.%s already, at %s:%d. Names must differ; rename or remove one.", a.name, before.src.name, before.src.lineOf(before.at.start))
 			continue
 		}
-		n := &node{address: "local." + a.name, src: src, at: a.nameAt, body: &body{src: src, attrs: []attribute{*a}}}
+		n := &node{address: r.prefix + "local." + a.name, src: src, at: a.nameAt, body: &body{src: src, attrs: []attribute{*a}}}
 		n.eval = func(n *node) {
 			if n.failed {
 				n.diags = append(n.diags, unknownFunctions(a.expr, r.root)...)
@@ -305,8 +378,8 @@ func (r *run) readObject(k *block, info object.KindInfo) {
 		r.duplicate(k, before.blk, what+" \""+name+"\"")
 		return
 	}
-	d := &declaration{info: info, name: name, blk: k, each: k.body.attr("for_each"), count: k.body.attr("count")}
-	d.node = node{address: what + "." + name, src: k.body.src, at: k.head, body: &k.body, decl: d}
+	d := &declaration{run: r, info: info, name: name, blk: k, each: k.body.attr("for_each"), count: k.body.attr("count")}
+	d.node = node{address: r.prefix + what + "." + name, src: k.body.src, at: k.head, body: &k.body, decl: d}
 	d.eval = func(*node) { r.evaluate(d) }
 	r.byKind[info.Kind][name] = d
 	r.order = append(r.order, d)
@@ -323,6 +396,10 @@ func (r *run) berth() {
 			a := &k.body.attrs[i]
 			if !slices.Contains(known, a.name) {
 				r.wrong(src, a.nameAt, "Unknown attribute", "A berth block has no attribute %q.%s", a.name, hint(a.name, known, "There are: "+strings.Join(known, ", ")+"."))
+				continue
+			}
+			if r.parent != nil && a.name != "required_version" {
+				r.wrong(src, a.nameAt, "Setting of the stack in a module", "The objects of a module belong to the stack that uses it, so a module cannot set %s. Take the line out; a namespace can be an input: variable \"namespace\" { … }.", a.name)
 				continue
 			}
 			text := constant(r, src, a, cty.String, cty.Value.AsString)
@@ -344,7 +421,7 @@ func (r *run) berth() {
 			return
 		}
 	}
-	if !labelForm.MatchString(r.stack) {
+	if r.parent == nil && !labelForm.MatchString(r.stack) {
 		r.general("No name for the stack", "The stack is named after its directory, and %q is not a name of lower-case letters, digits and hyphens. Name it: berth { stack = \"NAME\" }.", r.stack)
 	}
 }
@@ -367,9 +444,12 @@ func (r *run) connect() {
 		n := r.locals[name]
 		r.link(n, mentionsOf(n.body, nil, nil), rules{})
 	}
-	parallel(len(r.order), func(i int) {
+	for _, name := range keys(r.calls) {
+		r.connectCall(r.calls[name])
+	}
+	r.each(len(r.order), func(i int) {
 		d := r.order[i]
-		if m := mentionsOf(d.body, nil, nil); len(m) > 0 {
+		if m := r.mentions(d.body); len(m) > 0 {
 			r.link(&d.node, m, rules{each: d.each != nil, count: d.count != nil})
 		}
 		d.after = r.dependsOn(&d.node, d.body)
@@ -384,22 +464,28 @@ func (r *run) connect() {
 // evaluateAll evaluates what refers to nothing in parallel, and the rest in the
 // order of its references.
 func (r *run) evaluateAll() {
-	var free []*declaration
+	var free, modules []*node
 	for _, d := range r.order {
-		if d.scope.empty() && len(d.edges) == 0 && !d.repeated() {
-			free = append(free, d)
+		if len(d.edges) == 0 && !d.repeated() {
+			free = append(free, &d.node)
 		}
 	}
-	parallel(len(free), func(i int) {
-		r.evaluate(free[i])
-		free[i].state = visited
-	})
-	var nodes []*node
+	for _, name := range keys(r.calls) {
+		if c := r.calls[name]; len(c.edges) == 0 {
+			free = append(free, &c.node)
+		} else {
+			modules = append(modules, &c.node)
+		}
+	}
+	r.each(len(free), func(i int) { r.visit(free[i], nil) })
+	nodes := append(slices.Clone(free), modules...)
 	for _, name := range keys(r.locals) {
 		nodes = append(nodes, r.locals[name])
 	}
 	for _, d := range r.order {
-		nodes = append(nodes, &d.node)
+		if len(d.edges) > 0 || d.repeated() {
+			nodes = append(nodes, &d.node)
+		}
 	}
 	for _, name := range keys(r.outputs) {
 		nodes = append(nodes, &r.outputs[name].node)
@@ -415,16 +501,21 @@ func (r *run) evaluateAll() {
 // result puts together what was found.
 func (r *run) result(abs string) *Configuration {
 	c := &Configuration{Stack: r.stack, Namespace: r.namespace, Outputs: map[string]object.Output{}, SensitiveOutputs: map[string]object.Sensitive{}, Files: r.files}
+	all := r.declarations()
 	count := 0
-	for _, d := range r.order {
+	for _, d := range all {
 		count += len(d.instances)
 	}
 	owners := make(map[object.Ref]*declaration, count)
-	for _, d := range r.order {
+	for _, d := range all {
 		for _, in := range d.instances {
 			ref := in.object.Ref()
 			if other := owners[ref]; other != nil {
-				r.wrong(d.src, d.at, "Duplicate name", "%s and %s (%s:%d) are both the object %s. Names must differ; rename one.", in.address, other.address, other.src.name, other.src.lineOf(other.at.start), ref)
+				cure := ""
+				if d.run.parent != nil && other.run.parent != nil {
+					cure = ", or give each instance of the module a namespace by an input"
+				}
+				r.wrong(d.src, d.at, "Duplicate name", "%s and %s (%s:%d) are both the object %s. Names must differ; rename one%s.", in.address, other.address, other.src.name, other.src.lineOf(other.at.start), ref, cure)
 				continue
 			}
 			owners[ref] = d
@@ -433,21 +524,25 @@ func (r *run) result(abs string) *Configuration {
 	if r.diags.HasErrors() {
 		return nil
 	}
-	refs := make(map[*declaration][]object.Ref, len(r.order))
+	refs := make(map[*declaration][]object.Ref, len(all))
 	c.Objects = make([]Declared, 0, count)
-	for _, d := range r.order {
+	for _, d := range all {
 		refs[d] = make([]object.Ref, 0, len(d.instances))
 		for _, in := range d.instances {
 			refs[d] = append(refs[d], in.object.Ref())
 		}
 	}
-	for _, d := range r.order {
-		references, after := refsOf(d.objects, refs), refsOf(d.after, refs)
+	for _, d := range all {
+		var waits []*declaration
+		for _, n := range slices.Concat(d.after, d.run.after) {
+			waits = append(waits, n.within()...)
+		}
+		references, after := refsOf(slices.Concat(d.objects, d.run.base), refs), refsOf(waits, refs)
 		at := rangeOf(d.src.rng(d.at))
 		for _, in := range d.instances {
-			all := merged(references, implied(in.object, owners))
-			in.object.Head().After = merged(all, after)
-			c.Objects = append(c.Objects, Declared{Address: in.address, Object: in.object, References: all, DependsOn: after, IgnoreChanges: in.ignore, Range: at})
+			needs := merged(references, implied(in.object, owners))
+			in.object.Head().After = merged(needs, after)
+			c.Objects = append(c.Objects, Declared{Address: in.address, Object: in.object, References: needs, DependsOn: after, IgnoreChanges: in.ignore, Range: at})
 		}
 	}
 	order := map[object.Kind]int{}
@@ -508,10 +603,16 @@ func merged(a, b []object.Ref) []object.Ref {
 // digest names the files and the values of the variables that are not sensitive.
 func (r *run) digest() string {
 	h := sha256.New()
-	for _, name := range keys(r.files) {
-		sum := sha256.Sum256(r.files[name])
-		fmt.Fprintf(h, "%s %x\n", filepath.Base(name), sum)
+	lines := make([]string, 0, len(r.files))
+	for name, text := range r.files {
+		label := r.lib.labels[name]
+		if label == "" {
+			label = filepath.Base(name)
+		}
+		lines = append(lines, fmt.Sprintf("%s %x\n", label, sha256.Sum256(text)))
 	}
+	slices.Sort(lines)
+	h.Write([]byte(strings.Join(lines, "")))
 	for _, name := range keys(r.variables) {
 		v := r.variables[name]
 		if v.sensitive {

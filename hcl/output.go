@@ -28,7 +28,7 @@ func (r *run) readOutput(k *block) {
 		return
 	}
 	src := k.body.src
-	o := &output{blk: k, node: node{address: "output." + name, src: src, at: k.head, body: &k.body}}
+	o := &output{blk: k, node: node{address: r.prefix + "output." + name, src: src, at: k.head, body: &k.body}}
 	r.outputs[name] = o
 	known := []string{"value", "description", "sensitive", "depends_on"}
 	for i := range k.body.attrs {
@@ -67,6 +67,13 @@ func (r *run) evaluateOutput(o *output) {
 	o.diags = append(o.diags, diags...)
 	if diags.HasErrors() {
 		o.failed = true
+		return
+	}
+	if r.parent != nil { // marks travel on to where the value is used
+		if o.value = v; o.sensitive {
+			o.value = v.Mark(sensitiveMark{})
+		}
+		o.failed = !v.IsWhollyKnown()
 		return
 	}
 	v, marks := v.UnmarkDeep()

@@ -25,8 +25,9 @@ type variable struct {
 	sensitive   bool
 	nullable    bool
 
-	value  cty.Value // marked if sensitive; DynamicVal if failed
-	failed bool
+	objects []*declaration // that its value came from, through the module block
+	value   cty.Value      // marked if sensitive; DynamicVal if failed
+	failed  bool
 }
 
 // variableFileNames are read without being asked for; *.auto.hclvars follow.
@@ -49,7 +50,7 @@ func (r *run) readVariable(k *block) {
 	if !hclsyntax.ValidIdentifier(name) {
 		r.wrong(src, k.labelsAt[0], "Wrong name", "A variable's name begins with a letter and has letters, digits, underscores and hyphens.")
 	}
-	if slices.Contains([]string{"count", "for_each", "depends_on", "lifecycle"}, name) {
+	if slices.Contains([]string{"count", "for_each", "depends_on", "lifecycle"}, name) || r.parent != nil && slices.Contains(callAttributes, name) {
 		r.wrong(src, k.labelsAt[0], "Reserved name", "%q has a meaning of its own and cannot be a variable's name.", name)
 	}
 	known := []string{"type", "default", "description", "sensitive", "nullable"}
@@ -136,9 +137,10 @@ func (v *variable) convert(val cty.Value) (cty.Value, string) {
 
 // given is a value for a variable from outside, and where it came from.
 type given struct {
-	value cty.Value
-	from  string // for people: --var, berth.hclvars:3
-	at    *hcl.Range
+	value   cty.Value
+	from    string // for people: --var, berth.hclvars:3
+	at      *hcl.Range
+	objects []*declaration // of an input
 }
 
 // assign finds each variable's value: default, environment, files, arguments,
@@ -356,7 +358,7 @@ func (r *run) validation(v *variable, b *block, ctx *hcl.EvalContext) {
 			detail = s.AsString()
 		}
 	}
-	r.wrong(src, v.blk.head, fmt.Sprintf("Invalid value for variable %q", v.name), "%s\n\nThis was checked by the validation at %s:%d.", detail, src.name, src.pos(b.head.start).Line)
+	r.wrong(src, v.blk.head, fmt.Sprintf("Invalid value for variable %q", v.name), "%s\n\nThis was checked by the validation at %s:%d.%s", detail, src.name, src.pos(b.head.start).Line, r.wayTo(v))
 }
 
 func exists(file string) bool {

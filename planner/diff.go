@@ -444,7 +444,7 @@ func (d *differ) targets(g graph) map[object.Ref]bool {
 	for _, t := range d.r.Targets {
 		found := false
 		for i, r := range g.order {
-			if address := addresses[i]; t == address || t == r.Address() || t == r.String() || strings.HasPrefix(address, t+"[") {
+			if address := addresses[i]; t == address || t == r.Address() || t == r.String() || strings.HasPrefix(address, t+"[") || strings.HasPrefix(t, "module.") && strings.HasPrefix(address, t+".") {
 				found, scope[r] = true, true
 				todo = append(todo, i)
 			}
