@@ -93,6 +93,8 @@ type session struct {
 	env    func(string) string
 	flags  *Globals
 	parser *kong.Kong
+	// annotate says diagnostics on standard output too, as GitHub Actions reads them.
+	annotate bool
 }
 
 // color reports whether to write colours to a stream.

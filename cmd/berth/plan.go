@@ -36,7 +36,7 @@ type PlanFlags struct {
 // PlanCmd is `berth plan`.
 type PlanCmd struct {
 	PlanFlags
-	JSONFlag
+	PlanFormat
 	Destroy          bool   `help:"Plan the end of everything that the stack declares."`
 	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
 	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
@@ -44,7 +44,9 @@ type PlanCmd struct {
 
 // Run plans and shows. Pods that fit nowhere make the exit code 6.
 func (c *PlanCmd) Run(s *session) error {
-	made, err := s.plan(c.PlanFlags, c.Destroy, !c.JSON)
+	format := c.format()
+	s.annotate = format == "github"
+	made, err := s.plan(c.PlanFlags, c.Destroy, format == "text")
 	if err != nil {
 		return err
 	}
@@ -54,8 +56,11 @@ func (c *PlanCmd) Run(s *session) error {
 			return err
 		}
 	}
-	if c.JSON {
-		if err := view.PlanJSON(s.stdout, p); err != nil {
+	if err := c.into(p); err != nil {
+		return err
+	}
+	if format != "text" {
+		if err := s.showPlan(format, p); err != nil {
 			return err
 		}
 	} else {
@@ -73,14 +78,55 @@ func (c *PlanCmd) Run(s *session) error {
 	return nil
 }
 
-// writePlan writes beside the file first: a failure leaves no half plan.
+// PlanFormat chooses how a plan is printed.
+type PlanFormat struct {
+	JSONFlag
+	Format   string `enum:"text,json,markdown,github" default:"text" help:"How to print it: ${enum}. markdown is for a comment on a pull request, github annotates the lines of the configuration."`
+	JSONInto string `name:"json-into" placeholder:"FILE" type:"path" help:"Write the plan's JSON to this file besides."`
+}
+
+// format is what to print; --json is short for one of them.
+func (f PlanFormat) format() string {
+	if f.JSON {
+		return "json"
+	}
+	return f.Format
+}
+
+// into writes the JSON file, if one is asked for.
+func (f PlanFormat) into(p *object.Plan) error {
+	if f.JSONInto == "" {
+		return nil
+	}
+	return writeWhole(f.JSONInto, func(w io.Writer) error { return view.PlanJSON(w, p) })
+}
+
+// showPlan prints a plan that is complete. What its warnings are about has been
+// told when it was made.
+func (s *session) showPlan(format string, p *object.Plan) error {
+	switch format {
+	case "json":
+		return view.PlanJSON(s.stdout, p)
+	case "markdown":
+		return view.Markdown(s.stdout, p)
+	case "github":
+		return view.PlanAnnotations(s.stdout, p)
+	}
+	return view.Plan(s.stdout, p, s.style(s.stdout))
+}
+
 func writePlan(file string, p *object.Plan) error {
+	return writeWhole(file, func(w io.Writer) error { return planner.WritePlan(w, p) })
+}
+
+// writeWhole writes beside the file first: a failure leaves no half of it.
+func writeWhole(file string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(file), ".berth-plan-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	err = planner.WritePlan(f, p)
+	err = write(f)
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}
@@ -275,7 +321,7 @@ func claim(r planner.Request) []object.Claim {
 
 // ShowCmd is `berth show`.
 type ShowCmd struct {
-	JSONFlag
+	PlanFormat
 	File string `arg:"" optional:"" type:"path" help:"A saved plan; without one, the stack as the masters hold it."`
 }
 
@@ -286,11 +332,18 @@ func (c *ShowCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		if c.JSON {
-			return view.PlanJSON(s.stdout, p)
+		if err := c.into(p); err != nil {
+			return err
 		}
-		view.Plan(s.stdout, p, s.style(s.stdout))
-		return nil
+		if c.format() == "github" {
+			if err := view.Annotations(s.stdout, p.Warnings); err != nil {
+				return err
+			}
+		}
+		return s.showPlan(c.format(), p)
+	}
+	if f := c.format(); f != "text" && f != "json" || c.JSONInto != "" {
+		return &object.Error{Code: object.CodeInvalid, Message: "--format markdown, --format github and --json-into are for plans", Hint: "Name a saved plan: berth show FILE. A stack is shown as text or with --json."}
 	}
 	stack, err := s.stack("")
 	if err != nil {
@@ -305,7 +358,7 @@ func (c *ShowCmd) Run(s *session) error {
 		return err
 	}
 	objects := declared(v, stack)
-	if c.JSON {
+	if c.format() == "json" {
 		return s.json(object.Page{Index: v.Index(), Items: objects})
 	}
 	list := make([]object.Object, len(objects))

@@ -158,6 +158,9 @@ func (s *session) tableStyle(wide bool) view.Options {
 func (s *session) diagnose(d object.Diagnostics) bool {
 	quote(d)
 	view.Diagnostics(s.stderr, d, s.style(s.stderr))
+	if s.annotate {
+		view.Annotations(s.stdout, d)
+	}
 	return d.HasErrors()
 }
 
