@@ -21,6 +21,11 @@ type PlanCmd struct {
 	Rollback PlanRollbackCmd `cmd:"" help:"What putting the stack back to an earlier revision does."`
 }
 
+// Help tells where the flags of the command without an operation are.
+func (PlanCmd) Help() string {
+	return "Without a command it is berth plan stack, and takes its flags: --out, --json, --destroy, --detailed-exitcode, --target, --var and others. See: berth plan stack --help"
+}
+
 // OperationFlags are common to the plans of operations that can be applied.
 type OperationFlags struct {
 	JSONFlag

@@ -16,9 +16,11 @@ func TestPlannedDrainIsWhatHappens(t *testing.T) {
 	c := clustertest.Start(t, clustertest.Options{Masters: 1, Nodes: 4, Zones: 2, Check: planner.Check, Plan: forecast})
 	k, ctx := c.Client(), t.Context()
 	web := &object.Deployment{Meta: object.Meta{Kind: object.KindDeployment, Namespace: "default", Name: "web"}}
+	object.SetDefaults(&web.Spec)
+	main := object.Container{Name: "web", Image: "app:1"}
+	object.SetDefaults(&main)
 	web.Spec.Replicas = 9
-	web.Spec.Pod = object.PodTemplate{Labels: map[string]string{"app": "web"}, Containers: []object.Container{{Name: "web", Image: "app:1"}}}
-	object.SetDefaults(web)
+	web.Spec.Pod.Labels, web.Spec.Pod.Containers = map[string]string{"app": "web"}, []object.Container{main}
 	if _, err := c.Apply(ctx, k, "shop", web); err != nil {
 		t.Fatal(err)
 	}
