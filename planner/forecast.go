@@ -35,6 +35,10 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
+	if p.Operation != nil {
+		r.operate(p.Operation)
+		return r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
+	}
 	before := fork.Snapshot()
 	r.run(p)
 	f := r.log.forecast(r.outcome, r.reason, r.now)

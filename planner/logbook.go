@@ -26,6 +26,11 @@ type logbook struct {
 	total     load // of the ready nodes
 	capacity  load
 	peak      load
+
+	whole   bool // an operation's: pods of all stacks are noted
+	waiting map[object.Ref]bool
+	stays   []object.Placement
+	last    time.Duration // when a pod started, stopped, or became ready or not
 }
 
 type load struct {
@@ -65,6 +70,10 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 		from: from, index: v.Index(), stack: p.Stack, wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
 		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{},
 	}
+	list := []state.Where{state.OfStack(p.Stack)}
+	if p.Operation != nil {
+		b.whole, b.waiting, list = true, waitingPods(v), nil
+	}
 	for i := range p.Changes {
 		b.wave[p.Changes[i].Ref] = p.Changes[i].Wave
 	}
@@ -81,7 +90,7 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 		b.total.memory += x.now.memory
 	}
 	b.peak = b.total
-	for pod := range state.All[*object.Pod](v, object.KindPod, state.OfStack(p.Stack)) {
+	for pod := range state.All[*object.Pod](v, object.KindPod, list...) {
 		if pod.Spec.Stop || pod.Terminal() {
 			continue
 		}
@@ -201,7 +210,7 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 	if p.Spec.Node != "" {
 		b.load(v, p.Spec.Node)
 	}
-	if p.Stack != b.stack {
+	if p.Stack != b.stack && !b.whole {
 		return object.Ref{}
 	}
 	top := b.workloadOf(v, p)
@@ -212,10 +221,14 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 	if counts(after) {
 		w.ready++
 	}
+	if b.whole && counts(before) != counts(after) {
+		b.last = at
+		w.watched = w.watched || counts(before) // a pod that is lost takes no step
+	}
 	step := object.ForecastStep{At: object.Duration(at), Wave: b.waveOf(top), Ref: e.Ref, Node: p.Spec.Node, Workload: top}
 	if after != nil && after.Spec.Node != "" && (before == nil || before.Spec.Node == "") {
 		w.watched = true
-		step.Op = "start"
+		step.Op, b.last = "start", at
 		b.steps = append(b.steps, step)
 		b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
 		delete(b.unplaces, e.Ref)
@@ -227,7 +240,7 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 		delete(b.running, e.Ref)
 		delete(b.unplaces, e.Ref)
 		if step.Node != "" {
-			step.Op, step.Note = "stop", p.Spec.StopWhy
+			step.Op, step.Note, b.last = "stop", p.Spec.StopWhy, at
 			b.steps = append(b.steps, step)
 		}
 	}
@@ -254,7 +267,7 @@ func (b *logbook) load(v *state.Snapshot, node string) {
 // unplaced replaces what is known of the stack's pods that fit nowhere.
 func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 	for _, u := range list {
-		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && p.Stack == b.stack {
+		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && (p.Stack == b.stack || b.whole && !b.waiting[u.Pod]) {
 			b.unplaces[u.Pod] = u.Reason
 		}
 	}
@@ -262,7 +275,7 @@ func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 
 func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecast {
 	f := object.Forecast{
-		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps,
+		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays,
 		Unchanged: len(b.running), PeakCPU: percent(b.peak.cpu, b.capacity.cpu), PeakMemory: percent(b.peak.memory, b.capacity.memory),
 	}
 	for _, s := range b.steps {

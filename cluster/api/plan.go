@@ -48,7 +48,11 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		}
 	}
 	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
-	if err := s.judge(v, p); err != nil {
+	if p.Operation != nil {
+		if p.Expect, err = expected(v, p); err != nil {
+			return nil, err
+		}
+	} else if err := s.judge(v, p); err != nil {
 		return nil, err
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
@@ -60,7 +64,10 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	}
 	p.Seal = s.Keys.Sign(b)
 	if in.Brief {
-		p.Changes, p.Expect, p.Outputs, p.OutputChanges = nil, nil, nil, nil
+		p.Changes, p.Outputs, p.OutputChanges = nil, nil, nil
+		if p.Operation == nil {
+			p.Expect = nil // of an operation the masters have made it
+		}
 	}
 	return &answer[object.Plan]{Body: *p}, nil
 }
@@ -119,6 +126,12 @@ func (s *Server) checkPlan(p *object.Plan) error {
 		e := object.Errorf(object.CodeInvalid, object.Ref{}, "the plan has format %q, but these masters know %q", p.Format, object.PlanFormat)
 		e.Hint = "Plan again with a berth of the masters' version."
 		return e
+	}
+	if p.Operation != nil {
+		if p.Stack != "" || len(p.Changes) > 0 || len(p.Outputs) > 0 || len(p.OutputChanges) > 0 {
+			return &object.Error{Code: object.CodeInvalid, Message: "a plan of an operation has no stack, changes or outputs", Hint: "Plan the two apart."}
+		}
+		return nil
 	}
 	if p.Stack == "" {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan names no stack"}
@@ -214,6 +227,9 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 		return nil, unplaceable(p)
 	}
 	who := identityOf(ctx)
+	if p.Operation != nil {
+		return s.operate(ctx, p, who.author())
+	}
 	stackRef := object.Ref{Kind: object.KindStack, Name: p.Stack}
 	filled := map[object.SecretAt]object.Sensitive{} // seal once, however often the number is taken
 	for try := 1; ; try++ {

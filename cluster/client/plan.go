@@ -16,6 +16,9 @@ func (c *Client) Plan(ctx context.Context, p *object.Plan) (*object.Plan, error)
 	if err := c.exchange(ctx, http.MethodPost, "/v1/plan", url.Values{"brief": {"true"}}, p, &out); err != nil {
 		return nil, err
 	}
+	if p.Operation != nil {
+		return &out, nil
+	}
 	out.Changes, out.Expect, out.Outputs, out.OutputChanges = p.Changes, p.Expect, p.Outputs, p.OutputChanges
 	out.Assign(out.Assigned)
 	return &out, nil

@@ -26,7 +26,8 @@ type Plan struct {
 	OutputChanges map[string]OutputChange `json:"output_changes,omitempty"`
 	Waves         int                     `json:"waves"`
 	OnFailure     string                  `json:"on_failure,omitempty"`
-	Assigned      []Assignment            `json:"assigned,omitempty"` // what the masters chose; Changes have it already
+	Assigned      []Assignment            `json:"assigned,omitempty"`  // what the masters chose; Changes have it already
+	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
 	Seal          string                  `json:"seal,omitempty"` // by the masters, over everything else
@@ -94,6 +95,7 @@ type Forecast struct {
 	Steps      []ForecastStep `json:"timeline,omitempty"`
 	Placements []Placement    `json:"placement,omitempty"`
 	Unplaced   []Unplaced     `json:"unplaced,omitempty"`
+	Stays      []Placement    `json:"stays,omitempty"` // pods that a drain leaves where they are
 	Lowest     []Availability `json:"availability,omitempty"`
 	Start      int            `json:"pods_started"`
 	Stop       int            `json:"pods_stopped"`

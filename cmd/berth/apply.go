@@ -72,6 +72,9 @@ func (c *ApplyCmd) Run(s *session) error {
 			return err
 		}
 	}
+	if p.Operation != nil {
+		return s.commitOperation(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced}, c.JSON)
+	}
 	return s.commit(cl, object.ApplyRequest{Plan: *p, Secrets: needed(p, secrets), AllowUnplaced: c.AllowUnplaced}, c.Detach, c.JSON)
 }
 
@@ -98,7 +101,8 @@ func (s *session) savedPlan(file string, vars VariableFlags) (*object.Plan, map[
 		return nil, nil, nil, err
 	}
 	secrets := map[string]string{}
-	if want := p.Sensitives(); len(want) > 0 {
+	// On the way back the masters have the values themselves.
+	if want := p.Sensitives(); len(want) > 0 && p.Target == 0 {
 		if s.flags.Chdir == "." && p.Source.Directory != "" {
 			s.flags.Chdir = p.Source.Directory
 		}

@@ -99,7 +99,7 @@ type NodeDrainCmd struct {
 
 // Run cordons the node, has its pods replaced elsewhere, and waits until none is left.
 func (c *NodeDrainCmd) Run(s *session) error {
-	if err := s.changeNode(c.NodeArg, "is being drained", func(n *object.Node) { n.Spec.Unschedulable, n.Spec.Drain = true, true }); err != nil || c.NoWait {
+	if err := s.changeNode(c.NodeArg, "is being drained", (*object.Node).Drain); err != nil || c.NoWait {
 		return err
 	}
 	cl, err := s.connect()

@@ -33,8 +33,8 @@ type PlanFlags struct {
 	OnFailure string   `enum:"revert,pause" default:"revert" help:"What a rollout that fails does: ${enum}."`
 }
 
-// PlanCmd is `berth plan`.
-type PlanCmd struct {
+// PlanStackCmd is `berth plan` without an operation.
+type PlanStackCmd struct {
 	PlanFlags
 	PlanFormat
 	Destroy          bool   `help:"Plan the end of everything that the stack declares."`
@@ -43,7 +43,7 @@ type PlanCmd struct {
 }
 
 // Run plans and shows. Pods that fit nowhere make the exit code 6.
-func (c *PlanCmd) Run(s *session) error {
+func (c *PlanStackCmd) Run(s *session) error {
 	format := c.format()
 	s.annotate = format == "github"
 	made, err := s.plan(c.PlanFlags, c.Destroy, format == "text")
@@ -66,7 +66,7 @@ func (c *PlanCmd) Run(s *session) error {
 	} else {
 		made.page.Finish(s.stdout, p)
 		if c.Out != "" && !p.Empty() {
-			fmt.Fprintf(s.stdout, "\nSaved the plan to: %s\n\nTo perform exactly these actions, run:\n    berth apply %q\n", c.Out, c.Out)
+			s.saved(c.Out)
 		}
 	}
 	switch {

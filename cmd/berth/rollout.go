@@ -133,7 +133,7 @@ type RolloutRestartCmd struct{ WorkloadArg }
 // Run makes a new version of the same template.
 func (c *RolloutRestartCmd) Run(s *session) error {
 	return s.operate(c.WorkloadArg, "restarts step by step; follow it with: berth rollout status "+c.Workload, func(d *object.Deployment) error {
-		d.Spec.Restarted = time.Now().UTC().Truncate(time.Second)
+		d.Restart(time.Now())
 		return nil
 	})
 }

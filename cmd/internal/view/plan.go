@@ -33,6 +33,9 @@ type Draft struct {
 func NewDraft(plan *object.Plan, o Options) *Draft {
 	d := &Draft{o: o}
 	p := &printer{Options: o, w: &d.text}
+	if plan.Operation != nil {
+		return d // all of it is forecast
+	}
 	if len(plan.Changes) == 0 && len(plan.OutputChanges) == 0 {
 		p.line()
 		p.line(p.paint("1;32", "No changes."), p.paint(bold, strings.TrimPrefix(nothingToDo, "No changes.")))
@@ -60,6 +63,9 @@ func NewDraft(plan *object.Plan, o Options) *Draft {
 // Finish prints the page. The plan is the one of the draft, with its forecast.
 func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 	p := &printer{Options: d.o, w: &d.text}
+	if plan.Operation != nil {
+		p.operation(plan)
+	}
 	if len(plan.Changes) > 0 {
 		p.forecast(plan)
 		p.line()

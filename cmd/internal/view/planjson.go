@@ -27,6 +27,7 @@ type jsonPlan struct {
 	Complete   bool                  `json:"complete"`
 	Errored    bool                  `json:"errored"`
 	Waves      int                   `json:"waves"`
+	Operation  *object.Operation     `json:"operation,omitempty"`
 	Changes    []jsonChange          `json:"resource_changes"`
 	Planned    jsonValues            `json:"planned_values"`
 	Outputs    map[string]jsonOutput `json:"output_changes,omitempty"`
@@ -35,6 +36,7 @@ type jsonPlan struct {
 	Placement  []object.Placement    `json:"placement"`
 	Unplaced   []object.Unplaced     `json:"unplaced"`
 	Timeline   []object.ForecastStep `json:"timeline"`
+	Stays      []object.Placement    `json:"stays,omitempty"`
 	Available  []object.Availability `json:"availability"`
 	Nodes      []object.NodePeak     `json:"nodes"`
 	Reach      []object.ReachChange  `json:"reachability"`
@@ -124,12 +126,15 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	n := Count(plan)
 	out := jsonPlan{
 		Format: plan.Format, Version: plan.Version, Stack: plan.Stack, Revision: plan.Base + 1, Cause: plan.Cause, Index: plan.Index, Source: plan.Source,
-		Applyable: !plan.Empty(), Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
+		Applyable: !plan.Empty() && (plan.Operation == nil || plan.Operation.Applicable()), Operation: plan.Operation, Stays: f.Stays, Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
 		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
 		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory},
 		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes),
 		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
 		Diagnostic: plan.Warnings, Planned: jsonValues{Root: jsonModule{Resources: []jsonResource{}}},
+	}
+	if plan.Operation != nil {
+		out.Revision = 0 // it makes none
 	}
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")

@@ -1,0 +1,78 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// operate rehearses an operation: what it writes is written to the fork, and the
+// control plane runs until nothing more would happen. A node that is lost is
+// marked before the nodes are modelled, for it reports nothing any more.
+func (r *rehearsal) operate(o *object.Operation) {
+	v := r.fork.Snapshot()
+	c, err := o.Changeset(v.Get, r.from)
+	if err == nil {
+		r.queue.Seed(v)
+		err = r.apply(stamped(c, "forecast", r.now))
+	}
+	if err != nil {
+		r.outcome, r.reason = OutcomeFailed, err.Error()
+		return
+	}
+	r.nodes.adopt(r.fork.Snapshot())
+	for r.settle() {
+		if r.promote() {
+			continue
+		}
+		next, ok := r.next()
+		if !ok || next.After(r.deadline) {
+			r.rest(o)
+			return
+		}
+		r.now = next
+		r.report()
+	}
+	r.outcome, r.reason = OutcomeUnfinished, fmt.Sprintf("the controllers did not come to rest within %d steps", maxSteps)
+}
+
+// rest judges how things stand in the end.
+func (r *rehearsal) rest(o *object.Operation) {
+	r.outcome = OutcomeHealthy
+	var short []string
+	for ref, w := range r.log.workloads {
+		if w.watched && !w.gone && w.ready < w.want {
+			short = append(short, fmt.Sprintf("%s ends with %d of %d ready", ref.Address(), w.ready, w.want))
+		}
+	}
+	if len(short) > 0 {
+		slices.Sort(short)
+		r.outcome, r.reason = OutcomeUnfinished, strings.Join(short, ", ")
+	}
+	if o.Name != object.OperationDrain {
+		return
+	}
+	for _, n := range o.On {
+		for p := range r.fork.Snapshot().PodsOn(n.Name) {
+			if !p.Terminal() && !p.Spec.Stop {
+				r.log.stays = append(r.log.stays, object.Placement{Pod: p.Ref(), Node: n.Name})
+			}
+		}
+	}
+	slices.SortFunc(r.log.stays, func(x, y object.Placement) int { return x.Pod.Compare(y.Pod) })
+}
+
+// waitingPods are those that are placed nowhere when an operation begins: that
+// they fit nowhere is not its doing.
+func waitingPods(v *state.Snapshot) map[object.Ref]bool {
+	out := map[object.Ref]bool{}
+	for p := range state.All[*object.Pod](v, object.KindPod) {
+		if p.Spec.Node == "" && !p.Spec.Stop && !p.Terminal() {
+			out[p.Ref()] = true
+		}
+	}
+	return out
+}
