@@ -9,14 +9,14 @@ import (
 
 // canary leads the rollout through its steps: pods first, then the connections,
 // then the pause. The way back to a version that was stable last has no steps, and
-// neither has the way to the first version.
+// neither has the way to the first version. One that has failed stays at its step.
 func (r *release) canary(in *rollout.Input) {
 	st, u := &r.status, r.d.Spec.Update
-	stepped := u.Strategy == "canary" && st.Proven != "" && st.Set == r.name && r.name != st.Proven
-	if old := r.proven(); !stepped || old == nil || r.d.Spec.Paused || st.Reason != "" {
-		if !stepped {
-			st.Canary = nil
-		}
+	if u.Strategy != "canary" || st.Proven == "" || st.Set != r.name || r.name == st.Proven {
+		st.Canary = r.left()
+		return
+	}
+	if r.proven() == nil || r.d.Spec.Paused {
 		return
 	}
 	if st.Canary == nil || st.Canary.Set != r.name {
@@ -26,6 +26,9 @@ func (r *release) canary(in *rollout.Input) {
 	for c.Step < len(u.Steps) {
 		s := u.Steps[c.Step]
 		in.Canary, in.Target = true, target(u.Steps[:c.Step+1], in.Want)
+		if st.Reason != "" {
+			break
+		}
 		if c.Since.IsZero() {
 			if in.New.Available < min(in.Target, in.Want) {
 				break
@@ -44,17 +47,38 @@ func (r *release) canary(in *rollout.Input) {
 		c.Since, st.Progress = time.Time{}, r.now
 		in.Canary = false
 	}
-	if c.Step == len(u.Steps) && in.Want > 0 {
+	if c.Step == len(u.Steps) {
 		// The rest rolls pod by pod, and the weight goes with the pods.
-		all := in.New.Available
-		for _, s := range in.Old {
-			all += s.Available
-		}
-		if all > 0 {
-			c.Weight = max(c.Weight, in.New.Available*100/all)
-		}
+		c.Weight = max(c.Weight, r.percent(r.wanted))
 	}
 	st.Canary = &c
+}
+
+// left is what remains of a canary whose version has been left: its weight goes down
+// with its pods. Without a weight each of them would count like any other pod.
+func (r *release) left() *object.CanaryStatus {
+	c := r.status.Canary
+	if c == nil || c.Set == r.name {
+		return nil
+	}
+	for _, x := range r.versions {
+		if x.set.Name == c.Set && x.counts.Pods > 0 {
+			return &object.CanaryStatus{Set: c.Set, Step: c.Step, Weight: min(c.Weight, r.percent(x))}
+		}
+	}
+	return nil
+}
+
+// percent is the version's part of the pods that are available; 0 of none.
+func (r *release) percent(of *version) int {
+	all := 0
+	for _, x := range r.versions {
+		all += x.counts.Available
+	}
+	if all == 0 || of == nil {
+		return 0
+	}
+	return of.counts.Available * 100 / all
 }
 
 // target is how many pods the last of the steps has; steps never take any away.

@@ -132,3 +132,57 @@ func TestCanaryThatBreaksIsPutBack(t *testing.T) {
 		t.Errorf("pods: %v", pods)
 	}
 }
+
+// What fits nowhere for a while goes on at the step where it was.
+func TestCanaryThatFindsRoomKeepsItsStep(t *testing.T) {
+	roomy := func(d *object.Deployment) { d.Spec.Update.Surge = object.Amount{N: 4} }
+	w := started(t, service("web"), web("ok:1", 4, stepped, onFailurePause, roomy))
+	w.full = true
+	n := w.commit(one(service("web"), web("ok:2", 4, stepped, onFailurePause, roomy)))
+	w.awaits(n, object.RevisionPaused)
+	if st := w.deployment("web").Status; st.Reason != object.ReasonUnplaceable {
+		t.Fatalf("status: %+v", st)
+	}
+	w.full = false
+	most := 0
+	w.watch = func(*state.Snapshot) { most = max(most, len(w.livePods("web")["ok:2"])) }
+	w.until("the first weight", func(*state.Snapshot) bool {
+		c := w.deployment("web").Status.Canary
+		return c != nil && c.Weight == 5
+	})
+	w.settle()
+	if most != 1 {
+		t.Errorf("the first step had %d pods", most)
+	}
+}
+
+// A version that is left must not get more connections than it had, however many of
+// the pods are its own.
+func TestCanaryGoesBackWithoutMoreWeight(t *testing.T) {
+	many := func(d *object.Deployment) { stepped(d); d.Spec.Update.Steps[0].Scale = object.Amount{N: 3} }
+	w := started(t, service("web"), web("ok:1", 4, many))
+	w.commit(one(service("web"), web("ok:2", 4, many)))
+	w.until("the first weight", func(*state.Snapshot) bool {
+		c := w.deployment("web").Status.Canary
+		return c != nil && c.Weight == 5
+	})
+	w.settle()
+	left := w.deployment("web").Status.Set
+	w.watch = func(v *state.Snapshot) {
+		e, _ := state.Find[*object.Endpoints](v, ref(object.KindEndpoints, "web"))
+		for _, x := range e.Spec.Ready {
+			p, ok := state.Find[*object.Pod](v, ref(object.KindPod, x.Pod))
+			if !ok || p.Owner.Name != left {
+				continue
+			}
+			if weights, _ := w.shares("web"); weights[left] > 5 || x.Share != left {
+				t.Fatalf("the version that is left has the share %q of %v", x.Share, weights)
+			}
+		}
+	}
+	w.awaits(w.commit(one(service("web"), web("ok:1", 4, many))), object.RevisionHealthy)
+	w.settled()
+	if weights, _ := w.shares("web"); len(weights) != 0 || len(w.livePods("web")) != 1 {
+		t.Errorf("shares %v, pods %v", weights, w.livePods("web"))
+	}
+}

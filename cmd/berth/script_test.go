@@ -48,9 +48,10 @@ var images = fake.Script{
 //	as NAME ROLE                write $HOME/.berth/NAME, a configuration of another identity
 //	sub FILE OLD NEW            replace text in a file
 //	match FILE|stdout REGEXP    like grep, for text with spaces over several lines
-//	lose NAME                   end a master as if its process had died
+//	lose NAME|leader            end a master as if its process had died
 //	json FILE|stdout PATH VALUE a member of a JSON document, by a.b.0.c
 //	behave IMAGE ok|missing     from now on
+//	soon REGEXP berth …         run berth again and again until it prints that
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
 func TestScripts(t *testing.T) {
@@ -78,7 +79,7 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
-					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed,
+					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
 				},
 			})
 		})
@@ -119,7 +120,13 @@ func (w *scriptWorld) as(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(f.Write(filepath.Join(dir, name)))
 }
 
-func (w *scriptWorld) lose(ts *testscript.TestScript, neg bool, args []string) { w.c.Kill(args[0]) }
+func (w *scriptWorld) lose(ts *testscript.TestScript, neg bool, args []string) {
+	name := args[0]
+	if name == "leader" {
+		name = w.c.Leader()
+	}
+	w.c.Kill(name)
+}
 
 func (w *scriptWorld) behave(ts *testscript.TestScript, neg bool, args []string) {
 	for _, n := range []string{"n1", "n2", "n3"} {
@@ -146,6 +153,21 @@ func exitsWith(ts *testscript.TestScript, neg bool, args []string) {
 
 // editPlan changes the JSON inside a saved plan, as somebody would who would like
 // another one to be applied: editplan FILE OLD NEW.
+// soon runs a command until its output matches.
+func soon(ts *testscript.TestScript, neg bool, args []string) {
+	want, err := regexp.Compile(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("it did not print %s", args[0])
+		}
+	}
+}
+
 // killed runs a command whole once, to know how long it takes, and then N times in
 // which it is killed after another part of that time.
 func killed(ts *testscript.TestScript, neg bool, args []string) {

@@ -28,6 +28,8 @@ func shop() *view {
 		Type: "headless", Ports: http, Shares: []object.ServiceShare{{Name: "old", Weight: 90}, {Name: "new", Weight: 10}, {Name: "off", Weight: 0}},
 	},
 		shared("old-0", "10.78.1.20", "old"), shared("old-1", "10.78.1.21", "old"), shared("new-0", "10.78.1.22", "new"), shared("off-0", "10.78.1.23", "off"), shared("lone-0", "10.78.1.24", ""))
+	v.service("shop", "rollout", object.ServiceSpec{Type: "headless", Ports: http}, shared("old-0", "10.78.1.20", "stable"), shared("new-0", "10.78.1.22", "new"))
+	v.endpoints[len(v.endpoints)-1].Spec.Shares = []object.EndpointShare{{Name: "new", Weight: 0}, {Name: "stable", Weight: 100}}
 	v.service("shop", "pay", object.ServiceSpec{Type: "external", ExternalName: "pay.example", Ports: http})
 	v.service("shop", "gone", object.ServiceSpec{Type: "external", ExternalName: "no.example"})
 	v.service("shop", "near", object.ServiceSpec{Type: "external", ExternalName: "web.shop.svc.cluster.local"})
@@ -64,6 +66,7 @@ var everyRecord = []struct {
 	{"db.shop.svc.cluster.local", dns.TypeAAAA, "NOERROR"},
 	{"none.shop.svc.cluster.local", dns.TypeA, "NOERROR"},
 	{"canary.shop.svc.cluster.local", dns.TypeA, "NOERROR | A 10.78.1.20 | A 10.78.1.21 | A 10.78.1.22"},
+	{"rollout.shop.svc.cluster.local", dns.TypeA, "NOERROR | A 10.78.1.20"}, // a canary without weight yet
 	{"db-0.db.shop.svc.cluster.local", dns.TypeA, "NOERROR | A 10.78.1.6"},
 	{"db-0.db.shop.svc.cluster.local", dns.TypeAAAA, "NOERROR"},
 	{"db-2.db.shop.svc.cluster.local", dns.TypeA, "NOERROR | A 10.78.3.6"}, // by its name also before it is ready

@@ -370,24 +370,34 @@ func TestBackends(t *testing.T) {
 	}
 }
 
-// TestShares: the weights of a service's sets hold at the ingress, too.
+// TestShares: the weights of a service's sets hold at the ingress, too, those of a
+// canary under way before its own.
 func TestShares(t *testing.T) {
-	w := newWorld(t)
-	w.service("web", map[string]string{"web-1-0": pod(t, "a"), "web-1-1": pod(t, "a"), "web-2-0": pod(t, "b"), "web-3-0": pod(t, "none")})
-	s := w.services["web"].Clone().(*object.Service)
-	s.Spec.Shares = []object.ServiceShare{{Name: "stable", Weight: 95}, {Name: "canary", Weight: 5}}
-	w.services["web"] = s
-	for i, share := range []string{"stable", "stable", "canary", ""} {
-		w.endpoints["web"].Spec.Ready[i].Share = share
+	own := func(s *object.Service, _ *object.Endpoints) {
+		s.Spec.Shares = []object.ServiceShare{{Name: "stable", Weight: 95}, {Name: "canary", Weight: 5}}
 	}
-	w.ingress("shop", simple("h", to("/", "web")))
-	w.apply()
-	got := map[string]int{}
-	for range 200 {
-		got[w.get("h", "/").saw(t).Pod]++
+	underWay := func(_ *object.Service, e *object.Endpoints) {
+		e.Spec.Shares = []object.EndpointShare{{Name: "stable", Weight: 95}, {Name: "canary", Weight: 5}}
 	}
-	if got["a"] != 190 || got["b"] != 10 {
-		t.Errorf("%v", got)
+	for name, split := range map[string]func(*object.Service, *object.Endpoints){"own": own, "of a canary": underWay} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.service("web", map[string]string{"web-1-0": pod(t, "a"), "web-1-1": pod(t, "a"), "web-2-0": pod(t, "b"), "web-3-0": pod(t, "none")})
+			w.services["web"] = w.services["web"].Clone().(*object.Service)
+			split(w.services["web"], w.endpoints["web"])
+			for i, share := range []string{"stable", "stable", "canary", ""} {
+				w.endpoints["web"].Spec.Ready[i].Share = share
+			}
+			w.ingress("shop", simple("h", to("/", "web")))
+			w.apply()
+			got := map[string]int{}
+			for range 200 {
+				got[w.get("h", "/").saw(t).Pod]++
+			}
+			if got["a"] != 190 || got["b"] != 10 {
+				t.Errorf("%v", got)
+			}
+		})
 	}
 }
 

@@ -54,6 +54,26 @@ func set(l layout, services []*object.Service, endpoints []*object.Endpoints) (r
 	return out, b
 }
 
+// A canary under way divides the connections as shares of the service's own would.
+func TestServiceRulesOfACanary(t *testing.T) {
+	http := map[string]int{"http": 8080}
+	pods := []object.Endpoint{shared(endpoint("web-0", "n1", "10.77.1.2", http), "stable"), shared(endpoint("web-1", "n2", "10.77.2.2", http), "stable"), shared(endpoint("web-2", "n2", "10.77.2.3", http), "web-8f")}
+	rules := func(own []object.ServiceShare, underWay []object.EndpointShare) string {
+		svc, eps := newService("web", "10.79.0.5", object.ServicePort{Name: "http", Port: 80, Protocol: "tcp", NodePort: 30080}), newEndpoints("web", pods...)
+		svc.Spec.Shares, eps.Spec.Shares = own, underWay
+		all, _ := set(testLayout, []*object.Service{svc}, []*object.Endpoints{eps})
+		script, _ := newRuleSet().script(all)
+		return string(script)
+	}
+	want := rules([]object.ServiceShare{{Name: "web-8f", Weight: 5}, {Name: "stable", Weight: 95}}, nil)
+	if got := rules(nil, []object.EndpointShare{{Name: "web-8f", Weight: 5}, {Name: "stable", Weight: 95}}); got != want || !strings.Contains(want, "10.77.2.3:8080") {
+		t.Errorf("%s\nwith the service's own shares:\n%s", got, want)
+	}
+	if got := rules(nil, []object.EndpointShare{{Name: "web-8f", Weight: 0}, {Name: "stable", Weight: 100}}); strings.Contains(got, "10.77.2.3:8080") {
+		t.Errorf("a canary without weight is led to:\n%s", got)
+	}
+}
+
 func TestServiceRulesGolden(t *testing.T) {
 	http := map[string]int{"http": 8080}
 	web := []object.Endpoint{endpoint("web-0", "n1", "10.77.1.2", http), endpoint("web-1", "n2", "10.77.2.2", http), endpoint("web-2", "n2", "10.77.2.3", http)}
