@@ -55,7 +55,7 @@ type rehearsal struct {
 	each      state.Each
 	stack     string
 	revision  object.Ref
-	waits     []object.Ref // the stack's deployments that wait for a person
+	waits     []object.Ref // deployments that the plan concerns and that wait for a person
 	from, now time.Time
 	deadline  time.Time
 	steps     int
@@ -250,7 +250,7 @@ func (r *rehearsal) observe(events []state.Event) {
 				r.failed = true
 			}
 		}
-		if dep, ok := e.After.(*object.Deployment); ok && dep.Stack == r.stack && dep.Status.Canary != nil && dep.Status.Canary.Waits {
+		if dep, ok := e.After.(*object.Deployment); ok && (dep.Stack == r.stack || r.log.whole) && dep.Status.Canary != nil && dep.Status.Canary.Waits {
 			r.waits = append(r.waits, e.Ref)
 		}
 		after, ok := e.After.(*object.Pod)

@@ -43,20 +43,9 @@ func (s *Server) operate(ctx context.Context, p *object.Plan, author string) (*a
 	if !p.Operation.Applicable() {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "a plan of " + p.Operation.Name + " is a question: there is nothing to apply"}
 	}
-	v := s.Cluster.Snapshot()
-	for _, x := range p.Expect {
-		if err := stale(v, x, "the plan was made"); err != nil {
-			return nil, err
-		}
-	}
-	c, err := operation(v, p)
-	if err != nil {
-		return nil, err
-	}
-	c.Author, c.Time = author, s.Now().UTC()
-	index, err := s.Cluster.Propose(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return &answer[object.Applied]{Body: object.Applied{Index: index}}, nil
+	return s.commit(ctx, p, func(v *state.Snapshot) (object.Changeset, object.Applied, error) {
+		c, err := operation(v, p)
+		c.Author, c.Time = author, s.Now().UTC()
+		return c, object.Applied{}, err
+	})
 }

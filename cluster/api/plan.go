@@ -232,6 +232,29 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 	}
 	stackRef := object.Ref{Kind: object.KindStack, Name: p.Stack}
 	filled := map[object.SecretAt]object.Sensitive{} // seal once, however often the number is taken
+	return s.commit(ctx, p, func(v *state.Snapshot) (c object.Changeset, a object.Applied, err error) {
+		full, err := s.fill(v, p, req.Secrets, filled)
+		if err != nil {
+			return c, a, err
+		}
+		stack, _ := state.Find[*object.Stack](v, stackRef)
+		a = object.Applied{Stack: p.Stack, Number: 1}
+		if stack != nil {
+			a.Number = stack.Spec.Revision + 1
+		}
+		for { // revisions of a stack that was destroyed may still be there
+			a.Revision = object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, a.Number)}
+			if _, taken := v.Get(a.Revision); !taken {
+				break
+			}
+			a.Number++
+		}
+		return object.CommitPlan(full, stack, a.Number, who.author(), s.Now().UTC()), a, nil
+	})
+}
+
+// commit writes what a sealed plan makes of the state, unless the plan is stale.
+func (s *Server) commit(ctx context.Context, p *object.Plan, changeset func(*state.Snapshot) (object.Changeset, object.Applied, error)) (*answer[object.Applied], error) {
 	for try := 1; ; try++ {
 		v := s.Cluster.Snapshot()
 		for _, x := range p.Expect {
@@ -239,26 +262,12 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 				return nil, err
 			}
 		}
-		full, err := s.fill(v, p, req.Secrets, filled)
+		c, applied, err := changeset(v)
 		if err != nil {
 			return nil, err
 		}
-		stack, _ := state.Find[*object.Stack](v, stackRef)
-		number := 1
-		if stack != nil {
-			number = stack.Spec.Revision + 1
-		}
-		for { // revisions of a stack that was destroyed may still be there
-			if _, taken := v.Get(object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}); !taken {
-				break
-			}
-			number++
-		}
-		c := object.CommitPlan(full, stack, number, who.author(), s.Now().UTC())
-		index, err := s.Cluster.Propose(ctx, c)
-		if err == nil {
-			r := object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
-			return &answer[object.Applied]{Body: object.Applied{Index: index, Stack: p.Stack, Number: number, Revision: r}}, nil
+		if applied.Index, err = s.Cluster.Propose(ctx, c); err == nil {
+			return &answer[object.Applied]{Body: applied}, nil
 		}
 		switch object.CodeOf(err) {
 		case object.CodeConflict, object.CodeExists, object.CodeNotFound:

@@ -216,6 +216,58 @@ func TestApplyTakesTheNextNumber(t *testing.T) {
 	}
 }
 
+// Who writes an object between the check of a plan and its commit makes it stale: the
+// versions are checked where they are written.
+func TestAPlanThatIsOvertakenIsStale(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	admin := w.admin()
+	n := &object.Node{Meta: object.Meta{Kind: object.KindNode, Name: "n1"}, Status: object.NodeStatus{Condition: object.NodeReady}}
+	c := &object.ConfigMap{Meta: object.Meta{Kind: object.KindConfigMap, Namespace: "default", Name: "web"}, Spec: object.ConfigMapSpec{Reload: "restart"}}
+	for _, o := range []object.Object{n, c} {
+		var create object.Changeset
+		create.Create(o)
+		w.propose(create)
+	}
+	for name, touch := range map[string]struct {
+		plan   func(now object.Object) *object.Plan
+		ref    object.Ref
+		change func(object.Object)
+	}{
+		"of a configuration": {func(now object.Object) *object.Plan {
+			after := now.Clone().(*object.ConfigMap)
+			after.Meta = object.Meta{Kind: object.KindConfigMap, Namespace: "default", Name: "web", Stack: "shop"}
+			after.Spec.Data = map[string]string{"a": "b"}
+			return &object.Plan{Format: object.PlanFormat, Stack: "shop", Cause: "apply", Expect: []object.Expectation{{Ref: c.Ref(), Version: now.Head().Version}},
+				Changes: []object.PlannedChange{{Ref: c.Ref(), Address: "config_map.web", Actions: []string{object.ActionUpdate}, Wave: 1, Before: object.Any{Object: now}, After: object.Any{Object: after}}}}
+		}, c.Ref(), func(o object.Object) { o.(*object.ConfigMap).Spec.Data = map[string]string{"other": "hand"} }},
+		"of an operation": {func(object.Object) *object.Plan {
+			return &object.Plan{Format: object.PlanFormat, Cause: object.OperationDrain, Operation: &object.Operation{Name: object.OperationDrain, On: []object.Ref{n.Ref()}}}
+		}, n.Ref(), func(o object.Object) { o.(*object.Node).Spec.Unschedulable = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now, _ := w.shared.store.Snapshot().Get(touch.ref)
+			sealed, err := admin.Plan(ctx, touch.plan(now))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.shared.mu.Lock()
+			w.shared.before = func(object.Changeset) {
+				next := now.Clone()
+				touch.change(next)
+				var c object.Changeset
+				c.Update(now, next)
+				c.Author = "bob"
+				w.propose(c)
+			}
+			w.shared.mu.Unlock()
+			_, err = admin.Apply(ctx, object.ApplyRequest{Plan: *sealed})
+			if e := wantCode(t, err, object.CodeStale); e.Ref != touch.ref || e.By != "bob" {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
 func TestUnplaceablePlansAreNotApplied(t *testing.T) {
 	w, ctx := newWorld(t, "m1"), context.Background()
 	w.plan = func(context.Context, *state.Snapshot, *object.Plan, time.Time) (object.Forecast, error) {

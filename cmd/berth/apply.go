@@ -324,37 +324,49 @@ type HistoryCmd struct {
 	Stack string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
 }
 
-// revisions reads a stack's revisions, the newest first.
-func (s *session) revisions(cl *client.Client, stack string) ([]*object.Revision, error) {
+// past is a stack and its revisions, the newest first.
+type past struct {
+	stack     string
+	revisions []*object.Revision
+	client    *client.Client
+}
+
+// past reads the revisions of the stack that a command names; default: that of the
+// configuration here.
+func (s *session) past(named string) (past, error) {
+	stack, err := s.stack(named)
+	if err != nil {
+		return past{}, err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return past{}, err
+	}
+	return s.pastOf(cl, stack)
+}
+
+func (s *session) pastOf(cl *client.Client, stack string) (past, error) {
 	all, err := client.List[*object.Revision](s.ctx, cl, object.KindRevision, client.ListOptions{Stack: stack})
 	if err != nil {
-		return nil, err
+		return past{}, err
+	}
+	if len(all) == 0 {
+		return past{}, &object.Error{Code: object.CodeNotFound, Message: "the stack " + stack + " has no revision", Hint: "berth apply makes the first."}
 	}
 	slices.SortFunc(all, func(a, b *object.Revision) int { return b.Spec.Number - a.Spec.Number })
-	if len(all) == 0 {
-		return nil, &object.Error{Code: object.CodeNotFound, Message: "the stack " + stack + " has no revision", Hint: "berth apply makes the first."}
-	}
-	return all, nil
+	return past{stack, all, cl}, nil
 }
 
 // Run lists the revisions with how true their plans were.
 func (c *HistoryCmd) Run(s *session) error {
-	stack, err := s.stack(c.Stack)
-	if err != nil {
-		return err
-	}
-	cl, err := s.connect()
-	if err != nil {
-		return err
-	}
-	all, err := s.revisions(cl, stack)
+	past, err := s.past(c.Stack)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return s.json(all)
+		return s.json(past.revisions)
 	}
-	return view.History(s.stdout, all, s.style(s.stdout))
+	return view.History(s.stdout, past.revisions, s.style(s.stdout))
 }
 
 // RollbackCmd is `berth rollback`.
@@ -369,31 +381,23 @@ type RollbackCmd struct {
 
 // Run asks the masters for the plan back, shows it and applies it.
 func (c *RollbackCmd) Run(s *session) error {
-	stack, err := s.stack(c.Stack)
-	if err != nil {
-		return err
-	}
-	cl, err := s.connect()
-	if err != nil {
-		return err
-	}
-	all, err := s.revisions(cl, stack)
+	past, err := s.past(c.Stack)
 	if err != nil {
 		return err
 	}
 	number := c.Number
 	if number == 0 {
-		for _, r := range all[1:] {
+		for _, r := range past.revisions[1:] {
 			if r.Status.Phase == object.RevisionHealthy {
 				number = r.Spec.Number
 				break
 			}
 		}
 		if number == 0 {
-			return &object.Error{Code: object.CodeNotFound, Message: "no earlier revision of " + stack + " was healthy", Hint: "See: berth history"}
+			return &object.Error{Code: object.CodeNotFound, Message: "no earlier revision of " + past.stack + " was healthy", Hint: "See: berth history"}
 		}
 	}
-	p, err := s.planBack(cl, stack, all, number, "rollback", nil)
+	p, err := s.planBack(past, number, "rollback", nil)
 	if err != nil {
 		return err
 	}
@@ -404,9 +408,9 @@ func (c *RollbackCmd) Run(s *session) error {
 		return nil
 	}
 	if !c.AutoApprove {
-		if err := s.confirm(fmt.Sprintf("Put the stack %s back to revision %d?", stack, number), "Configuration, secrets and services included."); err != nil {
+		if err := s.confirm(fmt.Sprintf("Put the stack %s back to revision %d?", past.stack, number), "Configuration, secrets and services included."); err != nil {
 			return err
 		}
 	}
-	return s.commit(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced}, c.Detach, c.JSON)
+	return s.commit(past.client, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced}, c.Detach, c.JSON)
 }

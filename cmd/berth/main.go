@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -120,10 +121,22 @@ func newParser(cli *CLI, s *session, more ...kong.Option) (*kong.Kong, error) {
 		kong.Description("Plan, apply and run containers. What apply will do, plan shows first."),
 		kong.Writers(s.stdout, s.stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Help(help),
 		kong.UsageOnError(),
 		kong.NamedMapper("variable", variableMapper()),
 		kong.Bind(s),
 	}, more...)...)
+}
+
+// help prints a command's help; that of a group which stands for one of its commands
+// has the flags of that one, too, for most people mean it.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	if n := ctx.Selected(); n != nil && n.DefaultCmd != nil {
+		own := n.Flags
+		n.Flags = slices.Concat(own, n.DefaultCmd.Flags)
+		defer func() { n.Flags = own }()
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
 }
 
 // run is main without the process: tests call it.

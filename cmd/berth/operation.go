@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
-	"github.com/berthdev/berth/cmd/internal/view"
 )
 
 // PlanCmd is `berth plan`: of the configuration, or of an operation.
@@ -21,22 +21,15 @@ type PlanCmd struct {
 	Rollback PlanRollbackCmd `cmd:"" help:"What putting the stack back to an earlier revision does."`
 }
 
-// Help tells where the flags of the command without an operation are.
+// Help says what the flags in it are for, see help.
 func (PlanCmd) Help() string {
-	return "Without a command it is berth plan stack, and takes its flags: --out, --json, --destroy, --detailed-exitcode, --target, --var and others. See: berth plan stack --help"
-}
-
-// OperationFlags are common to the plans of operations that can be applied.
-type OperationFlags struct {
-	JSONFlag
-	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
-	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
+	return "Without a command it plans what the configuration here changes; the flags are for that. Each command has its own."
 }
 
 // PlanDrainCmd is `berth plan drain`.
 type PlanDrainCmd struct {
 	NodeArg
-	OperationFlags
+	PlanOutput
 }
 
 // Run rehearses what berth node drain does.
@@ -49,13 +42,13 @@ func (c *PlanDrainCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.OperationFlags)
+	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.PlanOutput)
 }
 
 // PlanNodeLossCmd is `berth plan node-loss`.
 type PlanNodeLossCmd struct {
 	Nodes string `arg:"" complete:"node" help:"A node, or zone=Z for all nodes of a zone."`
-	JSONFlag
+	PlanFormat
 	DetailedExitcode bool `help:"Exit with 0: no changes, 1: error, 2: changes."`
 }
 
@@ -69,7 +62,7 @@ func (c *PlanNodeLossCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, OperationFlags{JSONFlag: c.JSONFlag, DetailedExitcode: c.DetailedExitcode})
+	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, PlanOutput{PlanFormat: c.PlanFormat, DetailedExitcode: c.DetailedExitcode})
 }
 
 // namedNodes are the node of that name, or with zone=Z those of a zone that are
@@ -128,7 +121,7 @@ func among(word string, there []string) string {
 // PlanRestartCmd is `berth plan restart`.
 type PlanRestartCmd struct {
 	WorkloadArg
-	OperationFlags
+	PlanOutput
 }
 
 // Run rehearses what berth rollout restart does.
@@ -141,14 +134,14 @@ func (c *PlanRestartCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.OperationFlags)
+	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.PlanOutput)
 }
 
 // PlanScaleCmd is `berth plan scale`.
 type PlanScaleCmd struct {
 	NamespaceFlags
 	Scale []string `arg:"" name:"workload=n" help:"Deployments with their numbers of pods: web=6 api=3."`
-	OperationFlags
+	PlanOutput
 }
 
 // Run rehearses other numbers of replicas.
@@ -170,7 +163,7 @@ func (c *PlanScaleCmd) Run(s *session) error {
 		}
 		o.On, o.Replicas = append(o.On, ref), append(o.Replicas, n)
 	}
-	return s.planOperation(cl, o, c.OperationFlags)
+	return s.planOperation(cl, o, c.PlanOutput)
 }
 
 // knownWorkload is a deployment that exists.
@@ -179,90 +172,56 @@ func (s *session) knownWorkload(cl *client.Client, w WorkloadArg) (object.Ref, e
 	if err != nil {
 		return ref, err
 	}
-	all, err := client.List[*object.Deployment](s.ctx, cl, object.KindDeployment, client.ListOptions{Namespace: ref.Namespace})
-	if err != nil {
-		return ref, err
+	_, err = cl.Get(s.ctx, ref)
+	return ref, s.withNames(cl, ref, err)
+}
+
+// withNames adds to the error that an object does not exist which ones do.
+func (s *session) withNames(cl *client.Client, ref object.Ref, err error) error {
+	var e *object.Error
+	if !object.IsCode(err, object.CodeNotFound) || !errors.As(err, &e) || e.Hint != "" {
+		return err
 	}
-	var there []string
-	for _, d := range all {
-		if d.Ref() == ref {
-			return ref, nil
-		}
-		there = append(there, d.Name)
+	page, listErr := cl.List(s.ctx, ref.Kind, client.ListOptions{Namespace: ref.Namespace})
+	if listErr != nil {
+		return err // the first error matters
 	}
-	e := &object.Error{Code: object.CodeNotFound, Ref: ref, Message: "does not exist", Hint: "The namespace " + ref.Namespace + " has no deployments."}
-	if len(there) > 0 {
-		e.Hint = among(ref.Name, there)
+	there := make([]string, 0, len(page.Items))
+	for _, o := range page.Items {
+		there = append(there, o.Head().Name)
 	}
-	return ref, e
+	if e.Hint = among(ref.Name, there); len(there) == 0 {
+		e.Hint = "There is no " + string(ref.Kind) + " in namespace " + ref.Namespace + "."
+	}
+	return e
 }
 
 // PlanRollbackCmd is `berth plan rollback`.
 type PlanRollbackCmd struct {
 	Number int    `arg:"" help:"The revision to go back to."`
 	Stack  string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
-	OperationFlags
+	PlanOutput
 }
 
 // Run plans what berth rollback commits.
 func (c *PlanRollbackCmd) Run(s *session) error {
-	stack, err := s.stack(c.Stack)
+	past, err := s.past(c.Stack)
 	if err != nil {
 		return err
 	}
-	cl, err := s.connect()
+	p, err := s.planBack(past, c.Number, "rollback", nil)
 	if err != nil {
 		return err
 	}
-	all, err := s.revisions(cl, stack)
-	if err != nil {
-		return err
-	}
-	p, err := s.planBack(cl, stack, all, c.Number, "rollback", nil)
-	if err != nil {
-		return err
-	}
-	return s.showOperation(p, c.OperationFlags)
+	return s.deliver(p, c.PlanOutput, nil)
 }
 
-func (s *session) planOperation(cl *client.Client, o object.Operation, f OperationFlags) error {
+func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput) error {
 	p, err := cl.Plan(s.ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o})
 	if err != nil {
 		return err
 	}
-	return s.showOperation(p, f)
-}
-
-// showOperation prints a sealed plan, saves it where asked to, and exits as plan does.
-func (s *session) showOperation(p *object.Plan, f OperationFlags) error {
-	if f.Out != "" {
-		if err := writePlan(f.Out, p); err != nil {
-			return err
-		}
-	}
-	if f.JSON {
-		if err := view.PlanJSON(s.stdout, p); err != nil {
-			return err
-		}
-	} else {
-		if err := view.Plan(s.stdout, p, s.style(s.stdout)); err != nil {
-			return err
-		}
-		if f.Out != "" && !p.Empty() {
-			s.saved(f.Out)
-		}
-	}
-	switch {
-	case len(p.Forecast.Unplaced) > 0:
-		return exitCode(exitUnplaceable)
-	case f.DetailedExitcode && !p.Empty():
-		return exitCode(exitChanges)
-	}
-	return nil
-}
-
-func (s *session) saved(file string) {
-	fmt.Fprintf(s.stdout, "\nSaved the plan to: %s\n\nTo perform exactly these actions, run:\n    berth apply %q\n", file, file)
+	return s.deliver(p, f, nil)
 }
 
 // commitOperation applies a plan of an operation and says how to follow it.

@@ -36,10 +36,8 @@ type PlanFlags struct {
 // PlanStackCmd is `berth plan` without an operation.
 type PlanStackCmd struct {
 	PlanFlags
-	PlanFormat
-	Destroy          bool   `help:"Plan the end of everything that the stack declares."`
-	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
-	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
+	PlanOutput
+	Destroy bool `help:"Plan the end of everything that the stack declares."`
 }
 
 // Run plans and shows. Pods that fit nowhere make the exit code 6.
@@ -50,29 +48,39 @@ func (c *PlanStackCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	p := made.plan
-	if c.Out != "" {
-		if err := writePlan(c.Out, p); err != nil {
+	return s.deliver(made.plan, c.PlanOutput, made.page)
+}
+
+// PlanOutput is where a plan goes.
+type PlanOutput struct {
+	PlanFormat
+	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
+	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
+}
+
+// deliver saves and prints a sealed plan, and exits as its readers expect. page is
+// the text as far as it has been written already, or nil.
+func (s *session) deliver(p *object.Plan, o PlanOutput, page *view.Draft) error {
+	if o.Out != "" {
+		if err := writePlan(o.Out, p); err != nil {
 			return err
 		}
 	}
-	if err := c.into(p); err != nil {
+	if err := o.into(p); err != nil {
 		return err
 	}
-	if format != "text" {
-		if err := s.showPlan(format, p); err != nil {
-			return err
-		}
-	} else {
-		made.page.Finish(s.stdout, p)
-		if c.Out != "" && !p.Empty() {
-			s.saved(c.Out)
-		}
+	if page != nil {
+		page.Finish(s.stdout, p)
+	} else if err := s.showPlan(o.format(), p); err != nil {
+		return err
+	}
+	if o.format() == "text" && o.Out != "" && !p.Empty() {
+		fmt.Fprintf(s.stdout, "\nSaved the plan to: %s\n\nTo perform exactly these actions, run:\n    berth apply %q\n", o.Out, o.Out)
 	}
 	switch {
 	case len(p.Forecast.Unplaced) > 0:
 		return exitCode(exitUnplaceable)
-	case c.DetailedExitcode && !p.Empty():
+	case o.DetailedExitcode && !p.Empty():
 		return exitCode(exitChanges)
 	}
 	return nil

@@ -59,11 +59,11 @@ func (c *RolloutStatusCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		all, err := s.revisions(cl, stack)
+		past, err := s.pastOf(cl, stack)
 		if err != nil {
 			return err
 		}
-		rev := all[0]
+		rev := past.revisions[0]
 		if !c.NoWait && !settled(rev.Status.Phase) {
 			if rev, _, err = s.follow(cl, object.Applied{Stack: stack, Number: rev.Spec.Number, Revision: rev.Ref()}, c.JSON); err != nil {
 				return err
@@ -178,7 +178,7 @@ func (s *session) operate(w WorkloadArg, done string, change func(*object.Deploy
 		return err
 	}
 	if _, err := client.Update(s.ctx, cl, ref, change); err != nil {
-		return err
+		return s.withNames(cl, ref, err)
 	}
 	fmt.Fprintf(s.stdout, "%s %s\n", ref, done)
 	return nil
@@ -209,17 +209,17 @@ func (c *RolloutUndoCmd) Run(s *session) error {
 	if d.Stack == "" {
 		return &object.Error{Code: object.CodeInvalid, Ref: ref, Message: "belongs to no stack, so no former version is recorded", Hint: "Write its former specification with the API."}
 	}
-	all, err := s.revisions(cl, d.Stack)
+	past, err := s.pastOf(cl, d.Stack)
 	if err != nil {
 		return err
 	}
 	number := c.To
 	if number == 0 {
-		if number = versionBefore(all, ref); number == 0 {
+		if number = versionBefore(past.revisions, ref); number == 0 {
 			return object.Errorf(object.CodeNotFound, ref, "has no version before this one")
 		}
 	}
-	p, err := s.planBack(cl, d.Stack, all, number, "undo", []object.Ref{ref})
+	p, err := s.planBack(past, number, "undo", []object.Ref{ref})
 	if err != nil {
 		return err
 	}
@@ -297,29 +297,29 @@ func (c *RolloutHistoryCmd) Run(s *session) error {
 // planBack plans a stack, or only some of its objects, as they were when a
 // revision had become healthy: of each object that was touched since, what it
 // was before the first such change.
-func (s *session) planBack(cl *client.Client, stack string, newestFirst []*object.Revision, number int, cause string, only []object.Ref) (*object.Plan, error) {
-	target := slices.IndexFunc(newestFirst, func(r *object.Revision) bool { return r.Spec.Number == number })
+func (s *session) planBack(of past, number int, cause string, only []object.Ref) (*object.Plan, error) {
+	target := slices.IndexFunc(of.revisions, func(r *object.Revision) bool { return r.Spec.Number == number })
 	if target < 0 {
-		return nil, &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("the stack %s has no revision %d, or no longer", stack, number),
-			Hint: fmt.Sprintf("Those kept are %d to %d.", newestFirst[len(newestFirst)-1].Spec.Number, newestFirst[0].Spec.Number)}
+		return nil, &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("the stack %s has no revision %d, or no longer", of.stack, number),
+			Hint: fmt.Sprintf("Those kept are %d to %d.", of.revisions[len(of.revisions)-1].Spec.Number, of.revisions[0].Spec.Number)}
 	}
-	if phase := newestFirst[target].Status.Phase; phase != object.RevisionHealthy {
-		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("revision %d of %s is %s", number, stack, phase),
+	if phase := of.revisions[target].Status.Phase; phase != object.RevisionHealthy {
+		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("revision %d of %s is %s", number, of.stack, phase),
 			Hint: "Choose one that became healthy; see: berth history"}
 	}
-	r := planner.Request{Version: version, Stack: stack, Cause: cause, Target: number, Outputs: newestFirst[target].Spec.Outputs, Source: newestFirst[target].Spec.Source}
+	r := planner.Request{Version: version, Stack: of.stack, Cause: cause, Target: number, Outputs: of.revisions[target].Spec.Outputs, Source: of.revisions[target].Spec.Source}
 	for _, ref := range only {
 		r.Targets = append(r.Targets, ref.String())
 	}
-	v, err := fetch(s.ctx, cl, r, nil)
+	v, err := fetch(s.ctx, of.client, r, nil)
 	if err != nil {
 		return nil, err
 	}
 	want := map[object.Ref]object.Object{}
-	for _, o := range declared(v, stack) {
+	for _, o := range declared(v, of.stack) {
 		want[o.Ref()] = o.Object
 	}
-	for _, rev := range newestFirst[:target] { // the oldest comes last and wins
+	for _, rev := range of.revisions[:target] { // the oldest comes last and wins
 		for _, c := range rev.Spec.Changes {
 			if len(only) > 0 && !slices.Contains(only, c.Ref) {
 				continue
@@ -343,5 +343,5 @@ func (s *session) planBack(cl *client.Client, stack string, newestFirst []*objec
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
-	return cl.Plan(s.ctx, &p)
+	return of.client.Plan(s.ctx, &p)
 }
