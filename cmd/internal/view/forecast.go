@@ -141,14 +141,16 @@ func abridge(steps []object.ForecastStep) []shownStep {
 	for _, s := range steps[:stepsHead] {
 		out = append(out, shownStep{step: s})
 	}
-	middle := steps[stepsHead : len(steps)-stepsTail]
-	if i := slices.IndexFunc(middle, func(s object.ForecastStep) bool { return s.Lowest }); i >= 0 {
-		skip(middle[:i])
-		out = append(out, shownStep{step: middle[i]})
-		skip(middle[i+1:])
-	} else {
-		skip(middle)
+	middle, from, lowest := steps[stepsHead:len(steps)-stepsTail], 0, false
+	for i, s := range middle {
+		if s.Op != "pause" && (!s.Lowest || lowest) { // one lowest is enough; a person is waited for at each pause
+			continue
+		}
+		skip(middle[from:i])
+		out = append(out, shownStep{step: s})
+		from, lowest = i+1, lowest || s.Lowest
 	}
+	skip(middle[from:])
 	for _, s := range steps[len(steps)-stepsTail:] {
 		out = append(out, shownStep{step: s})
 	}
@@ -219,10 +221,15 @@ func reachNames(list []object.ReachChange) func(object.Ref) string {
 	}
 }
 
+// pods is the forecast in one sentence.
+func pods(f *object.Forecast) string {
+	return fmt.Sprintf("Pods: %d to start, %d to stop, %d unchanged, %d unplaceable.", f.Start, f.Stop, f.Unchanged, len(f.Unplaced))
+}
+
 // verdict prints the Pods and Capacity lines and whatever will not go well.
 func (p *printer) verdict(f *object.Forecast) {
 	p.line()
-	line := fmt.Sprintf("Pods: %d to start, %d to stop, %d unchanged, %d unplaceable.", f.Start, f.Stop, f.Unchanged, len(f.Unplaced))
+	line := pods(f)
 	if len(f.Lowest) > 0 {
 		var parts []string
 		for _, a := range f.Lowest {

@@ -29,9 +29,10 @@ func (p *printer) operation(plan *object.Plan) {
 	for _, r := range refs {
 		starts, stops := 0, 0
 		for _, s := range steps[r] {
-			if s.Op == "start" {
+			switch s.Op {
+			case "start":
 				starts++
-			} else {
+			case "stop":
 				stops++
 			}
 		}

@@ -26,12 +26,12 @@ const (
 func Markdown(w io.Writer, plan *object.Plan) error {
 	f := &plan.Forecast
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "### Plan of `%s`, revision %d\n\n", plan.Stack, plan.Base+1)
-	if plan.Empty() {
-		out.WriteString(nothingToDo + "\n")
+	if plan.Operation != nil {
+		fmt.Fprintf(&out, "### %s\n\n", operationTitle(plan.Operation))
 	} else {
-		fmt.Fprintf(&out, "**%s**\n", Summary(plan, Options{}))
+		fmt.Fprintf(&out, "### Plan of `%s`, revision %d\n\n", plan.Stack, plan.Base+1)
 	}
+	fmt.Fprintf(&out, "**%s**\n", sentence(plan))
 	found := slices.Clone(plan.Warnings)
 	found = append(found, misfits(plan)...)
 	slices.SortStableFunc(found, func(a, b object.Diagnostic) int { return severity(a) - severity(b) })
@@ -42,7 +42,10 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 			}
 		}), maxWarningText), true)
 	}
-	if f.Outcome != "" && len(plan.Changes) > 0 {
+	switch {
+	case plan.Operation != nil:
+		section(&out, "Forecast", firstLines(rendered(func(p *printer) { p.operation(plan) }), maxForecastText), true)
+	case f.Outcome != "" && len(plan.Changes) > 0:
 		section(&out, "Forecast", firstLines(rendered(func(p *printer) { p.forecast(plan) }), maxForecastText), true)
 	}
 	if len(plan.OutputChanges) > 0 {
@@ -73,6 +76,17 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	}
 	_, err := out.WriteTo(w)
 	return err
+}
+
+// sentence is what a plan comes to.
+func sentence(plan *object.Plan) string {
+	switch {
+	case plan.Operation != nil:
+		return pods(&plan.Forecast)
+	case plan.Empty():
+		return nothingToDo
+	}
+	return Summary(plan, Options{})
 }
 
 // section is a part that can be folded away. The fence is longer than any in the
@@ -152,11 +166,11 @@ func PlanAnnotations(w io.Writer, plan *object.Plan) error {
 	if err := Annotations(w, misfits(plan)); err != nil {
 		return err
 	}
-	text := nothingToDo
-	if !plan.Empty() {
-		text = Summary(plan, Options{})
+	title := "Plan of " + plan.Stack
+	if plan.Operation != nil {
+		title = operationTitle(plan.Operation)
 	}
-	_, err := fmt.Fprintf(w, "::notice title=%s::%s\n", property("Plan of "+plan.Stack), message(text))
+	_, err := fmt.Fprintf(w, "::notice title=%s::%s\n", property(title), message(sentence(plan)))
 	return err
 }
 

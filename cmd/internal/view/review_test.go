@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -13,6 +14,54 @@ import (
 func TestMarkdown(t *testing.T) {
 	golden(t, "plan.md", func(w io.Writer) error { return Markdown(w, samplePlan()) })
 	golden(t, "plan-none.md", func(w io.Writer) error { return Markdown(w, &object.Plan{Stack: "shop"}) })
+}
+
+// drained is the plan of a drain, without any change of a configuration.
+func drained() *object.Plan {
+	web := object.Ref{Kind: object.KindDeployment, Namespace: "shop", Name: "web"}
+	step := func(at time.Duration, op, pod, node string, ready int, lowest bool) object.ForecastStep {
+		return object.ForecastStep{At: object.Duration(at), Op: op, Ref: object.Ref{Kind: object.KindPod, Namespace: "shop", Name: pod}, Node: node, Workload: web, Ready: ready, Want: 4, Lowest: lowest}
+	}
+	return &object.Plan{Format: object.PlanFormat, Cause: object.OperationDrain, Operation: &object.Operation{Name: object.OperationDrain, On: []object.Ref{{Kind: object.KindNode, Name: "n2"}}},
+		Forecast: object.Forecast{Outcome: "healthy", Duration: object.Duration(3 * time.Second), Start: 1, Stop: 1, Unchanged: 3,
+			Steps:  []object.ForecastStep{step(0, "start", "web-4", "n1", 4, false), step(3*time.Second, "stop", "web-1", "n2", 3, true)},
+			Lowest: []object.Availability{{Workload: web, Ready: 3, Want: 4, At: object.Duration(3 * time.Second)}},
+			Stays:  []object.Placement{{Pod: object.Ref{Kind: object.KindPod, Namespace: "shop", Name: "alone"}, Node: "n2"}},
+		}}
+}
+
+func TestOperation(t *testing.T) {
+	golden(t, "operation.txt", func(w io.Writer) error { return Plan(w, drained(), Options{}) })
+	golden(t, "operation.md", func(w io.Writer) error { return Markdown(w, drained()) })
+	golden(t, "operation-annotations.txt", func(w io.Writer) error { return PlanAnnotations(w, drained()) })
+	asked := drained()
+	asked.Operation.Name = object.OperationNodeLoss
+	golden(t, "operation-question.txt", func(w io.Writer) error { return Plan(w, asked, Options{}) })
+}
+
+// Of a long rollout the middle is folded away, but never where a person is waited for.
+func TestAPauseIsNotFoldedAway(t *testing.T) {
+	var steps []object.ForecastStep
+	for i := range 3 * stepsWhole {
+		steps = append(steps, object.ForecastStep{Op: "start", Lowest: i%7 == 3})
+	}
+	steps[len(steps)/2].Op, steps[len(steps)/2+1].Op = "pause", "pause"
+	pauses, lowest, all := 0, 0, 0
+	for _, x := range abridge(steps) {
+		all += x.left
+		if x.left > 0 {
+			continue
+		}
+		all++
+		if x.step.Op == "pause" {
+			pauses++
+		} else if x.step.Lowest {
+			lowest++
+		}
+	}
+	if pauses != 2 || lowest == 0 || all != len(steps) {
+		t.Errorf("%d pauses, %d lowest, %d of %d steps", pauses, lowest, all, len(steps))
+	}
 }
 
 // A comment has an end: what is worst is in it, and what is not is counted.
