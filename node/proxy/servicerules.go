@@ -173,7 +173,7 @@ func (l layout) port(p *part, svc *object.Service, sp *object.ServicePort, addr 
 		}
 		return
 	}
-	chain := prefixPods + short(name)
+	chain := leaf(prefixPods, addr, name)
 	p.chains[chain] = l.choose(svc, protocol, groups)
 	p.virtual = append(p.virtual, entry{addr: addr, protocol: protocol, port: sp.Port, service: svc.Ref(),
 		rule: fmt.Sprintf("-d %s/32 -p %s %s %s%d -j %s", addr, protocol, comment, match, sp.Port, chain)})
@@ -183,7 +183,7 @@ func (l layout) port(p *part, svc *object.Service, sp *object.ServicePort, addr 
 	// A caller from outside is led to a pod of this node, which then sees the caller's
 	// own address; but shares that only other nodes can serve come before that.
 	if everywhere && local < all {
-		chain = prefixLocal + short(name)
+		chain = leaf(prefixLocal, addr, name)
 		p.chains[chain] = l.choose(svc, protocol, here)
 	}
 	p.ports = append(p.ports, entry{protocol: protocol, port: nodePort, service: svc.Ref(),
@@ -304,7 +304,15 @@ func affinityList(svc *object.Service, t target) string {
 	return "BERTH-" + short(svc.Namespace+"/"+svc.Name+"/"+t.pod+"/"+t.at.Addr().String())
 }
 
-// short is a name of 16 letters: those of a chain have 28 at most.
+// leaf names the chain of a service's port. Names are sorted like the addresses by
+// which the tree leads to them, and chains are written in the order of their names, so
+// that what the kernel walks at every commit lies together in its memory.
+func leaf(prefix string, addr netip.Addr, name string) string {
+	a := addr.As4()
+	return fmt.Sprintf("%s%x%s", prefix, a[:], short(name)[:8]) // 28 letters at most
+}
+
+// short is a name of 16 letters, as good as unique.
 func short(name string) string {
 	h := sha256.Sum256([]byte(name))
 	return base32.StdEncoding.EncodeToString(h[:10])

@@ -351,7 +351,7 @@ func TestServiceRulesFair(t *testing.T) {
 					}
 				}
 				name := "shop/" + svc.Name + ":" + sp.Name
-				rules, ok := p.chains[prefixPods+short(name)]
+				rules, ok := p.chains[leaf(prefixPods, p.addr, name)]
 				if ok != (len(want) > 0) {
 					t.Fatalf("%s: a chain is there: %t; pods: %v", name, ok, want)
 				}
@@ -367,7 +367,7 @@ func TestServiceRulesFair(t *testing.T) {
 						t.Fatalf("%s: %s gets %.12f, not %.12f", name, to, got[to], c)
 					}
 				}
-				if local, ok := p.chains[prefixLocal+short(name)]; ok {
+				if local, ok := p.chains[leaf(prefixLocal, p.addr, name)]; ok {
 					for to := range chances(t, local) {
 						if !strings.HasPrefix(to, "10.77.1.") {
 							t.Fatalf("%s: %s is not of this node", name, to)

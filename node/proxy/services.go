@@ -49,10 +49,12 @@ const restMax = 4 * time.Second
 
 const commentServices = "berth: services"
 
+// serviceJumps are made in this order: those into the tree last, for from then on the
+// kernel walks all of it whenever a rule is added.
 var serviceJumps = []rule{
+	{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", commentServices, "-j", chainMasq}},
 	{"nat", "PREROUTING", []string{"-m", "comment", "--comment", commentServices, "-j", chainServices}},
 	{"nat", "OUTPUT", []string{"-m", "comment", "--comment", commentServices, "-j", chainServices}},
-	{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", commentServices, "-j", chainMasq}},
 	{"filter", "FORWARD", []string{"-m", "comment", "--comment", commentServices, "-j", chainReject}},
 	{"filter", "FORWARD", []string{"-m", "comment", "--comment", commentServices, "-j", chainPass}},
 	{"filter", "OUTPUT", []string{"-m", "comment", "--comment", commentServices, "-j", chainReject}},
@@ -396,7 +398,7 @@ func (s *Services) Purge() error {
 	if err != nil {
 		return err
 	}
-	for _, j := range serviceJumps {
+	for _, j := range slices.Backward(serviceJumps) {
 		if _, ok := have[j.table][j.spec[len(j.spec)-1]]; !ok {
 			continue // no chain, so no jump
 		}

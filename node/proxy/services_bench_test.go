@@ -65,17 +65,22 @@ func BenchmarkServicesRestart(b *testing.B) {
 	}
 }
 
+// changeOne makes the n-th change: a pod of one service leaves, then comes back.
+func changeOne(n int, all, endpoints []*object.Endpoints) {
+	i := n / 2 * 7 % len(all)
+	endpoints[i] = newEndpoints(all[i].Name, all[i].Spec.Ready[1-n%2:]...)
+}
+
 // BenchmarkServicesChange is a pod that comes or goes in one service of 5,000.
 func BenchmarkServicesChange(b *testing.B) {
 	s := newSite(b)
 	services, endpoints := serviceCrowd(5000)
 	s.apply(b, services, endpoints)
+	all := slices.Clone(endpoints)
 	n, before := 0, cpu(b)
 	for b.Loop() {
-		i := n * 7 % 5000
+		changeOne(n, all, endpoints)
 		n++
-		eps := newEndpoints(endpoints[i].Name, endpoints[i].Spec.Ready[n%2:]...)
-		endpoints[i] = eps
 		s.apply(b, services, endpoints)
 	}
 	b.ReportMetric((cpu(b)-before)/float64(b.N), "cpu-ms/op")
@@ -234,11 +239,10 @@ func BenchmarkServicesBuild(b *testing.B) {
 	services, endpoints := serviceCrowd(5000)
 	builder := &builder{}
 	have, _ := builder.build(testLayout, services, endpoints)
-	n := 0
+	all, n := slices.Clone(endpoints), 0
 	for b.Loop() {
-		i := n * 7 % 5000
+		changeOne(n, all, endpoints)
 		n++
-		endpoints[i] = newEndpoints(endpoints[i].Name, endpoints[i].Spec.Ready[n%2:]...)
 		want, _ := builder.build(testLayout, services, endpoints)
 		have.script(want)
 		have = want

@@ -105,7 +105,7 @@ func TestServiceRepair(t *testing.T) {
 	if s.services.k.nft && !s.services.known {
 		t.Error("each Ensure reads all rules though nobody changes any")
 	}
-	pods := prefixPods + short("shop/web:http")
+	pods := leaf(prefixPods, netip.MustParseAddr("10.79.0.5"), "shop/web:http")
 	for _, c := range []struct{ harm, told string }{
 		{"iptables -t nat -F " + pods, "service shop/web"},
 		{"iptables -t nat -I " + pods + " 1 -j RETURN", "service shop/web"},
@@ -235,7 +235,7 @@ func TestServiceBackends(t *testing.T) {
 			t.Errorf("with the other backend: %q, want %q", got, want)
 		}
 	}
-	s.node.sh(t, "iptables-"+other+" -t nat -F "+prefixPods+short("shop/web:http"))
+	s.node.sh(t, "iptables-"+other+" -t nat -F "+leaf(prefixPods, netip.MustParseAddr("10.79.0.5"), "shop/web:http"))
 	second.rest = 0
 	if mended, err := second.Ensure(t.Context()); err != nil || len(mended) != 1 {
 		t.Errorf("mended %q, %v", mended, err)

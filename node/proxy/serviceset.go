@@ -29,18 +29,29 @@ func newRuleSet() ruleSet {
 // script turns what is there into what is wanted, as input for iptables-restore
 // --noflush, and says which chains it writes. Each table is one transaction: a packet
 // meets the old rules or the new ones. Chains that are right are not mentioned.
+//
+// The order is what iptables-nft is quickest with. It keeps a sorted list of the chains
+// that it has met and looks for the chain of every rule from its beginning, so chains
+// come from behind, each with its rules. Those that lead to others wait for these.
 func (have ruleSet) script(want ruleSet) (text []byte, written []string) {
 	var b bytes.Buffer
 	for _, table := range scripted {
 		var changed, gone []string
+		stay := 0
 		for name, rules := range want[table] {
-			if old, ok := have[table][name]; !ok || !sameRules(old, rules) {
+			old, ok := have[table][name]
+			if !ok || !sameRules(old, rules) {
 				changed = append(changed, name)
 			}
+			if ok {
+				stay++
+			}
 		}
-		for name := range have[table] {
-			if _, ok := want[table][name]; !ok {
-				gone = append(gone, name)
+		if stay < len(have[table]) {
+			for name := range have[table] {
+				if _, ok := want[table][name]; !ok {
+					gone = append(gone, name)
+				}
 			}
 		}
 		if len(changed)+len(gone) == 0 {
@@ -48,18 +59,25 @@ func (have ruleSet) script(want ruleSet) (text []byte, written []string) {
 		}
 		slices.Sort(changed)
 		slices.Sort(gone)
-		b.WriteString("*" + table + "\n")
-		// This makes the chains, or empties them. iptables-nft keeps a sorted list and is
-		// a fifth faster with thousands of chains when they come from behind.
 		declared := slices.Concat(changed, gone)
 		slices.SortFunc(declared, func(a, b string) int { return strings.Compare(b, a) })
-		for _, name := range declared {
-			b.WriteString(":" + name + " - [0:0]\n")
-		}
-		for _, name := range changed {
+		var waiting []string
+		b.WriteString("*" + table + "\n")
+		fill := func(name string) {
 			for _, r := range want[table][name] {
 				b.WriteString("-A " + name + " " + r + "\n")
 			}
+		}
+		for _, name := range declared {
+			b.WriteString(":" + name + " - [0:0]\n") // makes the chain, or empties it
+			if slices.ContainsFunc(want[table][name], leadsOn) {
+				waiting = append(waiting, name)
+			} else {
+				fill(name)
+			}
+		}
+		for _, name := range waiting {
+			fill(name)
 		}
 		for _, name := range gone {
 			b.WriteString("-X " + name + "\n")
@@ -68,6 +86,11 @@ func (have ruleSet) script(want ruleSet) (text []byte, written []string) {
 		written = append(append(written, changed...), gone...)
 	}
 	return b.Bytes(), written
+}
+
+// leadsOn reports whether a rule leads to a chain of Berth.
+func leadsOn(rule string) bool {
+	return strings.Contains(rule, "-j BERTH-") || strings.Contains(rule, "-g BERTH-")
 }
 
 // sameRules compares by identity first: rules of services that did not change are
