@@ -26,7 +26,7 @@ type NodeCmd struct {
 type NodeRunCmd struct {
 	Name             string            `placeholder:"NAME" help:"Name of the node; default: the host's."`
 	Data             string            `default:"/var/lib/berth/node" placeholder:"DIR" help:"Where images, containers and the checkpoint of its pods are kept."`
-	State            string            `placeholder:"DIR" help:"Sockets and mounts, best in /run; default: DIR/run. Shorter than 64 bytes."`
+	State            string            `placeholder:"DIR" help:"Sockets and mounts, kept in memory; default: DIR/run. Shorter than 64 bytes."`
 	Listen           string            `default:"0.0.0.0:7410" placeholder:"HOST:PORT" help:"Address of the agent's API, for the masters."`
 	Advertise        string            `placeholder:"HOST" help:"Host name or address by which the masters reach it."`
 	Join             []string          `placeholder:"HOST:PORT" help:"The masters."`

@@ -83,6 +83,9 @@ func startDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 	return d, nil
 }
 
+// toml leaves out what is not used, and "opt" for what it does: it makes the
+// dynamic linker look for every library of every shim and OCI runtime below
+// /opt/containerd, and in the working directory, first.
 func (c Config) toml() string {
 	return fmt.Sprintf(`# written by berth at every start
 version = 2
@@ -91,6 +94,7 @@ state = %q
 disabled_plugins = [
   "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
   "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing",
+  "io.containerd.internal.v1.opt",
   "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri",
   "io.containerd.monitor.v1.cgroups", "io.containerd.monitor.task.v1.cgroups",
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",

@@ -84,10 +84,13 @@ func sweep(cfg Config, c cgroups) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if cfg.Socket == "" {
-		return os.RemoveAll(cfg.State)
+	if cfg.Socket != "" {
+		return nil
 	}
-	return nil
+	if err := releaseState(cfg.State); err != nil {
+		return err
+	}
+	return os.RemoveAll(cfg.State)
 }
 
 // endProcesses kills what find finds until it finds nothing.
@@ -153,18 +156,32 @@ func unmountBelow(dir string) error {
 // mountsBelow lists the mount points below a directory in the order in which
 // they were mounted.
 func mountsBelow(dir string) []string {
+	var out []string
+	for _, m := range mounts() {
+		if strings.HasPrefix(m.path, dir+"/") {
+			out = append(out, m.path)
+		}
+	}
+	return out
+}
+
+type mount struct{ path, source string }
+
+// mounts lists what is mounted, in the order in which it was.
+func mounts() []mount {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	var out []string
+	var out []mount
 	for s := bufio.NewScanner(f); s.Scan(); {
-		if fields := strings.Fields(s.Text()); len(fields) > 4 {
-			if m := unescape.Replace(fields[4]); strings.HasPrefix(m, dir+"/") {
-				out = append(out, m)
-			}
+		// id parent device root path options [tags] - type source options
+		before, after, ok := strings.Cut(s.Text(), " - ")
+		head, tail := strings.Fields(before), strings.Fields(after)
+		if ok && len(head) > 4 && len(tail) > 1 {
+			out = append(out, mount{path: unescape.Replace(head[4]), source: unescape.Replace(tail[1])})
 		}
 	}
 	return out

@@ -27,8 +27,9 @@ type Config struct {
 	// Root keeps what must survive a reboot: images, snapshots, logs, records.
 	// At most one Runtime has it open; State belongs to Root for ever.
 	Root string
-	// State keeps sockets and mounts, and is best in /run. Its path must be
-	// shorter than 64 bytes, for unix sockets lie below it.
+	// State keeps sockets and mounts. Its path must be shorter than 64 bytes, for
+	// unix sockets lie below it. With a private containerd it is in memory: where
+	// it lies on a disk, a tmpfs is mounted on it.
 	State string
 	// Socket is a containerd to use. Empty starts a private one as a child, in
 	// this process's network and mount namespace, and restarts it when it dies.
@@ -122,6 +123,9 @@ func (r *Runtime) open(ctx context.Context) (err error) {
 		r.snapshotter = chooseSnapshotter(r.cfg.Root, r.log)
 	}
 	if r.cfg.Socket == "" {
+		if err := stateInMemory(r.cfg.State); err != nil {
+			r.log.Warn("containers start more slowly", "error", err)
+		}
 		if r.daemon, err = startDaemon(ctx, r.cfg); err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ var goals = []goal{
 	{pkg: "node/network", bench: "AcrossNodes/vxlan", metric: "of-veth", unit: "×", scale: 1, name: "network: pods of two nodes through VXLAN, throughput of a veth pair's", time: "15x"},
 	{pkg: "node/network", bench: "AcrossNodes/vxlan", metric: "added-us", unit: "µs", scale: 1, name: "network: added to a round trip through VXLAN", bound: 50, time: "5x"},
 	{pkg: "node/agent", bench: "Pods/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "agent: from bind to ready, one pod", bound: 250, time: "20x"},
+	{pkg: "node/agent", bench: "Pods/wave", metric: "pods/s", unit: "pods/s", scale: 1, name: "agent: pods started per second, thirty bound at once", bound: 15, higher: true, time: "60x"},
 	{pkg: "node/dns", bench: "Apply/first", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: first view, 5,000 services with ten pods each"},
 	{pkg: "node/dns", bench: "Apply/one", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: a change of one service among 5,000", bound: 50},
 	{pkg: "node/dns", bench: "Query/service", metric: "ns/op", unit: "ms", scale: nsToMs, name: "names: one query of a service"},
