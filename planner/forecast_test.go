@@ -49,7 +49,7 @@ func (c *cluster) plan(r Request) object.Plan {
 	if diags.HasErrors() {
 		c.t.Fatal(diags)
 	}
-	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
+	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 	return p
 }
 
@@ -212,7 +212,7 @@ func TestForecastCommitsOnlyWhatStillHolds(t *testing.T) {
 	c := newCluster(t, 1)
 	p, _ := Diff(c.store.Snapshot(), request(service("web")))
 	add(t, c.store, "other", service("web"))
-	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
+	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -311,7 +311,7 @@ func BenchmarkForecast1000Pods(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 		if f.Outcome != OutcomeHealthy || f.Start != 1000 {
 			b.Fatal(f.Outcome, f.Reason, f.Start)
 		}
@@ -333,7 +333,7 @@ func BenchmarkForecast10000Deployments(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 		if f.Outcome != OutcomeHealthy || f.Start != 10_000 {
 			b.Fatal(f.Outcome, f.Reason, f.Start, len(f.Unplaced))
 		}
