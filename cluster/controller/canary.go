@@ -13,7 +13,9 @@ import (
 func (r *release) canary(in *rollout.Input) {
 	st, u := &r.status, r.d.Spec.Update
 	stepped := u.Strategy == "canary" && st.Proven != "" && st.Set == r.name && r.name != st.Proven
-	if old := r.proven(); !stepped || old == nil || r.d.Spec.Paused || st.Reason != "" {
+	// What may end by itself is no end of the steps.
+	given := st.Reason != "" && st.Reason != object.ReasonPromise && st.Reason != object.ReasonUnplaceable
+	if old := r.proven(); !stepped || old == nil || r.d.Spec.Paused || given {
 		if !stepped {
 			st.Canary = nil
 		}
