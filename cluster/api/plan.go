@@ -48,6 +48,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		}
 	}
 	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
+	if err := limit(p, now); err != nil {
+		return nil, err
+	}
 	if p.Operation != nil {
 		if p.Expect, err = expected(v, p); err != nil {
 			return nil, err
@@ -57,6 +60,10 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err
+	}
+	p.Broken = nil
+	if !p.Guards.IsZero() {
+		p.Broken = p.Guards.Check(p, &p.Forecast, declared(v, p.Stack))
 	}
 	b, err := p.SealingBytes()
 	if err != nil {
@@ -228,11 +235,11 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 	}
 	who := identityOf(ctx)
 	if p.Operation != nil {
-		return s.operate(ctx, p, who.author())
+		return s.operate(ctx, req, who.author())
 	}
 	stackRef := object.Ref{Kind: object.KindStack, Name: p.Stack}
 	filled := map[object.SecretAt]object.Sensitive{} // seal once, however often the number is taken
-	return s.commit(ctx, p, func(v *state.Snapshot) (c object.Changeset, a object.Applied, err error) {
+	return s.commit(ctx, req, func(v *state.Snapshot) (c object.Changeset, a object.Applied, err error) {
 		full, err := s.fill(v, p, req.Secrets, filled)
 		if err != nil {
 			return c, a, err
@@ -254,13 +261,17 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 }
 
 // commit writes what a sealed plan makes of the state, unless the plan is stale.
-func (s *Server) commit(ctx context.Context, p *object.Plan, changeset func(*state.Snapshot) (object.Changeset, object.Applied, error)) (*answer[object.Applied], error) {
+func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset func(*state.Snapshot) (object.Changeset, object.Applied, error)) (*answer[object.Applied], error) {
+	p := &req.Plan
 	for try := 1; ; try++ {
 		v := s.Cluster.Snapshot()
 		for _, x := range p.Expect {
 			if err := stale(v, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
 				return nil, err
 			}
+		}
+		if err := s.guard(ctx, v, req); err != nil {
+			return nil, err
 		}
 		c, applied, err := changeset(v)
 		if err != nil {
@@ -297,7 +308,7 @@ func (s *Server) checkSeal(p *object.Plan) error {
 	if !s.Keys.Verify(b, p.Seal) {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan is not as the masters sealed it: it has been edited or damaged", Hint: "Plan again; to change what a plan does, change the configuration."}
 	}
-	return nil
+	return expired(p, s.Now())
 }
 
 // unplaceable is the error for a plan whose forecast has pods that fit nowhere.

@@ -96,6 +96,8 @@ type session struct {
 	parser *kong.Kong
 	// annotate says diagnostics on standard output too, as GitHub Actions reads them.
 	annotate bool
+	// lifetime is for how long plans are to be kept; 0: as the masters do.
+	lifetime object.Duration
 }
 
 // color reports whether to write colours to a stream.
@@ -199,6 +201,8 @@ func (s *session) exit(err error) int {
 		return exitStale
 	case object.CodeUnplaceable:
 		return exitUnplaceable
+	case object.CodeGuard:
+		return exitPolicy
 	}
 	return exitError
 }

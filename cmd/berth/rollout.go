@@ -219,7 +219,7 @@ func (c *RolloutUndoCmd) Run(s *session) error {
 			return object.Errorf(object.CodeNotFound, ref, "has no version before this one")
 		}
 	}
-	p, err := s.planBack(past, number, "undo", []object.Ref{ref})
+	p, err := s.planBack(past, number, "undo", []object.Ref{ref}, GuardFlags{})
 	if err != nil {
 		return err
 	}
@@ -297,7 +297,7 @@ func (c *RolloutHistoryCmd) Run(s *session) error {
 // planBack plans a stack, or only some of its objects, as they were when a
 // revision had become healthy: of each object that was touched since, what it
 // was before the first such change.
-func (s *session) planBack(of past, number int, cause string, only []object.Ref) (*object.Plan, error) {
+func (s *session) planBack(of past, number int, cause string, only []object.Ref, g GuardFlags) (*object.Plan, error) {
 	target := slices.IndexFunc(of.revisions, func(r *object.Revision) bool { return r.Spec.Number == number })
 	if target < 0 {
 		return nil, &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("the stack %s has no revision %d, or no longer", of.stack, number),
@@ -343,5 +343,5 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref)
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
-	return of.client.Plan(s.ctx, &p)
+	return s.sealed(of.client, &p, g)
 }

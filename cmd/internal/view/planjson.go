@@ -43,6 +43,9 @@ type jsonPlan struct {
 	ReachMore  int                   `json:"reachability_more,omitempty"`
 	ReachCut   bool                  `json:"reachability_cut,omitempty"`
 	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
+	Guards     object.Guards         `json:"guards,omitzero"`
+	Broken     []object.Breach       `json:"broken_guards,omitempty"`
+	Expires    string                `json:"expires,omitempty"`
 }
 
 // jsonValues are the objects that change as they will be, and all outputs. What
@@ -138,6 +141,10 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	}
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
+	}
+	out.Guards, out.Broken = plan.Guards, plan.Broken
+	if !plan.Expires.IsZero() {
+		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")
 	}
 	if out.Forecast.Outcome == "" {
 		out.Forecast.Outcome = "unfinished"

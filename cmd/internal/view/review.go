@@ -151,6 +151,9 @@ func severity(d object.Diagnostic) int {
 // misfits are the pods that fit nowhere and a rollout that would fail, as findings.
 func misfits(plan *object.Plan) object.Diagnostics {
 	var out object.Diagnostics
+	for _, b := range plan.Broken {
+		out = append(out, object.Diagnostic{Severity: object.SeverityError, Summary: "Refused by --" + b.Guard, Detail: b.Message})
+	}
 	for _, u := range plan.Forecast.Unplaced {
 		out = append(out, object.Diagnostic{Severity: object.SeverityError, Summary: "A pod fits on no node", Detail: u.Reason, Address: u.Pod.String()})
 	}
