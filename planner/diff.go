@@ -339,7 +339,7 @@ func plain(o object.Object) object.Object {
 	m := c.Head()
 	m.Version, m.StatusVersion, m.Created = 0, 0, 0
 	m.CreatedAt, m.ChangedAt = time.Time{}, time.Time{}
-	m.ChangedBy, m.ChangedWhy = "", ""
+	m.ChangedBy, m.ChangedWhy, m.Edits = "", "", nil
 	return c
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"mime"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +42,7 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	}
 	v, now := s.Cluster.Snapshot(), s.Now().UTC()
 	for _, x := range p.Expect {
-		if err := stale(v, x, "the configuration was compared"); err != nil {
+		if err := stale(v, p, x, "the configuration was compared"); err != nil {
 			return nil, err
 		}
 	}
@@ -57,6 +56,8 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		}
 	} else if err := s.judge(v, p); err != nil {
 		return nil, err
+	} else {
+		p.Drift = drift(v, p)
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func (s *Server) checkPlan(p *object.Plan) error {
 }
 
 // stale is the error when an object is not as a plan saw it.
-func stale(v *state.Snapshot, x object.Expectation, since string) error {
+func stale(v *state.Snapshot, p *object.Plan, x object.Expectation, since string) error {
 	o, ok := v.Get(x.Ref)
 	e := object.Errorf(object.CodeStale, x.Ref, "")
 	e.Hint = "Plan again."
@@ -189,26 +190,20 @@ func stale(v *state.Snapshot, x object.Expectation, since string) error {
 		if m.ChangedWhy != "" {
 			e.Message += " (" + m.ChangedWhy + ")"
 		}
+		if x.Version != 0 {
+			e.Fields = changedFields(v, p, x, o)
+			e.Message += said(e.Fields)
+		}
 	}
 	return e
 }
 
 // changedBy is who changed an object last: of what a revision wrote, its author.
 func changedBy(v *state.Snapshot, o object.Object) string {
-	m := o.Head()
-	if m.ChangedBy != "controller/revision" {
-		return m.ChangedBy
+	if rev := writer(v, o); rev != nil && rev.Spec.Author != "" {
+		return rev.Spec.Author
 	}
-	var last *object.Revision
-	for rev := range state.All[*object.Revision](v, object.KindRevision, state.OfStack(m.Stack)) {
-		if (last == nil || rev.Spec.Number > last.Spec.Number) && slices.ContainsFunc(rev.Spec.Changes, func(c object.RevisionChange) bool { return c.Ref == o.Ref() }) {
-			last = rev
-		}
-	}
-	if last == nil || last.Spec.Author == "" {
-		return m.ChangedBy
-	}
-	return last.Spec.Author
+	return o.Head().ChangedBy
 }
 
 type applyInput struct {
@@ -266,7 +261,7 @@ func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset
 	for try := 1; ; try++ {
 		v := s.Cluster.Snapshot()
 		for _, x := range p.Expect {
-			if err := stale(v, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
+			if err := stale(v, p, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
 				return nil, err
 			}
 		}

@@ -39,6 +39,8 @@ type Error struct {
 	// By and At tell who changed the object of a conflict, and when.
 	By string    `json:"by,omitempty"`
 	At time.Time `json:"at,omitzero"`
+	// Fields are those that were changed, as far as that is known.
+	Fields []FieldDiff `json:"fields,omitempty"`
 
 	cause error
 }

@@ -66,6 +66,7 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 	if plan.Operation != nil {
 		p.operation(plan)
 	}
+	p.drift(plan)
 	if len(plan.Changes) > 0 {
 		p.forecast(plan)
 		p.line()

@@ -43,6 +43,7 @@ type jsonPlan struct {
 	ReachMore  int                   `json:"reachability_more,omitempty"`
 	ReachCut   bool                  `json:"reachability_cut,omitempty"`
 	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
+	Drift      []object.Drift        `json:"drift,omitempty"`
 	Guards     object.Guards         `json:"guards,omitzero"`
 	Broken     []object.Breach       `json:"broken_guards,omitempty"`
 	Expires    string                `json:"expires,omitempty"`
@@ -142,7 +143,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
-	out.Guards, out.Broken = plan.Guards, plan.Broken
+	out.Guards, out.Broken, out.Drift = plan.Guards, plan.Broken, plan.Drift
 	if !plan.Expires.IsZero() {
 		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")
 	}

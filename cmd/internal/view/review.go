@@ -42,6 +42,9 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 			}
 		}), maxWarningText), true)
 	}
+	if len(plan.Drift) > 0 {
+		section(&out, "Changed outside of the stack", firstLines(rendered(func(p *printer) { p.drift(plan) }), maxWarningText), true)
+	}
 	switch {
 	case plan.Operation != nil:
 		section(&out, "Forecast", firstLines(rendered(func(p *printer) { p.operation(plan) }), maxForecastText), true)
@@ -168,6 +171,11 @@ func misfits(plan *object.Plan) object.Diagnostics {
 func PlanAnnotations(w io.Writer, plan *object.Plan) error {
 	if err := Annotations(w, misfits(plan)); err != nil {
 		return err
+	}
+	for _, d := range plan.Drift {
+		if _, err := fmt.Fprintf(w, "::warning title=%s::%s\n", property("Changed outside of the stack"), message(drifted(d, plan.Time))); err != nil {
+			return err
+		}
 	}
 	title := "Plan of " + plan.Stack
 	if plan.Operation != nil {
