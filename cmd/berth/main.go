@@ -58,7 +58,7 @@ type CLI struct {
 	Plan     PlanCmd     `cmd:"" help:"Show what would change and what would happen."`
 	Apply    ApplyCmd    `cmd:"" help:"Carry out a plan."`
 	Destroy  DestroyCmd  `cmd:"" help:"Remove everything that the configuration's stack declares."`
-	Show     ShowCmd     `cmd:"" help:"Show a saved plan, or the stack as the masters hold it."`
+	Show     ShowCmd     `cmd:"" help:"Show a saved plan, the stack as the masters hold it, or a revision."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
 
@@ -72,6 +72,7 @@ type CLI struct {
 
 	Rollout  RolloutCmd  `cmd:"" help:"Watch and steer a deployment's rollout."`
 	History  HistoryCmd  `cmd:"" help:"List the stack's revisions."`
+	Diff     DiffCmd     `cmd:"" help:"Compare two revisions of the stack, or one with what is in force."`
 	Rollback RollbackCmd `cmd:"" help:"Put the whole stack back to an earlier revision."`
 
 	Node     NodeCmd     `cmd:"" help:"Nodes: list, cordon, drain; or be one."`

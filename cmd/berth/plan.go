@@ -334,14 +334,14 @@ func claim(r planner.Request) []object.Claim {
 	return slices.Concat(parts...)
 }
 
-// ShowCmd is `berth show`.
-type ShowCmd struct {
+// ShowFileCmd is `berth show` of a saved plan, or of the stack.
+type ShowFileCmd struct {
 	PlanFormat
 	File string `arg:"" optional:"" type:"path" help:"A saved plan; without one, the stack as the masters hold it."`
 }
 
 // Run shows a plan as plan did, or the stack's objects as HCL.
-func (c *ShowCmd) Run(s *session) error {
+func (c *ShowFileCmd) Run(s *session) error {
 	if c.File != "" {
 		p, err := readPlan(c.File)
 		if err != nil {

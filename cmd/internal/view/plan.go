@@ -167,6 +167,9 @@ func (p *printer) change(c *object.PlannedChange) {
 	case s == "-/+":
 		verb, style = "must be replaced", red
 	}
+	if p.verb != nil {
+		verb = p.verb(symbol(c))
+	}
 	p.line("  # ", p.paint(bold, c.Address), " ", p.paint(style, verb))
 	switch c.Reason {
 	case object.ReasonNoConfig:

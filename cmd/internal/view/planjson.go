@@ -153,15 +153,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	}
 	for i := range plan.Changes {
 		c := &plan.Changes[i]
-		x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields)}
-		x.Change = jsonBeforeAfter{Actions: c.Actions, AfterUnknown: map[string]any{}}
-		x.Change.Before, x.Change.BeforeSensitive = configuration(c.Before.Object)
-		x.Change.After, x.Change.AfterSensitive = configuration(c.After.Object)
-		for _, fd := range c.Fields {
-			if fd.Replaces {
-				x.Change.ReplacePaths = append(x.Change.ReplacePaths, fd.Path)
-			}
-		}
+		x := changeJSON(c)
 		out.Changes = append(out.Changes, x)
 		if !c.After.IsZero() {
 			out.Planned.Root.Resources = append(out.Planned.Root.Resources, jsonResource{x.Address, x.Mode, x.Type, x.Namespace, x.Name, x.Change.After, x.Change.AfterSensitive})
@@ -173,13 +165,32 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		}
 		out.Planned.Outputs[name] = jsonValue{Sensitive: o.Sensitive, Value: o.Value}
 	}
-	for name, c := range plan.OutputChanges {
-		if out.Outputs == nil {
-			out.Outputs = map[string]jsonOutput{}
-		}
-		out.Outputs[name] = jsonOutput{Actions: c.Actions, Before: c.Before, After: c.After, BeforeSensitive: c.Sensitive, AfterSensitive: c.Sensitive}
-	}
+	out.Outputs = outputsJSON(plan.OutputChanges)
 	return JSON(w, out)
+}
+
+func changeJSON(c *object.PlannedChange) jsonChange {
+	x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields)}
+	x.Change = jsonBeforeAfter{Actions: c.Actions, AfterUnknown: map[string]any{}}
+	x.Change.Before, x.Change.BeforeSensitive = configuration(c.Before.Object)
+	x.Change.After, x.Change.AfterSensitive = configuration(c.After.Object)
+	for _, fd := range c.Fields {
+		if fd.Replaces {
+			x.Change.ReplacePaths = append(x.Change.ReplacePaths, fd.Path)
+		}
+	}
+	return x
+}
+
+func outputsJSON(changes map[string]object.OutputChange) map[string]jsonOutput {
+	if len(changes) == 0 {
+		return nil
+	}
+	out := map[string]jsonOutput{}
+	for name, c := range changes {
+		out[name] = jsonOutput{Actions: c.Actions, Before: c.Before, After: c.After, BeforeSensitive: c.Sensitive, AfterSensitive: c.Sensitive}
+	}
+	return out
 }
 
 func orEmpty[T any](list []T) []T {

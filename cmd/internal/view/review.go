@@ -54,9 +54,16 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	if len(plan.OutputChanges) > 0 {
 		section(&out, "Outputs", firstLines(rendered(func(p *printer) { p.outputs(plan.OutputChanges) }), maxWarningText), false)
 	}
-	order := make([]*object.PlannedChange, len(plan.Changes))
-	for i := range plan.Changes {
-		order[i] = &plan.Changes[i]
+	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", nil)
+	_, err := out.WriteTo(w)
+	return err
+}
+
+// worstFirst adds the changes for which there is room, and counts the others.
+func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string, verb func(string) string) {
+	order := make([]*object.PlannedChange, len(changes))
+	for i := range changes {
+		order[i] = &changes[i]
 	}
 	slices.SortStableFunc(order, func(a, b *object.PlannedChange) int { return gravity(a) - gravity(b) })
 	const around = 400 // the section's own lines and the sentence about what is left out
@@ -64,7 +71,7 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	var text strings.Builder
 	shown := 0
 	for _, c := range order {
-		block := rendered(func(p *printer) { p.change(c) }) + "\n"
+		block := rendered(func(p *printer) { p.verb = verb; p.change(c) }) + "\n"
 		if text.Len()+len(block) > room {
 			break
 		}
@@ -72,13 +79,11 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 		shown++
 	}
 	if shown > 0 {
-		section(&out, plural(shown, "change"), text.String(), false)
+		section(out, plural(shown, "change"), text.String(), false)
 	}
 	if left := len(order) - shown; left > 0 {
-		fmt.Fprintf(&out, "\n**%s more not shown here, for want of room; the worst come first.** `berth show FILE` has the whole plan.\n", plural(left, "change"))
+		fmt.Fprintf(out, "\n**%s more not shown here, for want of room; the worst come first.** %s\n", plural(left, "change"), whole)
 	}
-	_, err := out.WriteTo(w)
-	return err
 }
 
 // sentence is what a plan comes to.
