@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/clustertest"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/node/fake"
 	"github.com/berthdev/berth/planner"
 )
@@ -52,6 +54,7 @@ var images = fake.Script{
 //	json FILE|stdout PATH VALUE a member of a JSON document, by a.b.0.c
 //	behave IMAGE ok|missing     from now on
 //	soon REGEXP berth …         run berth again and again until it prints that
+//	containers FILE             write which containers run, by pod and id
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
 func TestScripts(t *testing.T) {
@@ -80,6 +83,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
+					"containers": w.containers,
 				},
 			})
 		})
@@ -126,6 +130,19 @@ func (w *scriptWorld) lose(ts *testscript.TestScript, neg bool, args []string) {
 		name = w.c.Leader()
 	}
 	w.c.Kill(name)
+}
+
+func (w *scriptWorld) containers(ts *testscript.TestScript, neg bool, args []string) {
+	var lines []string
+	for p := range state.All[*object.Pod](w.c.Snapshot(), object.KindPod) {
+		for _, c := range p.Status.Containers {
+			if c.State == "running" && !p.Spec.Stop {
+				lines = append(lines, fmt.Sprintf("%s %s %s\n", p.Ref(), c.Name, c.ID))
+			}
+		}
+	}
+	slices.Sort(lines)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(lines, "")), 0o644))
 }
 
 func (w *scriptWorld) behave(ts *testscript.TestScript, neg bool, args []string) {
