@@ -58,6 +58,7 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		return nil, err
 	} else {
 		p.Drift = drift(v, p)
+		p.Warnings = append(p.Warnings, pins(v, p)...)
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err

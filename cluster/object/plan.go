@@ -30,6 +30,7 @@ type Plan struct {
 	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
+	Images        []PinnedImage           `json:"images,omitempty"`
 	Drift         []Drift                 `json:"drift,omitempty"` // what was changed past the stack, as the masters know
 	Guards        Guards                  `json:"guards,omitzero"`
 	Broken        []Breach                `json:"broken_guards,omitempty"` // as the masters found when they sealed it

@@ -385,6 +385,7 @@ type RollbackCmd struct {
 	Detach        bool   `help:"Return as soon as it is committed."`
 	AllowUnplaced bool   `help:"Go on though some pods fit nowhere yet."`
 	GuardFlags
+	PinFlag
 }
 
 // Run asks the masters for the plan back, shows it and applies it.
@@ -405,6 +406,7 @@ func (c *RollbackCmd) Run(s *session) error {
 			return &object.Error{Code: object.CodeNotFound, Message: "no earlier revision of " + past.stack + " was healthy", Hint: "See: berth history"}
 		}
 	}
+	s.pin = c.Pin
 	p, err := s.planBack(past, number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err

@@ -16,8 +16,10 @@ func (f GuardFlags) guards() object.Guards {
 	return object.Guards{MaxDestroy: f.MaxDestroy, MinReady: f.MinReady, MaxMoved: f.MaxMoved}
 }
 
-// sealed has the masters rehearse and seal a plan under these guards.
+// sealed has the masters rehearse and seal a plan under these guards, with the
+// content that its images' tags stand for.
 func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags) (*object.Plan, error) {
 	p.Guards, p.Lifetime = g.guards(), s.lifetime
+	s.pinImages(cl, p)
 	return cl.Plan(s.ctx, p)
 }

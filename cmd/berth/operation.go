@@ -204,6 +204,7 @@ type PlanRollbackCmd struct {
 	Number int    `arg:"" help:"The revision to go back to."`
 	Stack  string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
 	GuardFlags
+	PinFlag
 	PlanOutput
 }
 
@@ -213,7 +214,7 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.lifetime = c.Expire
+	s.lifetime, s.pin = c.Expire, c.Pin
 	p, err := s.planBack(past, c.Number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err

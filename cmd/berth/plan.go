@@ -30,6 +30,7 @@ import (
 type PlanFlags struct {
 	VariableFlags
 	GuardFlags
+	PinFlag
 	Target    []string `placeholder:"ADDRESS" help:"Only this object and what it needs, such as deployment.web."`
 	OnFailure string   `enum:"revert,pause" default:"revert" help:"What a rollout that fails does: ${enum}."`
 }
@@ -169,6 +170,7 @@ type planned struct {
 // With show, the page is written while the masters rehearse.
 func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	var cfg *hcl.Configuration
+	s.pin = f.Pin
 	r := planner.Request{Version: version, Now: time.Now(), Targets: f.Target, Destroy: destroy, OnFailure: f.OnFailure}
 	if stack, _, ok := hcl.Identify(s.flags.Chdir); ok && destroy {
 		// What is to end need not be valid any more.

@@ -337,5 +337,9 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref,
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
-	return s.sealed(of.client, &p, g)
+	sealed, err := s.sealed(of.client, &p, g)
+	if err == nil {
+		s.diagnose(sealed.Warnings[len(p.Warnings):])
+	}
+	return sealed, err
 }

@@ -69,6 +69,7 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 	p.drift(plan)
 	if len(plan.Changes) > 0 {
 		p.forecast(plan)
+		p.images(plan)
 		p.line()
 		p.line(Summary(plan, d.o))
 	}

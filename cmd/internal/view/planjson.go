@@ -43,6 +43,7 @@ type jsonPlan struct {
 	ReachMore  int                   `json:"reachability_more,omitempty"`
 	ReachCut   bool                  `json:"reachability_cut,omitempty"`
 	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
+	Images     []object.PinnedImage  `json:"images,omitempty"`
 	Drift      []object.Drift        `json:"drift,omitempty"`
 	Guards     object.Guards         `json:"guards,omitzero"`
 	Broken     []object.Breach       `json:"broken_guards,omitempty"`
@@ -143,7 +144,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
-	out.Guards, out.Broken, out.Drift = plan.Guards, plan.Broken, plan.Drift
+	out.Guards, out.Broken, out.Drift, out.Images = plan.Guards, plan.Broken, plan.Drift, plan.Images
 	if !plan.Expires.IsZero() {
 		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")
 	}

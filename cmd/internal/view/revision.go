@@ -90,6 +90,13 @@ func (p *printer) facts(rev *object.Revision) {
 	if len(promised) > 0 {
 		fact("Promised", "lowest ready %s", strings.Join(promised, ", "))
 	}
+	for i, image := range sortedKeys(s.Images) {
+		name := "Images"
+		if i > 0 {
+			name = ""
+		}
+		fact(name, "%s @ %s", image, shortDigest(s.Images[image]))
+	}
 	if total := rev.Status.Kept + len(rev.Status.Deviations); total > 0 {
 		fact("Placements", "%d of %d as planned", rev.Status.Kept, total)
 	}
