@@ -53,6 +53,7 @@ type Globals struct {
 type CLI struct {
 	Globals
 
+	Init     InitCmd     `cmd:"" help:"Fetch the modules that stand elsewhere and pin them in the lock file."`
 	Validate ValidateCmd `cmd:"" help:"Check a configuration without a cluster."`
 	Fmt      FmtCmd      `cmd:"" help:"Rewrite configuration files in the canonical layout."`
 	Plan     PlanCmd     `cmd:"" help:"Show what would change and what would happen."`
