@@ -78,6 +78,7 @@ type CLI struct {
 	Node     NodeCmd     `cmd:"" help:"Nodes: list, cordon, drain; or be one."`
 	Master   MasterCmd   `cmd:"" help:"Masters: list, remove; or be one."`
 	Dev      DevCmd      `cmd:"" help:"A whole cluster on this machine."`
+	Login    LoginCmd    `cmd:"" help:"Log in by an identity token, as jobs of CI systems do."`
 	Token    TokenCmd    `cmd:"" help:"Tokens by which masters, nodes and clients join."`
 	Image    ImageCmd    `cmd:"" help:"Images on the nodes."`
 	Snapshot SnapshotCmd `cmd:"" help:"Save and restore the state of the cluster."`
