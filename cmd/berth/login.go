@@ -25,7 +25,7 @@ type LoginCmd struct {
 	Pin       string `env:"BERTH_PIN" placeholder:"HASH" help:"What pins the cluster, as berth token pin prints it. Default: that of the cluster in the client configuration."`
 	As        string `placeholder:"LOGIN" help:"Which login block of the identity provider; default: the first that the token fits."`
 	Audience  string `env:"BERTH_OIDC_AUDIENCE" default:"berth" help:"Whom to ask GitHub for a token for: the audience of the identity provider. Elsewhere, the token has it already."`
-	TokenFile string `env:"BERTH_OIDC_TOKEN_FILE" type:"path" placeholder:"FILE" help:"A file with the identity token."`
+	TokenFile string `env:"BERTH_OIDC_TOKEN_FILE" complete:"file" placeholder:"FILE" help:"A file with the identity token."`
 }
 
 // Run gets a certificate and writes it beside the client configuration, whose

@@ -54,6 +54,9 @@ var images = fake.Script{
 //	soon REGEXP berth …         run berth again and again until it prints that
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
+//	issuer                      start a CI system of the script's own; its address is in $ISSUER
+//	job CLAIM=VALUE…            the job that it runs from now on
+//	identity FILE               write the job's identity token
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -80,6 +83,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
+					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken,
 				},
 			})
 		})
@@ -88,8 +92,9 @@ func TestScripts(t *testing.T) {
 
 // scriptWorld is one script's cluster.
 type scriptWorld struct {
-	t *testing.T
-	c *clustertest.Cluster
+	t  *testing.T
+	c  *clustertest.Cluster
+	ci *ci
 }
 
 func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string) {
