@@ -57,10 +57,15 @@ var images = fake.Script{
 //	issuer                      start a CI system of the script's own; its address is in $ISSUER
 //	job CLAIM=VALUE…            the job that it runs from now on
 //	identity FILE               write the job's identity token
+//	workflow STATUS FILE …      run a GitHub workflow's steps; their output is in the file log
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("there are no scripts", err)
+	}
+	examples, err := filepath.Abs(filepath.Join(root, "examples"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
@@ -72,6 +77,7 @@ func TestScripts(t *testing.T) {
 					home := filepath.Join(e.WorkDir, "home")
 					e.Setenv("HOME", home)
 					e.Setenv("NO_COLOR", "")
+					e.Setenv("EXAMPLES", examples)
 					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
 				},
 				Condition: func(name string) (bool, error) {
@@ -83,7 +89,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
-					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken,
+					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
 				},
 			})
 		})
