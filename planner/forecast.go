@@ -299,6 +299,9 @@ func pauses(p *object.Plan) time.Duration {
 			for _, s := range d.Spec.Update.Steps {
 				sum += s.Pause.D()
 			}
+			if u := d.Spec.Update; u.Strategy == "blue_green" {
+				sum += u.Switch().After.D()
+			}
 		}
 	}
 	return sum

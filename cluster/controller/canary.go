@@ -1,18 +1,32 @@
 package controller
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/rollout"
 )
 
+// steps leads a rollout that does not go straight on: a canary, a rolling update
+// with pauses, a blue-green one.
+func (r *release) steps(in *rollout.Input) {
+	switch u := &r.d.Spec.Update; {
+	case u.Strategy == "blue_green":
+		r.blueGreen(in)
+	case u.Strategy == "canary", len(u.Steps) > 0:
+		r.canary(in)
+	default:
+		r.status.Canary = r.left()
+	}
+}
+
 // canary leads the rollout through its steps: pods first, then the connections,
 // then the pause. The way back to a version that was stable last has no steps, and
 // neither has the way to the first version. One that has failed stays at its step.
 func (r *release) canary(in *rollout.Input) {
 	st, u := &r.status, r.d.Spec.Update
-	if u.Strategy != "canary" || st.Proven == "" || st.Set != r.name || r.name == st.Proven {
+	if st.Proven == "" || st.Set != r.name || r.name == st.Proven {
 		st.Canary = r.left()
 		return
 	}
@@ -22,10 +36,11 @@ func (r *release) canary(in *rollout.Input) {
 	if st.Canary == nil || st.Canary.Set != r.name {
 		st.Canary = &object.CanaryStatus{Set: r.name}
 	}
+	weighs := u.Strategy == "canary"
 	c := *st.Canary
 	for c.Step < len(u.Steps) {
 		s := u.Steps[c.Step]
-		in.Canary, in.Target = true, target(u.Steps[:c.Step+1], in.Want)
+		in.Canary, in.Target, in.Hold = true, target(u.Steps[:c.Step+1], in.Want), !weighs
 		if st.Reason != "" {
 			break
 		}
@@ -33,8 +48,12 @@ func (r *release) canary(in *rollout.Input) {
 			if in.New.Available < min(in.Target, in.Want) {
 				break
 			}
-			c.Since, c.Weight = r.now, max(c.Weight, s.Weight)
-			r.tell(r.d.Ref(), levelInfo, "canary", "step %d of %d: %s gets %d%% of the connections", c.Step+1, len(u.Steps), r.name, c.Weight)
+			what := fmt.Sprintf("%d of %d pods are of %s", in.Target, in.Want, r.name)
+			if c.Since = r.now; weighs {
+				c.Weight = max(c.Weight, s.Weight)
+				what = fmt.Sprintf("%s gets %d%% of the connections", r.name, c.Weight)
+			}
+			r.tell(r.d.Ref(), levelInfo, "canary", "step %d of %d: %s", c.Step+1, len(u.Steps), what)
 		}
 		if end := c.Since.Add(s.Pause.D()); r.now.Before(end) {
 			r.wake(end)
@@ -45,9 +64,9 @@ func (r *release) canary(in *rollout.Input) {
 		}
 		c.Step++
 		c.Since, st.Progress = time.Time{}, r.now
-		in.Canary = false
+		in.Canary, in.Hold = false, false
 	}
-	if c.Step == len(u.Steps) {
+	if c.Step == len(u.Steps) && weighs {
 		// The rest rolls pod by pod, and the weight goes with the pods.
 		c.Weight = max(c.Weight, r.percent(r.wanted))
 	}
@@ -113,7 +132,7 @@ func (r *release) aborted() bool {
 // way is put back, too.
 func (r *release) back(in rollout.Input) {
 	st := &r.status
-	if c := st.Canary; c != nil && c.Step < len(r.d.Spec.Update.Steps) {
+	if c := st.Canary; c != nil && (c.Step < len(r.d.Spec.Update.Steps) || r.d.Spec.Update.Strategy == "blue_green") {
 		st.Canary = &object.CanaryStatus{Set: r.name, Step: c.Step} // its pods get no connection from now on
 	} else {
 		st.Canary = nil // too few old pods may be left to take all of them at once

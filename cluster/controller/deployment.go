@@ -204,7 +204,7 @@ func (r *release) advance() {
 		r.back(in)
 		return
 	}
-	r.canary(&in)
+	r.steps(&in)
 	step, endangered := r.keep(in, rollout.Next(in))
 	if !endangered {
 		st.HeldSince, st.HeldBy = time.Time{}, ""
@@ -307,7 +307,9 @@ func (r *release) finish() {
 		st.Phase, st.Progress = object.RolloutStable, r.now
 		st.Reason, st.Message, st.LastLog = "", "", nil
 	}
-	st.Canary = nil
+	if d.Spec.Update.Strategy != "blue_green" {
+		st.Canary = nil
+	}
 	st.Sized = d.Spec.Replicas
 	r.resize(r.input(), rollout.Step{New: r.wanted.counts.Size}) // it may have to become the newest generation
 	kept := 0

@@ -88,13 +88,13 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 	}
 	want := &object.Endpoints{Meta: object.Meta{Kind: object.KindEndpoints, Namespace: key.Namespace, Name: key.Name, Labels: svc.Labels, Stack: svc.Stack, Owner: key}}
 	split := map[object.Ref]int{} // weights of the canaries' sets
-	if len(svc.Spec.Shares) == 0 {
+	if len(svc.Spec.Shares) == 0 && !svc.Spec.Preview {
 		split = weights(v, svc)
 	}
 	want.Spec.Shares = divide(split)
 	for p := range v.PodsWith(key.Namespace, svc.Spec.Selector) {
 		at := serving(p)
-		if at == (place{}) {
+		if at == (place{}) || svc.Spec.Preview && !newest(v, p) {
 			continue
 		}
 		e := object.Endpoint{Pod: p.Name, Node: at.node, Address: at.address, Share: share(svc, split, p), Ports: targets(svc, v.Template(p))}
@@ -117,15 +117,26 @@ func (endpoints) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Re
 	return w.done()
 }
 
-// weighed is what the endpoints depend on of a deployment.
-func weighed(d *object.Deployment) object.CanaryStatus {
-	if d == nil || d.Status.Canary == nil {
-		return object.CanaryStatus{}
-	}
-	return object.CanaryStatus{Set: d.Status.Canary.Set, Weight: d.Status.Canary.Weight}
+// standing is what the endpoints depend on of a deployment: which version is the
+// newest, which was stable last, and which gets so many of the connections.
+type standing struct {
+	newest, proven, canary string
+	weight                 int
 }
 
-// weights are the percentages of the canaries that the service leads to, by set.
+func weighed(d *object.Deployment) standing {
+	if d == nil {
+		return standing{}
+	}
+	s := standing{newest: d.Status.Set}
+	if c := d.Status.Canary; c != nil && (d.Spec.Update.Strategy != "rolling" || c.Set != d.Status.Set) {
+		s.proven, s.canary, s.weight = d.Status.Proven, c.Set, c.Weight
+	}
+	return s
+}
+
+// weights are the percentages of the canaries that the service leads to, by set. A
+// version that was given up before it was stable gets none.
 func weights(v *state.Snapshot, svc *object.Service) map[object.Ref]int {
 	out := map[object.Ref]int{}
 	seen := map[object.Ref]bool{}
@@ -139,11 +150,25 @@ func weights(v *state.Snapshot, svc *object.Service) map[object.Ref]int {
 			continue
 		}
 		d, ok := state.Find[*object.Deployment](v, rs.Owner)
-		if c := weighed(d); ok && c.Set == rs.Name {
-			out[p.Owner] = c.Weight
+		switch s := weighed(d); {
+		case !ok || s.canary == "":
+		case s.canary == rs.Name:
+			out[p.Owner] = s.weight
+		case rs.Name != s.proven && rs.Name != d.Status.Previous:
+			out[p.Owner] = 0
 		}
 	}
 	return out
+}
+
+// newest reports whether a pod is of the newest version of its deployment, or of none.
+func newest(v *state.Snapshot, p *object.Pod) bool {
+	rs, ok := state.Find[*object.ReplicaSet](v, p.Owner)
+	if !ok {
+		return true
+	}
+	d, ok := state.Find[*object.Deployment](v, rs.Owner)
+	return !ok || d.Status.Set == "" || d.Status.Set == rs.Name
 }
 
 // stableShare is everything that is no canary.

@@ -14,6 +14,7 @@ type ServiceSpec struct {
 	ExternalName    string            `json:"external_name,omitempty" hcl:"external_name" effect:"in_place" doc:"The host that a service of type external stands for."`
 	Affinity        string            `json:"affinity" hcl:"affinity" default:"none" enum:"none,client_ip" effect:"in_place" doc:"client_ip: a client stays with its pod."`
 	AffinityTimeout Duration          `json:"affinity_timeout,omitempty" hcl:"affinity_timeout" effect:"in_place" doc:"How long after its last connection a client stays with its pod; default: 3h."`
+	Preview         bool              `json:"preview,omitempty" hcl:"preview" effect:"in_place" doc:"Leads to the newest version of its deployments only, as soon as its pods are ready: to look at what a canary or a blue-green update brings."`
 	Shares          []ServiceShare    `json:"shares,omitempty" hcl:"share,block" effect:"in_place" doc:"Shares of the connections for sets of pods, as of a canary. Pods that are in no share get none, once there is one."`
 }
 

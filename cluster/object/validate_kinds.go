@@ -50,12 +50,26 @@ func (u *Update) checkSteps(c *checker, at *step) {
 	switch {
 	case u.Strategy == "canary" && len(u.Steps) == 0:
 		c.fail(at.to("step"), "No step", "A canary has one step at least: step \"NAME\" { weight = 10  pause = \"5m\" }.")
-	case u.Strategy != "canary" && len(u.Steps) > 0:
-		c.fail(at.to("step"), "Superfluous block", "Steps belong to strategy = \"canary\".")
+	case u.Strategy != "canary" && u.Strategy != "rolling" && len(u.Steps) > 0:
+		c.fail(at.to("step"), "Superfluous block", "Steps belong to strategy = \"canary\", and as pauses to \"rolling\".")
 	}
+	if b := u.BlueGreen; b != nil {
+		here := at.to("blue_green")
+		switch {
+		case u.Strategy != "blue_green":
+			c.fail(here, "Superfluous block", "blue_green { … } belongs to strategy = \"blue_green\".")
+		case b.Manual && b.After > 0:
+			c.fail(here.to("after"), "Two ways to go on", "The connections go over after a time or when somebody promotes the new version, not both.")
+		}
+	}
+	rolling := u.Strategy == "rolling"
 	for i, s := range u.Steps {
 		here := &step{up: at, name: "step", label: s.Name, key: true}
 		switch {
+		case rolling && s.Weight != 0:
+			c.fail(here.to("weight"), "Superfluous attribute", "In a rolling update the connections go with the pods; weights belong to strategy = \"canary\".")
+		case rolling && s.Scale == (Amount{}):
+			c.fail(here.to("scale"), "Missing attribute", "scale says how many pods of the new version there are when the update pauses: scale = \"25%%\".")
 		case s.Weight < 0 || s.Weight > 100:
 			c.fail(here.to("weight"), "Wrong weight", "%d is not a percentage; it is 0 to 100.", s.Weight)
 		case i > 0 && s.Weight < u.Steps[i-1].Weight:

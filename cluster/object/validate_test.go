@@ -106,14 +106,18 @@ func TestCanarySteps(t *testing.T) {
 		update Update
 	}{
 		{"No step", Update{Strategy: "canary"}},
-		{"Superfluous block", Update{Strategy: "rolling", Steps: []CanaryStep{{Name: "a", Weight: 5}}}},
+		{"Superfluous attribute", Update{Strategy: "rolling", Steps: []CanaryStep{{Name: "a", Weight: 5}}}},
+		{"Missing attribute", Update{Strategy: "rolling", Steps: []CanaryStep{{Name: "a", Manual: true}}}},
+		{"Superfluous block", Update{Strategy: "recreate", Steps: []CanaryStep{{Name: "a", Weight: 5}}}},
+		{"Superfluous block", Update{Strategy: "rolling", BlueGreen: &BlueGreen{}}},
+		{"Two ways to go on", Update{Strategy: "blue_green", BlueGreen: &BlueGreen{After: 1, Manual: true}}},
 		{"Wrong weight", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 101}}}},
 		{"Weight that falls", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 50}, {Name: "b", Weight: 5}}}},
 		{"Two pauses", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 5, Pause: 1, Manual: true}}}},
 	} {
 		d := &Deployment{Meta: Meta{Kind: KindDeployment, Namespace: "default", Name: "web"}}
 		SetDefaults(&d.Spec)
-		d.Spec.Update.Strategy, d.Spec.Update.Steps = c.update.Strategy, c.update.Steps
+		d.Spec.Update.Strategy, d.Spec.Update.Steps, d.Spec.Update.BlueGreen = c.update.Strategy, c.update.Steps, c.update.BlueGreen
 		found := false
 		for _, x := range Validate(d) {
 			found = found || x.Summary == c.want

@@ -58,21 +58,37 @@ type DeploymentSpec struct {
 
 // Update is the way from one version of a deployment to the next.
 type Update struct {
-	Strategy         string       `json:"strategy" hcl:"strategy" default:"rolling" enum:"rolling,canary,recreate" doc:"rolling: pod by pod; canary: in steps, each with a weight of the connections, then as rolling; recreate: stop all, then start all."`
+	Strategy         string       `json:"strategy" hcl:"strategy" default:"rolling" enum:"rolling,canary,blue_green,recreate" doc:"rolling: pod by pod; canary: in steps, each with a weight of the connections, then as rolling; blue_green: all new pods beside the old ones, then all connections at once; recreate: stop all, then start all."`
 	Surge            Amount       `json:"surge" hcl:"surge" default:"25%" doc:"Pods that may run beyond replicas; a share is rounded up."`
 	Unavailable      Amount       `json:"unavailable" hcl:"unavailable" default:"0" doc:"Pods that may be missing from replicas; a share is rounded down."`
 	MinReadyTime     Duration     `json:"min_ready_time,omitempty" hcl:"min_ready_time" doc:"A new pod counts after it has been ready this long."`
 	ProgressDeadline Duration     `json:"progress_deadline" hcl:"progress_deadline" default:"2m" doc:"A rollout that makes no progress for this long has failed."`
-	Steps            []CanaryStep `json:"steps,omitempty" hcl:"step,block" doc:"Steps of a canary, in order."`
+	Steps            []CanaryStep `json:"steps,omitempty" hcl:"step,block" doc:"Steps of a canary, in order; of a rolling update, the points at which it pauses."`
+	BlueGreen        *BlueGreen   `json:"blue_green,omitempty" hcl:"blue_green,block" doc:"When a blue-green update switches, and how long it can go back at once."`
 	OnFailure        string       `json:"on_failure" hcl:"on_failure" default:"revert" enum:"revert,pause" doc:"Put the whole revision back, or stop and wait for a person."`
 }
 
+// BlueGreen is how the connections go over from all old pods to all new ones.
+type BlueGreen struct {
+	After  Duration `json:"after,omitempty" hcl:"after" doc:"How long all new pods have to be ready before the connections go over."`
+	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"The connections go over when somebody says: berth rollout promote."`
+	Keep   Duration `json:"keep" hcl:"keep" default:"5m" doc:"How long the old pods stay after that: so long the way back starts no pod."`
+}
+
+// Switch is how the connections of a blue-green update go over.
+func (u *Update) Switch() BlueGreen {
+	if u.BlueGreen != nil {
+		return *u.BlueGreen
+	}
+	return BlueGreen{Keep: Duration(5 * time.Minute)}
+}
+
 // CanaryStep is a part of the way of a canary: first the pods, then the
-// connections, then the pause.
+// connections, then the pause. A rolling update has steps without a weight.
 type CanaryStep struct {
 	Name   string   `json:"name" hcl:"name,label" doc:"Name of the step."`
-	Weight int      `json:"weight" hcl:"weight,required" doc:"Connections out of a hundred that the new version gets, in every service that leads to it; no less than in the step before."`
-	Scale  Amount   `json:"scale,omitzero" hcl:"scale" doc:"Pods of the new version; default: the weight's part of replicas. One at least, and no fewer than in the step before."`
+	Weight int      `json:"weight" hcl:"weight" doc:"Connections out of a hundred that the new version gets, in every service that leads to it; no less than in the step before. Of a canary only, where every step has one."`
+	Scale  Amount   `json:"scale,omitzero" hcl:"scale" doc:"Pods of the new version; default: the weight's part of replicas. One at least, and no fewer than in the step before. A step of a rolling update needs it."`
 	Pause  Duration `json:"pause,omitempty" hcl:"pause" doc:"How long to stay at this step once it is reached."`
 	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"Stay at this step until somebody says: berth rollout promote."`
 }

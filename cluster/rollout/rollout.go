@@ -21,6 +21,8 @@ type Input struct {
 	Scaled      bool // Want is another number than the sets were last sized for
 	Canary      bool // stop at Target pods of the new version; old ones stay as far as Surge allows
 	Target      int
+	Hold        bool // with Canary: old pods go as new ones take their place, up to Target
+	Keep        bool // old pods stay, and the update is done without their end
 	New         Set
 	Old         []Set // newest first
 }
@@ -63,6 +65,8 @@ func Next(in Input) Step {
 		}
 	}
 	switch {
+	case in.Keep && !in.Paused:
+		p.size[0] = in.Want
 	case in.Recreate && !in.Paused:
 		p.recreate()
 	case active <= 1 && in.Paused:
@@ -76,7 +80,7 @@ func Next(in Input) Step {
 	out.Done = out.New == in.Want && in.New.Pods == in.Want && in.New.Available >= in.Want
 	for i, s := range p.sets {
 		out.Changed = out.Changed || p.size[i] != s.Size
-		if i > 0 && (s.Size > 0 || s.Pods > 0) {
+		if i > 0 && (s.Size > 0 || s.Pods > 0) && !in.Keep {
 			out.Done = false
 		}
 	}
@@ -117,7 +121,9 @@ func (p *plan) rolling() {
 	target, keep := p.Want, 0
 	if p.Canary {
 		target = min(max(p.Target, p.size[0], 0), p.Want)
-		keep = min(p.Want, p.Want+p.Surge-target)
+		if keep = min(p.Want, p.Want+p.Surge-target); p.Hold {
+			keep = p.Want - target
+		}
 		p.restore(keep)
 	}
 	// A set that has been made smaller may not have given its pods up yet, and one

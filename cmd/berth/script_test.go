@@ -62,6 +62,9 @@ var images = fake.Script{
 //	                            its address is in $REGISTRY
 //	soon REGEXP berth …         run berth again and again until it prints that
 //	containers FILE             write which containers run, by pod and id
+//	samepods FILE [DEPLOYMENT]  the pods that were printed as JSON are those in FILE:
+//	                            the same names, births and nodes; of a deployment, all
+//	                            those in FILE are among them
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
 //	issuer                      start a CI system of the script's own; its address is in $ISSUER
@@ -100,7 +103,7 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
-					"containers": w.containers, "registry": w.registry,
+					"samepods": samePods, "containers": w.containers, "registry": w.registry,
 					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
 				},
 			})
@@ -114,6 +117,22 @@ type scriptWorld struct {
 	c    *clustertest.Cluster
 	ci   *ci
 	tags *sync.Map // of the registry, if there is one
+}
+
+func samePods(ts *testscript.TestScript, neg bool, args []string) {
+	read := func(file string) (out []string) {
+		var list struct{ Items []object.Pod }
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &list))
+		for _, p := range list.Items {
+			out = append(out, fmt.Sprintf("%s, born at %d, on %s", p.Name, p.Created, p.Spec.Node))
+		}
+		return out
+	}
+	was, is := read(args[0]), read("stdout")
+	missing := slices.DeleteFunc(slices.Clone(was), func(p string) bool { return slices.Contains(is, p) })
+	if len(was) == 0 || len(missing) > 0 || len(args) == 1 && len(is) != len(was) {
+		ts.Fatalf("other pods:\n%s\nwere:\n%s", strings.Join(is, "\n"), strings.Join(was, "\n"))
+	}
 }
 
 func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string) {

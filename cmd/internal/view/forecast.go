@@ -375,9 +375,12 @@ func deploymentSummary(c *object.PlannedChange, before, after *object.Deployment
 	if slices.ContainsFunc(c.Fields, func(f object.FieldDiff) bool { return f.Effect == "rolls" }) && before.Spec.Replicas > 0 {
 		n := before.Spec.Replicas
 		u := after.Spec.Update
-		if u.Strategy == "recreate" {
+		switch u.Strategy {
+		case "recreate":
 			parts = append(parts, verb(n, "pod", "stops, then starts anew", "stop, then start anew"))
-		} else {
+		case "blue_green":
+			parts = append(parts, verb(n, "pod", "changes over", "change over")+" at once, the old ones stay for "+u.Switch().Keep.String())
+		default:
 			parts = append(parts, fmt.Sprintf("%s, surge %d, at most %d unavailable", verb(n, "pod", "rolls", "roll"),
 				u.Surge.Of(after.Spec.Replicas, true), u.Unavailable.Of(after.Spec.Replicas, false)))
 		}

@@ -136,7 +136,16 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 	}
 	text := fmt.Sprintf("%d/%d updated, %d ready", st.Updated, d.Spec.Replicas, st.Ready)
 	if c := st.Canary; c != nil {
-		text += fmt.Sprintf(", step %d of %d, %d%% of the connections", min(c.Step+1, len(d.Spec.Update.Steps)), len(d.Spec.Update.Steps), c.Weight)
+		switch u := d.Spec.Update; {
+		case u.Strategy == "blue_green" && c.Weight == 100:
+			text += ", all connections go to " + c.Set + ", the version before can take them back"
+		case u.Strategy == "blue_green":
+			text += ", no connection goes to the new version yet"
+		case u.Strategy == "rolling":
+			text += fmt.Sprintf(", step %d of %d", min(c.Step+1, len(u.Steps)), len(u.Steps))
+		default:
+			text += fmt.Sprintf(", step %d of %d, %d%% of the connections", min(c.Step+1, len(d.Spec.Update.Steps)), len(d.Spec.Update.Steps), c.Weight)
+		}
 		if c.Waits {
 			text += ", waits for you: berth rollout promote " + d.Name
 		}
