@@ -1,15 +1,12 @@
 package hcl
 
 import (
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/function"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -46,9 +43,6 @@ func NewConsole(dir string, o Options) (*Console, object.Diagnostics) {
 	if r.root == nil {
 		return nil, diags
 	}
-	functions := maps.Clone(r.root.Functions)
-	functions["type"] = consoleTypeFunc
-	r.root = &hcl.EvalContext{Functions: functions}
 	return &Console{r}, diags
 }
 
@@ -95,7 +89,11 @@ func (c *Console) Evaluate(text string) (Answer, object.Diagnostics) {
 	if diags.HasErrors() {
 		return refuse(diags)
 	}
-	return answer(v), nil
+	a := answer(v)
+	if call, ok := e.(*hclsyntax.FunctionCallExpr); ok && call.Name == "type" {
+		a.Text = v.AsString() // as in Terraform, without quotes
+	}
+	return a, nil
 }
 
 // why says what the value of an expression is lacking.
@@ -184,14 +182,3 @@ func Continues(text string) bool {
 	// A text between quotes ends in its line, so one that does not is a mistake.
 	return len(open) > 0 && !slices.Contains(open, hclsyntax.TokenOQuote)
 }
-
-// typeMark is on the answer of type() in a console, which prints it without quotes.
-type typeMark struct{}
-
-var consoleTypeFunc = function.New(&function.Spec{
-	Params: typeFunc.Params(), Type: function.StaticReturnType(cty.String),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		v, err := typeFunc.Call(args)
-		return v.Mark(typeMark{}), err
-	},
-})

@@ -88,6 +88,8 @@ func TestConsoleAnswers(t *testing.T) {
 		`service.each["http"].host`:              `"each-http.front.svc.cluster.local"`,
 		`module.site.host`:                       `"eu.example"`,
 		`module.site`:                            "{\n  \"host\" = \"eu.example\"\n  \"key\" = (sensitive value)\n}",
+		`type({ (var.password) = 1 })`:           "object",
+		`"${type(1)}s"`:                          `"numbers"`,
 		`berth.stack`:                            `"shop"`,
 		`timestamp()`:                            `"2026-01-02T03:04:05Z"`,
 		`["a\nb"]`:                               "[\n  <<-EOT\n  a\n  b\n  EOT,\n]",

@@ -10,14 +10,8 @@ import (
 )
 
 func answer(v cty.Value) Answer {
-	a := Answer{Text: valueText(v, 0), Type: typeText(v.Type(), "")}
-	if plain, marks := v.Unmark(); v.HasMark(typeMark{}) && !isSensitive(marks) {
-		a.Text = plain.AsString()
-	}
 	_, marks := v.UnmarkDeep()
-	a.Sensitive = isSensitive(marks)
-	a.Value = plainValue(v)
-	return a
+	return Answer{Text: valueText(v, 0), Value: plainValue(v), Type: typeOf(v, ""), Sensitive: isSensitive(marks)}
 }
 
 // valueText writes a value as Terraform's console does: as an expression that has it.

@@ -235,6 +235,9 @@ func template(name string, src []byte, vars cty.Value, functions map[string]func
 	known := vars.AsValueMap()
 	for _, name := range keys(known) {
 		if !hclsyntax.ValidIdentifier(name) {
+			if isSensitive(marks) { // which the names can be
+				name = "(sensitive value)"
+			}
 			return cty.DynamicVal, function.NewArgErrorf(1, "%q is no name for a variable of a template: names begin with a letter and have letters, digits and underscores", name)
 		}
 	}
@@ -251,17 +254,24 @@ func template(name string, src []byte, vars cty.Value, functions map[string]func
 	return v.WithMarks(marks), nil
 }
 
-func templateSpec(impl func(args []cty.Value) (cty.Value, error)) function.Function {
+// templateSpec makes a function of a template's name or text, which may be
+// sensitive: then no error may quote it.
+func templateSpec(impl func(text string, vars cty.Value) (cty.Value, error)) function.Function {
+	call := func(args []cty.Value) (cty.Value, error) {
+		text, marks := args[0].Unmark()
+		v, err := impl(text.AsString(), args[1])
+		return v.WithMarks(marks), discreet(args[:1], err)
+	}
 	return function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "template", Type: cty.String}, {Name: "vars", Type: cty.DynamicPseudoType, AllowMarked: true, AllowDynamicType: true}},
+		Params: []function.Parameter{{Name: "template", Type: cty.String, AllowMarked: true}, {Name: "vars", Type: cty.DynamicPseudoType, AllowMarked: true, AllowDynamicType: true}},
 		Type: func(args []cty.Value) (cty.Type, error) {
 			if !args[0].IsKnown() || !args[1].IsKnown() {
 				return cty.DynamicPseudoType, nil
 			}
-			v, err := impl(args)
+			v, err := call(args)
 			return v.Type(), err
 		},
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return impl(args) },
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return call(args) },
 	})
 }
 
@@ -277,8 +287,7 @@ func noTemplate(name string) function.Function {
 }
 
 func templateFileFunc(dir string, functions map[string]function.Function) function.Function {
-	return templateSpec(func(args []cty.Value) (cty.Value, error) {
-		name := args[0].AsString()
+	return templateSpec(func(name string, vars cty.Value) (cty.Value, error) {
 		src, err := readIn(dir, name)
 		if err != nil {
 			return cty.DynamicVal, function.NewArgError(0, err)
@@ -286,13 +295,13 @@ func templateFileFunc(dir string, functions map[string]function.Function) functi
 		if !utf8.Valid(src) {
 			return cty.DynamicVal, function.NewArgErrorf(0, "%s is not a text in UTF-8", name)
 		}
-		return template(name, src, args[1], functions)
+		return template(name, src, vars, functions)
 	})
 }
 
 func templateStringFunc(functions map[string]function.Function) function.Function {
-	return templateSpec(func(args []cty.Value) (cty.Value, error) {
-		return template("<template>", []byte(args[0].AsString()), args[1], functions)
+	return templateSpec(func(text string, vars cty.Value) (cty.Value, error) {
+		return template("<template>", []byte(text), vars, functions)
 	})
 }
 
@@ -563,76 +572,4 @@ func uniform(v cty.Value) cty.Value {
 		return v.WithMarks(marks)
 	}
 	return cty.ListVal(v.AsValueSlice()).WithMarks(marks)
-}
-
-// any marked value, of any type.
-var anything = function.Parameter{Name: "value", Type: cty.DynamicPseudoType, AllowNull: true, AllowUnknown: true, AllowDynamicType: true, AllowMarked: true}
-
-func sameType(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil }
-
-var sensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: sameType,
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return args[0].Mark(sensitiveMark{}), nil },
-})
-
-var nonSensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: sameType,
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		v, marks := args[0].Unmark()
-		delete(marks, sensitiveMark{})
-		return v.WithMarks(marks), nil
-	},
-})
-
-// isSensitiveFunc looks at the value itself, as Terraform's does: an object with
-// a sensitive attribute is not sensitive, the attribute is.
-var isSensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: function.StaticReturnType(cty.Bool),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		_, marks := args[0].Unmark()
-		return cty.BoolVal(isSensitive(marks) || len(secretsIn(marks)) > 0), nil
-	},
-})
-
-var typeFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: function.StaticReturnType(cty.String),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		return cty.StringVal(typeText(args[0].Type(), "")), nil
-	},
-})
-
-// typeText writes a type as Terraform's console does.
-func typeText(t cty.Type, indent string) string {
-	deeper := indent + "    "
-	var b strings.Builder
-	switch {
-	case t.IsObjectType():
-		b.WriteString("object({")
-		attrs := t.AttributeTypes()
-		for _, name := range keys(attrs) {
-			b.WriteString("\n" + deeper + name + ": " + typeText(attrs[name], deeper) + ",")
-		}
-		if len(attrs) > 0 {
-			b.WriteString("\n" + indent)
-		}
-		b.WriteString("})")
-	case t.IsTupleType():
-		b.WriteString("tuple([")
-		for _, e := range t.TupleElementTypes() {
-			b.WriteString("\n" + deeper + typeText(e, deeper) + ",")
-		}
-		if t.Length() > 0 {
-			b.WriteString("\n" + indent)
-		}
-		b.WriteString("])")
-	case t.IsListType():
-		b.WriteString("list(" + typeText(t.ElementType(), indent) + ")")
-	case t.IsSetType():
-		b.WriteString("set(" + typeText(t.ElementType(), indent) + ")")
-	case t.IsMapType():
-		b.WriteString("map(" + typeText(t.ElementType(), indent) + ")")
-	default:
-		b.WriteString(t.FriendlyName())
-	}
-	return b.String()
 }
