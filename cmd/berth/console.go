@@ -150,7 +150,7 @@ func (s *session) converse(con *hcl.Console) error {
 	if err != nil {
 		return err
 	}
-	defer term.Restore(int(keyboard.Fd()), before)
+	defer func() { _ = term.Restore(int(keyboard.Fd()), before) }() // there is nobody left to tell
 	screen := s.stdout
 	if !terminal(screen) { // answers go to a file, say
 		screen = s.stderr
