@@ -43,6 +43,9 @@ func fromHCL(diags hcl.Diagnostics, files map[string][]byte) object.Diagnostics 
 			known := slices.Sorted(maps.Keys(functionsFor("", time.Time{})))
 			x.Detail = fmt.Sprintf("There is no function named %q.%s", name, hint(name, known, ""))
 		}
+		if text := discreetly(d); text != "" {
+			x.Detail = text
+		}
 		if d.Severity == hcl.DiagWarning {
 			x.Severity = object.SeverityWarning
 		}
@@ -57,6 +60,27 @@ func fromHCL(diags hcl.Diagnostics, files map[string][]byte) object.Diagnostics 
 		out = append(out, x)
 	}
 	return out
+}
+
+// keyed are the mistakes in which hclsyntax quotes the keys of objects, by themselves
+// or inside the mistake of a function such as try.
+var keyed = []string{"Duplicate object key", "Inconsistent conditional result types"}
+
+// discreetly is another text for such a mistake, if the expression sees anything
+// sensitive, which a key can be; else it is empty.
+func discreetly(d *hcl.Diagnostic) string {
+	i := slices.IndexFunc(keyed, func(what string) bool { return d.Summary == what || strings.Contains(d.Detail, what) })
+	if i < 0 {
+		return ""
+	}
+	for ctx := d.EvalContext; ctx != nil; ctx = ctx.Parent() {
+		for _, v := range ctx.Variables {
+			if _, marks := v.UnmarkDeep(); isSensitive(marks) {
+				return keyed[i] + ". No more is said, for it could show a sensitive value."
+			}
+		}
+	}
+	return ""
 }
 
 // about is put into a diagnostic's Extra to say which object it is about.

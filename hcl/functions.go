@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -39,22 +40,22 @@ func functionsFor(dir string, now time.Time) map[string]function.Function {
 		"setsubtract": stdlib.SetSubtractFunc, "setunion": stdlib.SetUnionFunc, "slice": stdlib.SliceFunc, "sort": stdlib.SortFunc,
 		"transpose": transposeFunc, "values": stdlib.ValuesFunc, "zipmap": stdlib.ZipmapFunc,
 
-		"base64decode": encoding.Base64DecodeFunc, "base64encode": encoding.Base64EncodeFunc, "base64gzip": base64GzipFunc, "base64gunzip": base64GunzipFunc,
+		"base64decode": base64DecodeFunc, "base64encode": encoding.Base64EncodeFunc, "base64gzip": base64GzipFunc, "base64gunzip": base64GunzipFunc,
 		"csvdecode": stdlib.CSVDecodeFunc, "jsondecode": stdlib.JSONDecodeFunc, "jsonencode": stdlib.JSONEncodeFunc,
 		"textdecodebase64": textDecodeBase64Func, "textencodebase64": textEncodeBase64Func, "urlencode": encoding.URLEncodeFunc, "urldecode": urlDecodeFunc,
 		"yamldecode": ctyyaml.YAMLDecodeFunc, "yamlencode": ctyyaml.YAMLEncodeFunc,
 
-		"abspath": filesystem.AbsPathFunc, "basename": filesystem.BasenameFunc, "dirname": filesystem.DirnameFunc, "pathexpand": filesystem.PathExpandFunc,
+		"abspath": absPathFunc(dir), "basename": filesystem.BasenameFunc, "dirname": filesystem.DirnameFunc, "pathexpand": filesystem.PathExpandFunc,
 		"file": filesystem.MakeFileFunc(dir, false), "filebase64": filesystem.MakeFileFunc(dir, true),
 		"fileexists": filesystem.MakeFileExistsFunc(dir), "fileset": filesystem.MakeFileSetFunc(dir),
 
 		"formatdate": stdlib.FormatDateFunc, "timeadd": stdlib.TimeAddFunc, "timecmp": timeCmpFunc,
 		"timestamp": timestampFunc(now), "plantimestamp": timestampFunc(now),
 
-		"md5": crypto.Md5Func, "rsadecrypt": crypto.RsaDecryptFunc, "sha1": crypto.Sha1Func, "sha256": crypto.Sha256Func,
+		"md5": crypto.Md5Func, "rsadecrypt": rsaDecryptFunc, "sha1": crypto.Sha1Func, "sha256": crypto.Sha256Func,
 		"sha512": crypto.Sha512Func, "uuidv5": uuid.V5Func,
 
-		"cidrcontains": cidrContainsFunc, "cidrhost": cidr.HostFunc, "cidrnetmask": cidr.NetmaskFunc, "cidrsubnet": cidr.SubnetFunc, "cidrsubnets": cidr.SubnetsFunc,
+		"cidrcontains": cidrContainsFunc, "cidrhost": cidrHostFunc, "cidrnetmask": cidrNetmaskFunc, "cidrsubnet": cidrSubnetFunc, "cidrsubnets": cidr.SubnetsFunc,
 
 		"can": tryfunc.CanFunc, "try": tryfunc.TryFunc, "type": typeFunc,
 		"issensitive": isSensitiveFunc, "nonsensitive": nonSensitiveFunc, "sensitive": sensitiveFunc,
@@ -73,10 +74,11 @@ func functionsFor(dir string, now time.Time) map[string]function.Function {
 		}
 	}
 	// Templates see every function but themselves, so that they cannot recurse for ever.
-	inner := make(map[string]function.Function, len(f))
+	inner := make(map[string]function.Function, len(f)+2)
 	for name, fn := range f {
 		inner[name] = fn
 	}
+	inner["templatefile"], inner["templatestring"] = noTemplate("templatefile"), noTemplate("templatestring")
 	f["templatefile"] = templateFileFunc(dir, inner)
 	f["templatestring"] = templateStringFunc(inner)
 	return f
@@ -87,6 +89,23 @@ func functionsFor(dir string, now time.Time) map[string]function.Function {
 var keepsSecrets = []string{
 	"can", "chunklist", "coalesce", "coalescelist", "concat", "contains", "distinct", "element", "flatten", "format", "formatlist", "join", "keys", "length",
 	"lookup", "merge", "one", "reverse", "slice", "tolist", "tomap", "toset", "tostring", "try", "type", "values", "zipmap", "issensitive", "compact",
+}
+
+// discreet replaces an error about sensitive arguments: functions like to quote
+// what they were given.
+func discreet(args []cty.Value, err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, a := range args {
+		if !a.ContainsMarked() {
+			continue
+		}
+		if _, marks := a.UnmarkDeep(); isSensitive(marks) {
+			return errors.New("it refuses these arguments, and the reason is withheld, for it could show a sensitive value")
+		}
+	}
+	return err
 }
 
 // refusingSecrets makes a function of one that would compute with the
@@ -124,7 +143,7 @@ func refusingSecrets(name string, fn function.Function) function.Function {
 			}
 			v, err := convertArg(a, want)
 			if err != nil {
-				return nil, function.NewArgError(i, err)
+				return nil, discreet(args, function.NewArgError(i, err))
 			}
 			out[i] = v
 		}
@@ -135,14 +154,16 @@ func refusingSecrets(name string, fn function.Function) function.Function {
 		if err != nil {
 			return cty.DynamicPseudoType, err
 		}
-		return fn.ReturnTypeForValues(args)
+		t, err := fn.ReturnTypeForValues(args)
+		return t, discreet(args, err)
 	}
 	spec.Impl = func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 		args, err := check(args)
 		if err != nil {
 			return cty.DynamicVal, err
 		}
-		return fn.Call(args)
+		v, err := fn.Call(args)
+		return v, discreet(args, err)
 	}
 	return function.New(spec)
 }

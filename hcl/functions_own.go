@@ -10,10 +10,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"math/big"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	homedir "github.com/mitchellh/go-homedir"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
@@ -123,7 +125,7 @@ var textEncodeBase64Func = texts([]string{"str", "encoding"}, cty.String, func(a
 	}
 	s, err := e.NewEncoder().String(a[0])
 	if err != nil {
-		return cty.UnknownVal(cty.String), function.NewArgErrorf(0, "has characters that %s does not: %v", a[1], err)
+		return cty.UnknownVal(cty.String), function.NewArgErrorf(0, "it has characters that %s does not have", a[1])
 	}
 	return cty.StringVal(base64.StdEncoding.EncodeToString([]byte(s))), nil
 })
@@ -164,22 +166,6 @@ func timestampFunc(now time.Time) function.Function {
 	})
 }
 
-var cidrContainsFunc = texts([]string{"containing", "contained"}, cty.Bool, func(a []string) (cty.Value, error) {
-	outer, err := netip.ParsePrefix(a[0])
-	if err != nil {
-		return cty.UnknownVal(cty.Bool), function.NewArgError(0, err)
-	}
-	inner, err := netip.ParsePrefix(a[1])
-	if err != nil {
-		ip, err2 := netip.ParseAddr(a[1])
-		if err2 != nil {
-			return cty.UnknownVal(cty.Bool), function.NewArgErrorf(1, "neither an address nor a range of addresses")
-		}
-		inner = netip.PrefixFrom(ip, ip.BitLen())
-	}
-	return cty.BoolVal(outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())), nil
-})
-
 // hashSpec is one of the hash functions of files.
 type hashSpec struct {
 	new    func() hash.Hash
@@ -204,16 +190,31 @@ func textHashFunc(h hashSpec) function.Function {
 	return texts([]string{"str"}, cty.String, func(a []string) (cty.Value, error) { return h.sum([]byte(a[0])), nil })
 }
 
-func inDir(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
+// inDir is where a path of a configuration leads; ~ is the home directory, as in file().
+func inDir(dir, path string) (string, error) {
+	path, err := homedir.Expand(path)
+	if err != nil || filepath.IsAbs(path) {
+		return path, err
 	}
-	return filepath.Join(dir, path)
+	return filepath.Join(dir, path), nil
+}
+
+// readIn is os.ReadFile with the errors of file(), which name the path as it was written.
+func readIn(dir, path string) ([]byte, error) {
+	full, err := inDir(dir, path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(full)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no file exists at %s", full)
+	}
+	return b, err
 }
 
 func fileHashFunc(dir string, h hashSpec) function.Function {
 	return texts([]string{"path"}, cty.String, func(a []string) (cty.Value, error) {
-		b, err := os.ReadFile(inDir(dir, a[0]))
+		b, err := readIn(dir, a[0])
 		if err != nil {
 			return cty.UnknownVal(cty.String), function.NewArgError(0, err)
 		}
@@ -232,6 +233,14 @@ func template(name string, src []byte, vars cty.Value, functions map[string]func
 		return cty.DynamicVal, function.NewArgErrorf(1, "the variables of a template are a map")
 	}
 	known := vars.AsValueMap()
+	for _, name := range keys(known) {
+		if !hclsyntax.ValidIdentifier(name) {
+			if isSensitive(marks) { // which the names can be
+				name = "(sensitive value)"
+			}
+			return cty.DynamicVal, function.NewArgErrorf(1, "%q is no name for a variable of a template: names begin with a letter and have letters, digits and underscores", name)
+		}
+	}
 	for _, t := range e.Variables() {
 		if _, ok := known[t.RootName()]; !ok {
 			r := t.SourceRange()
@@ -245,37 +254,54 @@ func template(name string, src []byte, vars cty.Value, functions map[string]func
 	return v.WithMarks(marks), nil
 }
 
-func templateSpec(impl func(args []cty.Value) (cty.Value, error)) function.Function {
+// templateSpec makes a function of a template's name or text, which may be
+// sensitive: then no error may quote it.
+func templateSpec(impl func(text string, vars cty.Value) (cty.Value, error)) function.Function {
+	call := func(args []cty.Value) (cty.Value, error) {
+		text, marks := args[0].Unmark()
+		v, err := impl(text.AsString(), args[1])
+		return v.WithMarks(marks), discreet(args[:1], err)
+	}
 	return function.New(&function.Spec{
-		Params: []function.Parameter{{Name: "template", Type: cty.String}, {Name: "vars", Type: cty.DynamicPseudoType, AllowMarked: true, AllowDynamicType: true}},
+		Params: []function.Parameter{{Name: "template", Type: cty.String, AllowMarked: true}, {Name: "vars", Type: cty.DynamicPseudoType, AllowMarked: true, AllowDynamicType: true}},
 		Type: func(args []cty.Value) (cty.Type, error) {
 			if !args[0].IsKnown() || !args[1].IsKnown() {
 				return cty.DynamicPseudoType, nil
 			}
-			v, err := impl(args)
+			v, err := call(args)
 			return v.Type(), err
 		},
-		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return impl(args) },
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return call(args) },
+	})
+}
+
+// noTemplate stands for a template function inside a template.
+func noTemplate(name string) function.Function {
+	return function.New(&function.Spec{
+		VarParam: &anything,
+		Type: func([]cty.Value) (cty.Type, error) {
+			return cty.DynamicPseudoType, fmt.Errorf("%s cannot be called inside a template, which could then be made of itself", name)
+		},
+		Impl: func([]cty.Value, cty.Type) (cty.Value, error) { return cty.DynamicVal, nil }, // not reached
 	})
 }
 
 func templateFileFunc(dir string, functions map[string]function.Function) function.Function {
-	return templateSpec(func(args []cty.Value) (cty.Value, error) {
-		name := args[0].AsString()
-		src, err := os.ReadFile(inDir(dir, name))
+	return templateSpec(func(name string, vars cty.Value) (cty.Value, error) {
+		src, err := readIn(dir, name)
 		if err != nil {
 			return cty.DynamicVal, function.NewArgError(0, err)
 		}
 		if !utf8.Valid(src) {
 			return cty.DynamicVal, function.NewArgErrorf(0, "%s is not a text in UTF-8", name)
 		}
-		return template(name, src, args[1], functions)
+		return template(name, src, vars, functions)
 	})
 }
 
 func templateStringFunc(functions map[string]function.Function) function.Function {
-	return templateSpec(func(args []cty.Value) (cty.Value, error) {
-		return template("<template>", []byte(args[0].AsString()), args[1], functions)
+	return templateSpec(func(text string, vars cty.Value) (cty.Value, error) {
+		return template("<template>", []byte(text), vars, functions)
 	})
 }
 
@@ -338,6 +364,9 @@ var indexFunc = function.New(&function.Spec{
 	Type:   function.StaticReturnType(cty.Number),
 	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 		vals, err := elements(args[0], 0)
+		if err == nil && args[0].Type().IsSetType() {
+			err = function.NewArgErrorf(0, "a list is needed; the elements of a set have no order")
+		}
 		if err != nil {
 			return cty.UnknownVal(cty.Number), err
 		}
@@ -383,7 +412,7 @@ var lengthFunc = function.New(&function.Spec{
 
 // lookupFunc is Terraform's, whose default may be left out.
 var lookupFunc = function.New(&function.Spec{
-	Params:   []function.Parameter{{Name: "map", Type: cty.DynamicPseudoType, AllowMarked: true}, {Name: "key", Type: cty.String}},
+	Params:   []function.Parameter{{Name: "map", Type: cty.DynamicPseudoType, AllowMarked: true}, {Name: "key", Type: cty.String, AllowMarked: true}},
 	VarParam: &function.Parameter{Name: "default", Type: cty.DynamicPseudoType, AllowNull: true, AllowMarked: true},
 	Type: func(args []cty.Value) (cty.Type, error) {
 		v, err := lookup(args)
@@ -397,28 +426,58 @@ func lookup(args []cty.Value) (cty.Value, error) {
 		return cty.DynamicVal, function.NewArgErrorf(3, "lookup takes a map, a key and a default")
 	}
 	m, marks := args[0].Unmark()
-	if t := m.Type(); !t.IsObjectType() && !t.IsMapType() {
+	k, hidden := args[1].Unmark()
+	marks = union(marks, hidden)
+	t := m.Type()
+	if !t.IsObjectType() && !t.IsMapType() {
 		return cty.DynamicVal, function.NewArgErrorf(0, "a map is needed, not %s", describe(m))
 	}
-	if !m.IsKnown() || !args[1].IsKnown() {
+	if !m.IsKnown() || !k.IsKnown() {
 		return cty.DynamicVal, nil
 	}
-	if v, ok := m.AsValueMap()[args[1].AsString()]; ok {
-		return v.WithMarks(marks), nil
-	}
+	otherwise := cty.NilVal
 	if len(args) == 3 {
-		return args[2].WithMarks(marks), nil
+		otherwise = args[2]
+		if t.IsMapType() { // whose elements are of one type, so the result is of that type, too
+			var err error
+			if otherwise, err = convert.Convert(otherwise, t.ElementType()); err != nil {
+				return cty.DynamicVal, function.NewArgErrorf(2, "the default must be of the type of the map's elements, %s", t.ElementType().FriendlyName())
+			}
+		}
 	}
-	return cty.DynamicVal, function.NewArgErrorf(1, "the map has no key %q, and there is no default", args[1].AsString())
+	v, ok := m.AsValueMap()[k.AsString()]
+	switch {
+	case ok:
+		return v.WithMarks(marks), nil
+	case otherwise != cty.NilVal:
+		return otherwise.WithMarks(marks), nil
+	case len(hidden) > 0:
+		return cty.DynamicVal, function.NewArgErrorf(1, "the map does not have this sensitive key, and there is no default")
+	}
+	return cty.DynamicVal, function.NewArgErrorf(1, "the map has no key %q, and there is no default", k.AsString())
 }
 
 var matchKeysFunc = function.New(&function.Spec{
 	Params: []function.Parameter{
 		{Name: "values", Type: cty.List(cty.DynamicPseudoType)}, {Name: "keys", Type: cty.List(cty.DynamicPseudoType)}, {Name: "searchset", Type: cty.List(cty.DynamicPseudoType)},
 	},
-	Type: func(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil },
+	Type: func(args []cty.Value) (cty.Type, error) {
+		if t, _ := convert.UnifyUnsafe([]cty.Type{args[1].Type(), args[2].Type()}); t == cty.NilType {
+			return t, function.NewArgErrorf(2, "the keys and the set to search must be of one type")
+		}
+		return args[0].Type(), nil
+	},
 	Impl: func(args []cty.Value, t cty.Type) (cty.Value, error) {
-		values, ks, want := args[0].AsValueSlice(), args[1].AsValueSlice(), args[2].AsValueSlice()
+		common, _ := convert.UnifyUnsafe([]cty.Type{args[1].Type(), args[2].Type()})
+		found, err := convert.Convert(args[1], common)
+		if err != nil {
+			return cty.UnknownVal(t), function.NewArgError(1, err)
+		}
+		set, err := convert.Convert(args[2], common)
+		if err != nil {
+			return cty.UnknownVal(t), function.NewArgError(2, err)
+		}
+		values, ks, want := args[0].AsValueSlice(), found.AsValueSlice(), set.AsValueSlice()
 		if len(values) != len(ks) {
 			return cty.UnknownVal(t), function.NewArgErrorf(1, "as many keys as values are needed")
 		}
@@ -514,37 +573,3 @@ func uniform(v cty.Value) cty.Value {
 	}
 	return cty.ListVal(v.AsValueSlice()).WithMarks(marks)
 }
-
-// any marked value, of any type.
-var anything = function.Parameter{Name: "value", Type: cty.DynamicPseudoType, AllowNull: true, AllowUnknown: true, AllowDynamicType: true, AllowMarked: true}
-
-func sameType(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil }
-
-var sensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: sameType,
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return args[0].Mark(sensitiveMark{}), nil },
-})
-
-var nonSensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: sameType,
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		v, marks := args[0].UnmarkDeep()
-		delete(marks, sensitiveMark{})
-		return v.WithMarks(marks), nil
-	},
-})
-
-var isSensitiveFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: function.StaticReturnType(cty.Bool),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		_, marks := args[0].UnmarkDeep()
-		return cty.BoolVal(len(marks) > 0), nil
-	},
-})
-
-var typeFunc = function.New(&function.Spec{
-	Params: []function.Parameter{anything}, Type: function.StaticReturnType(cty.String),
-	Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-		return cty.StringVal(args[0].Type().FriendlyName()), nil
-	},
-})

@@ -33,7 +33,7 @@ func TestFunctions(t *testing.T) {
 		`timestamp()`: `"2026-01-02T03:04:05Z"`, `timecmp("2026-01-01T00:00:00Z", timestamp())`: `-1`, `formatdate("YYYY", timestamp())`: `"2026"`,
 		`cidrhost("10.0.0.0/8", 5)`: `"10.0.0.5"`, `cidrcontains("10.0.0.0/8", "10.1.0.0/16")`: `true`, `cidrcontains("10.0.0.0/8", "11.0.0.1")`: `false`, `cidrsubnet("10.0.0.0/8", 8, 2)`: `"10.2.0.0/16"`,
 		`jsonencode({ a = [1, null] })`: `"{\"a\":[1,null]}"`, `jsondecode("[1]")`: `[1]`, `yamldecode("a: 1")`: `{"a":1}`, `yamlencode({ a = 1 })`: `"\"a\": 1\n"`,
-		`toset(["b", "a", "b"])`: `["a","b"]`, `tolist([1, "a"])`: `["1","a"]`, `tonumber("5")`: `5`, `min(3, 1, 2)`: `1`, `min()`: "", `upper(1, 2)`: "", `upper(true)`: `"TRUE"`, `type([1])`: `"tuple"`,
+		`toset(["b", "a", "b"])`: `["a","b"]`, `tolist([1, "a"])`: `["1","a"]`, `tonumber("5")`: `5`, `min(3, 1, 2)`: `1`, `min()`: "", `upper(1, 2)`: "", `upper(true)`: `"TRUE"`, `type("a")`: `"string"`,
 		`merge({ a = 1 }, { b = 2 })`: `{"a":1,"b":2}`, `issensitive(sensitive(1))`: `true`, `nonsensitive(sensitive(1))`: `1`, `issensitive(upper(sensitive("a")))`: `true`, `parseint("ff", 16)`: `255`,
 		`distinct(["a", "a"])`: `["a"]`, `slice([1, 2, 3], 1, 2)`: `[2]`, `regex("a(.)", "xab")`: `["b"]`, `chunklist([1, 2, 3], 2)`: `[[1,2],[3]]`, `uuidv5("dns", "a.b")`: `"` + `f1c3a6ab` + `"`,
 	} {

@@ -40,8 +40,9 @@ type run struct {
 	prefix string // of addresses: module.a["eu"].
 	key    string // of for_each
 	given  map[string]given
-	base   []*declaration // that decided whether this instance exists
-	after  []*node        // depends_on of the module blocks around
+	unset  map[string]bool // of a console, which is content with variables without a value; others have nil
+	base   []*declaration  // that decided whether this instance exists
+	after  []*node         // depends_on of the module blocks around
 
 	settings  *block // berth
 	variables map[string]*variable
@@ -101,6 +102,9 @@ func (r *run) load() *Configuration {
 	}
 	r.connect()
 	r.evaluateAll()
+	if r.unset != nil {
+		return nil // a console asks for single values; they need not make a whole
+	}
 	return r.result(abs)
 }
 

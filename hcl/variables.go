@@ -231,6 +231,9 @@ func (r *run) settle(v *variable, values map[string]given) {
 		r.settle(v, asked)
 		r.opts.Input = in
 		return
+	case r.unset != nil:
+		r.unset[v.name] = true
+		v.failed = true
 	default:
 		r.wrong(src, v.blk.head, "No value for a variable", "Variable %q has no default. Give it a value: --var %s=…, --var-file FILE, berth.hclvars or BERTH_VAR_%s.", v.name, v.name, v.name)
 		v.failed = true

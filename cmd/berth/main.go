@@ -62,6 +62,7 @@ type CLI struct {
 	Show     ShowCmd     `cmd:"" help:"Show a saved plan, the stack as the masters hold it, or a revision."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
+	Console  ConsoleCmd  `cmd:"" help:"Try expressions against a configuration, without a cluster."`
 
 	Get      GetCmd      `cmd:"" help:"List objects of a kind."`
 	Describe DescribeCmd `cmd:"" help:"Show one object with everything that belongs to it."`
