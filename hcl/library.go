@@ -22,7 +22,8 @@ type library struct {
 	dirs     map[string]*directory
 	files    map[string][]byte
 	labels   map[string]string // files by the names that ranges use -> their names beside the configuration
-	mentions sync.Map          // *body -> []mention, since every instance asks for them
+	reader   reader
+	mentions sync.Map // *body -> []mention, since every instance asks for them
 }
 
 // directory is one source of modules.

@@ -61,6 +61,8 @@ type CLI struct {
 	Show     ShowCmd     `cmd:"" help:"Show a saved plan, or the stack as the masters hold it."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
+	Import   ImportCmd   `cmd:"" help:"Take an object that is there, and belongs to no stack, into the stack."`
+	State    StateCmd    `cmd:"" help:"What the stack owns: list it, show it, rename or let go of it."`
 
 	Get      GetCmd      `cmd:"" help:"List objects of a kind."`
 	Describe DescribeCmd `cmd:"" help:"Show one object with everything that belongs to it."`

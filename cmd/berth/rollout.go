@@ -315,6 +315,7 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref)
 	if err != nil {
 		return nil, err
 	}
+	r.Moves = movesBack(of.revisions[:target], only)
 	want := map[object.Ref]object.Object{}
 	for _, o := range declared(v, of.stack) {
 		want[o.Ref()] = o.Object

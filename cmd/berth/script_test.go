@@ -51,6 +51,7 @@ var images = fake.Script{
 //	lose NAME|leader            end a master as if its process had died
 //	json FILE|stdout PATH VALUE a member of a JSON document, by a.b.0.c
 //	behave IMAGE ok|missing     from now on
+//	containers FILE             write the pods of the default namespace with their containers
 //	soon REGEXP berth …         run berth again and again until it prints that
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
@@ -79,7 +80,7 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
-					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
+					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon, "containers": w.containers,
 				},
 			})
 		})
