@@ -38,7 +38,8 @@ type pending struct {
 	address string
 }
 
-// readCondition reads the block of a condition; nil if it cannot be used.
+// readCondition reads the block of a condition. One that lacks a part is kept: its
+// references are looked at all the same.
 func (r *run) readCondition(k *block, c *condition, address string) {
 	src := k.body.src
 	c.blk = k
@@ -54,7 +55,7 @@ func (r *run) readCondition(k *block, c *condition, address string) {
 		case "error_message":
 			c.message = a
 		default:
-			r.wrong(src, a.nameAt, "Unknown attribute", "A %s block has no attribute %q.%s", k.kind, a.name, hint(a.name, known, "There are condition and error_message."))
+			r.wrong(src, a.nameAt, "Unknown attribute", "No attribute %q belongs into a block %s.%s", a.name, k.kind, hint(a.name, known, "There are condition and error_message."))
 		}
 	}
 	for i := range k.body.blocks {
@@ -65,9 +66,7 @@ func (r *run) readCondition(k *block, c *condition, address string) {
 			r.wrong(src, k.head, "Missing attribute", "The attribute %q is needed here.", name)
 		}
 	}
-	if c.cond != nil && c.message != nil {
-		r.conditions = append(r.conditions, c)
-	}
+	r.conditions = append(r.conditions, c)
 }
 
 // isCondition says which blocks a lifecycle block may have.
@@ -131,7 +130,7 @@ func (r *run) readCheck(k *block) {
 func (r *run) judgeConditions() {
 	for _, c := range r.conditions {
 		r.link(&c.node, mentionsOf(c.body, nil, nil), rules{each: c.each, count: c.count, self: c.self, plan: true})
-		r.add(c.diags)
+		r.add(c.diags) // once for each instance of a module, and told once
 		bad := c.diags.HasErrors()
 		for _, t := range slices.Concat(c.cond.traversals(), c.message.traversals()) {
 			if d := r.foresees(t); d != nil {
@@ -139,7 +138,7 @@ func (r *run) judgeConditions() {
 				bad = true
 			}
 		}
-		if bad || c.lost(r) {
+		if bad || c.cond == nil || c.message == nil || c.lost(r) {
 			continue
 		}
 		ctx := r.context(&c.scope)
@@ -258,7 +257,7 @@ func (c *condition) found(ctx *hcl.EvalContext) []string {
 // writtenTraversal is a reference as people write it.
 func writtenTraversal(t hcl.Traversal) string {
 	var b strings.Builder
-	for i, s := range t {
+	for _, s := range t {
 		switch s := s.(type) {
 		case hcl.TraverseRoot:
 			b.WriteString(s.Name)
@@ -270,8 +269,6 @@ func writtenTraversal(t hcl.Traversal) string {
 			} else {
 				fmt.Fprintf(&b, "[%s]", s.Key.AsBigFloat().Text('f', -1))
 			}
-		default:
-			_ = i
 		}
 	}
 	return b.String()
@@ -279,7 +276,7 @@ func writtenTraversal(t hcl.Traversal) string {
 
 // traversals are the references in an attribute.
 func (a *attribute) traversals() []hcl.Traversal {
-	if a.expr == nil {
+	if a == nil || a.expr == nil {
 		return nil
 	}
 	return a.expr.Variables()

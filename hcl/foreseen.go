@@ -54,7 +54,18 @@ func (r *run) foresees(t hcl.Traversal) *hcl.Diagnostic {
 	if known[name] != nil || r.unsure() {
 		return nil
 	}
-	return wrong(at, "No such object", "There is no %s named %q in this configuration.%s", kind, name, hint(name, keys(known), ""))
+	return wrong(at, "No such object", "There is no %s named %q in this configuration.%s", kind, name, hint(name, keys(known), among(keys(known))))
+}
+
+// among lists the names that there are.
+func among(names []string) string {
+	switch {
+	case len(names) == 0:
+		return "There is none."
+	case len(names) > 10:
+		names = append(slices.Clone(names[:10]), "…")
+	}
+	return "There are: " + strings.Join(names, ", ") + "."
 }
 
 // unsure reports whether a mistake, which has been told, hides what objects there are.

@@ -265,7 +265,7 @@ func (d *declaration) has(t *target) []*instance {
 
 // refactor resolves the blocks of a directory when all its objects are known.
 func (r *run) refactor() {
-	froms := map[string]*refactoring{}
+	froms, tos := map[string]*refactoring{}, map[string]*refactoring{}
 	for _, x := range r.refactorings {
 		if x.kind == "import" {
 			continue
@@ -275,6 +275,14 @@ func (r *run) refactor() {
 			continue
 		}
 		froms[x.from.text] = x
+		if x.to == nil {
+			continue
+		}
+		if first := tos[x.to.text]; first != nil {
+			r.diags = append(r.diags, wrong(x.to.at, "Said twice", "%s has %s moved to it already, at %s:%d. One object can come from one only.", x.to.text, first.from.text, first.blk.body.src.name, first.blk.body.src.lineOf(first.blk.head.start)))
+			continue
+		}
+		tos[x.to.text] = x
 	}
 	for _, x := range r.refactorings {
 		switch x.kind {
@@ -510,24 +518,15 @@ func (r *run) refactored(c *Configuration) {
 	if r.parent != nil {
 		return
 	}
-	to, from := map[object.Ref]Move{}, map[object.Ref]Move{}
+	known := map[object.Ref]Move{}
 	c.Moves = slices.DeleteFunc(c.Moves, func(m Move) bool {
-		if first, again := to[m.To]; again && first.From != m.From {
-			r.clash(m, "%s has %s moved to it already, at %s:%d. One object can come from one only.", m.To.Address(), first.Previous, first)
-			return true
+		first, again := known[m.From]
+		if again && first.To != m.To {
+			at := hcl.Range{Filename: m.Range.File, Start: hcl.Pos{Line: m.Range.Start.Line, Column: m.Range.Start.Column, Byte: m.Range.Start.Byte},
+				End: hcl.Pos{Line: m.Range.End.Line, Column: m.Range.End.Column, Byte: m.Range.End.Byte}}
+			r.diags = append(r.diags, wrong(at, "Moved twice", "%s has moved to %s already, by %s:%d. One object can become one only.", m.Previous, first.To.Address(), first.Range.File, first.Range.Start.Line))
 		}
-		if first, again := from[m.From]; again && first.To != m.To {
-			r.clash(m, "%s has moved to %s already, by %s:%d. One object can become one only.", m.Previous, first.To.Address(), first)
-			return true
-		}
-		_, again := to[m.To]
-		to[m.To], from[m.From] = m, m
+		known[m.From] = m
 		return again
 	})
-}
-
-func (r *run) clash(m Move, format, a, b string, first Move) {
-	at := hcl.Range{Filename: m.Range.File, Start: hcl.Pos{Line: m.Range.Start.Line, Column: m.Range.Start.Column, Byte: m.Range.Start.Byte},
-		End: hcl.Pos{Line: m.Range.End.Line, Column: m.Range.End.Column, Byte: m.Range.End.Byte}}
-	r.diags = append(r.diags, wrong(at, "Moved twice", format, a, b, first.Range.File, first.Range.Start.Line))
 }

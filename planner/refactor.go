@@ -65,6 +65,10 @@ func (d *differ) refactor() {
 			say(m.Range, x.Address, "Moved to an existing object", "%s cannot become %s: %s exists already and %s. Choose another name, or take the moved block out: the plan then ends %s and changes what is there.", m.Previous, x.Address, m.To, whose, m.Previous)
 			continue
 		}
+		if first := d.re.from[m.To]; first != nil {
+			say(m.Range, x.Address, "Moved to an existing object", "%s cannot become %s, for %s becomes that, and both exist. Let one of them end first, or give it another name.", m.Previous, x.Address, first.Previous)
+			continue
+		}
 		d.re.from[m.To], d.re.away[m.From] = m, true
 	}
 	for _, x := range d.r.Removals {

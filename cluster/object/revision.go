@@ -29,9 +29,9 @@ type RevisionChange struct {
 	From Ref `json:"moved_from,omitzero"`
 	To   Ref `json:"moved_to,omitzero"`
 	// Owns says that only the name or the stack of the object changes.
-	Owns bool `json:"owns,omitempty"`
-	Before Any    `json:"before,omitzero"`
-	After  Any    `json:"after,omitzero"`
+	Owns   bool `json:"owns,omitempty"`
+	Before Any  `json:"before,omitzero"`
+	After  Any  `json:"after,omitzero"`
 }
 
 // Title is what people know the object by.
