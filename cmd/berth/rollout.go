@@ -340,6 +340,12 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref)
 	for _, ref := range refs {
 		r.Objects = append(r.Objects, planner.Desired{Object: want[ref], DependsOn: want[ref].Head().After})
 	}
+	// What the stack has let go of since is there, and has to be seen to be taken back.
+	if slices.ContainsFunc(refs, func(ref object.Ref) bool { _, seen := v.Get(ref); return !seen }) {
+		if v, err = fetch(s.ctx, of.client, r, nil); err != nil {
+			return nil, err
+		}
+	}
 	p, diags := planner.Diff(v, r)
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
