@@ -115,7 +115,7 @@ func (s *session) steer(cl *client.Client, v *state.Snapshot, r planner.Request)
 	if err != nil {
 		return err
 	}
-	rev, _, err := s.follow(cl, applied, true)
+	rev, err := s.follow(cl, applied, true)
 	if err != nil {
 		return err
 	}
