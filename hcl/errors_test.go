@@ -203,18 +203,19 @@ output "o" {
 			`3:5 Unknown attribute; Did you mean "prevent_destroy"?
 4:24 Unknown attribute; "dta"; Did you mean "data"?
 4:29 Wrong ignore_changes; without quotes
-5:5 Not supported; Precondition`},
+5:5 Missing attribute; error_message`},
 		{"depends_on", "config_map \"a\" {\n  depends_on = [config_map.b, \"config_map.a\", var.x]\n}\nvariable \"x\" {\n  default = 1\n}\n",
 			`2:28 No such object; "b"
 2:31 Wrong depends_on
 2:47 Wrong depends_on; not an object`},
 		{"later and foreign blocks", "module \"a\" {\n}\ndata \"a\" \"b\" {\n}\ncheck \"a\" {\n}\nimport {\n}\nmoved {\n}\nremoved {\n}\nresource \"a\" \"b\" {\n}\nterraform {\n}\nendpoints \"x\" {\n}\nx = 1\n",
 			`1:1 Missing attribute; source
-3:1 Not supported; Data
-5:1 Not supported; Check
-7:1 Not supported; Import
-9:1 Not supported; Moved
-11:1 Not supported; Removed
+3:6 No such kind; "a"
+5:1 Missing block; assert
+7:1 Missing attribute; "to"
+9:1 Missing attribute; "from"
+9:1 Missing attribute; "to"
+11:1 Missing attribute; "from"
 13:1 Unknown block; deployment "web"
 15:1 Unknown block; berth block
 17:1 Kind that is not declared; made by berth

@@ -316,11 +316,10 @@ func (r *run) lifecycle(d *declaration, in *instance, k *block, ctx *hcl.EvalCon
 	for i := range k.body.blocks {
 		b := &k.body.blocks[i]
 		at := &path{&path{step: "lifecycle"}, b.kind}
-		if b.kind == "precondition" || b.kind == "postcondition" {
-			work.fail(src, b.head, at, "Not supported", "%s blocks are not supported in this version of berth. Check the value with the validation block of a variable.", capital(b.kind))
-			continue
+		if isCondition(b.kind) {
+			continue // see readLifecycle
 		}
-		work.fail(src, b.head, at, "Unknown block", "lifecycle has no block %q.", b.kind)
+		work.fail(src, b.head, at, "Unknown block", "lifecycle has no block %q.%s", b.kind, hint(b.kind, []string{"precondition", "postcondition"}, "There are precondition and postcondition."))
 	}
 }
 

@@ -49,11 +49,13 @@ type scope struct {
 	vars, locals []string
 	decls        []*declaration
 	calls        []*call
+	data         []*datum
 	path, berth  bool
+	plan         bool // the forecast
 }
 
 func (s *scope) empty() bool {
-	return len(s.vars) == 0 && len(s.locals) == 0 && len(s.decls) == 0 && len(s.calls) == 0 && !s.path && !s.berth
+	return len(s.vars) == 0 && len(s.locals) == 0 && len(s.decls) == 0 && len(s.calls) == 0 && len(s.data) == 0 && !s.path && !s.berth
 }
 
 // mention is one reference as it is written.
@@ -76,6 +78,9 @@ func mentionsOf(b *body, hidden []string, out []mention) []mention {
 	for i := range b.blocks {
 		k := &b.blocks[i]
 		if k.kind != "dynamic" {
+			if isCondition(k.kind) {
+				continue // evaluated when all is there, see condition
+			}
 			out = mentionsOf(&k.body, hidden, out)
 			continue
 		}
@@ -101,7 +106,7 @@ func mentionsOf(b *body, hidden []string, out []mention) []mention {
 }
 
 // rules says which roots besides variables, locals and objects a place knows.
-type rules struct{ each, count bool }
+type rules struct{ each, count, self, plan bool }
 
 // link resolves what a node mentions into edges and a scope.
 func (r *run) link(n *node, mentions []mention, allow rules) {
@@ -129,12 +134,15 @@ func (s *scope) compact() {
 	s.decls = slices.Compact(s.decls)
 	slices.SortFunc(s.calls, func(a, b *call) int { return strings.Compare(a.name, b.name) })
 	s.calls = slices.Compact(s.calls)
+	slices.SortFunc(s.data, func(a, b *datum) int { return strings.Compare(a.address, b.address) })
+	s.data = slices.Compact(s.data)
 }
 
 // add takes another scope in.
 func (s *scope) add(o *scope) {
 	s.vars, s.locals = append(s.vars, o.vars...), append(s.locals, o.locals...)
 	s.decls, s.calls = append(s.decls, o.decls...), append(s.calls, o.calls...)
+	s.data = append(s.data, o.data...)
 	s.path, s.berth = s.path || o.path, s.berth || o.berth
 }
 
@@ -214,12 +222,24 @@ func (r *run) resolve(n *node, t hcl.Traversal, allow rules) *hcl.Diagnostic {
 			return wrong(at, "No such value", "There is count.index.")
 		}
 		return nil
+	case "plan":
+		if !allow.plan {
+			return wrong(at, "No forecast here", "The forecast is known when everything else is: plan.… exists in the conditions of check, precondition and postcondition blocks only.")
+		}
+		n.scope.plan = true
+		return resolvePlan(t)
 	case "self":
+		if allow.self {
+			return nil
+		}
+		if allow.plan {
+			return wrong(at, "No self here", "self exists in a postcondition only. Here, name the object: deployment.web.")
+		}
 		return wrong(at, "No self here", "An object cannot refer to itself; put the value into locals and use it twice.")
 	case "module":
 		return r.resolveModule(n, t)
 	case "data":
-		return wrong(at, "Not supported", "%s blocks are not supported in this version of berth.", capital(root))
+		return r.resolveData(n, t)
 	}
 	info, ok := object.Info(object.Kind(root))
 	if !ok || !info.Declared {
@@ -276,7 +296,7 @@ func keys[V any](m map[string]V) []string {
 }
 
 func (r *run) roots() []string {
-	out := []string{"var", "local", "path", "each", "count", "berth", "module"}
+	out := []string{"var", "local", "path", "each", "count", "berth", "module", "data"}
 	for _, k := range object.Kinds() {
 		if k.Declared {
 			out = append(out, string(k.Kind))
@@ -368,6 +388,21 @@ func (r *run) context(s *scope) *hcl.EvalContext {
 			modules[c.name] = r.valueOfCall(c)
 		}
 		vars["module"] = cty.ObjectVal(modules)
+	}
+	if len(s.data) > 0 {
+		kinds := map[string]map[string]cty.Value{}
+		for _, d := range s.data {
+			k := string(d.info.Kind)
+			if kinds[k] == nil {
+				kinds[k] = map[string]cty.Value{}
+			}
+			kinds[k][d.name] = d.valueOf()
+		}
+		vals := make(map[string]cty.Value, len(kinds))
+		for k, names := range kinds {
+			vals[k] = cty.ObjectVal(names)
+		}
+		vars["data"] = cty.ObjectVal(vals)
 	}
 	if s.path {
 		vars["path"] = r.paths

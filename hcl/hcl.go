@@ -17,6 +17,9 @@ type Options struct {
 	Version string
 	// Now is what timestamp() returns; zero makes timestamp() an error.
 	Now time.Time
+	// Read answers data blocks with an object as the masters have it. Nil: there are
+	// no masters to ask, and what data blocks read is unknown.
+	Read func(object.Ref) (object.Object, error)
 	// Input asks a person for a variable that has no value. Nil: that is an error.
 	Input func(Question) (string, error)
 	// Modules finds a module whose source does not begin with ./ or ../, the same
@@ -47,8 +50,16 @@ type Configuration struct {
 	Outputs map[string]object.Output
 	// SensitiveOutputs holds the JSON text of sensitive outputs; Outputs has no value for them.
 	SensitiveOutputs map[string]object.Sensitive
-	Source           object.Source     // Commit is left to the caller
-	Files            map[string][]byte // as read, by the names that ranges use
+	// Moves, Removals and Imports are what moved, removed and import blocks say.
+	Moves    []Move
+	Removals []Removal
+	Imports  []Import
+	// Reads are the versions of what data blocks have read.
+	Reads   []object.Expectation
+	pending []pending // see Judge
+
+	Source object.Source     // Commit is left to the caller
+	Files  map[string][]byte // as read, by the names that ranges use
 }
 
 // Declared is one desired object. Meta and Spec are complete; versions are zero.

@@ -25,7 +25,12 @@ func fileShape() shape {
 		"berth":    fixed(shape{}),
 		"locals":   fixed(shape{}),
 		"module":   fixed(shape{labels: 1}),
-		"output":   fixed(shape{labels: 1}),
+		"output":   fixed(shape{labels: 1, blocks: map[string]func([]string) shape{"precondition": fixed(shape{})}}),
+		"check":    fixed(shape{labels: 1, blocks: map[string]func([]string) shape{"assert": fixed(shape{})}}),
+		"data":     fixed(shape{labels: 2, blocks: map[string]func([]string) shape{"lifecycle": fixed(shape{blocks: map[string]func([]string) shape{"precondition": fixed(shape{}), "postcondition": fixed(shape{})}})}}),
+		"moved":    fixed(shape{}),
+		"import":   fixed(shape{}),
+		"removed":  fixed(shape{blocks: map[string]func([]string) shape{"lifecycle": fixed(shape{})}}),
 		"variable": fixed(shape{labels: 1, blocks: map[string]func([]string) shape{"validation": fixed(shape{})}}),
 	}}
 	for _, k := range object.Kinds() {

@@ -19,6 +19,7 @@ type library struct {
 	dirs     map[string]*directory
 	files    map[string][]byte
 	labels   map[string]string // files by the names that ranges use -> their names beside the configuration
+	reader   reader
 	fetched  func(string) (Fetched, error)
 	mentions sync.Map // *body -> []mention, since every instance asks for them
 }

@@ -51,6 +51,16 @@ type run struct {
 	calls     map[string]*call
 	byKind    map[object.Kind]map[string]*declaration
 	order     []*declaration
+
+	checks       map[string]*block
+	conditions   []*condition
+	pending      []pending // conditions that wait for the forecast
+	data         map[object.Kind]map[string]*datum
+	readings     []*datum
+	refactorings []*refactoring
+	moves        []Move
+	removals     []Removal
+	imports      []Import
 }
 
 // Load reads and evaluates the configuration of a directory. It returns every
@@ -73,6 +83,7 @@ func newRun(dir string, o Options) *run {
 		dir: dir, opts: o, files: map[string][]byte{}, made: map[string]cty.Value{},
 		variables: map[string]*variable{}, locals: map[string]*node{}, outputs: map[string]*output{},
 		byKind: map[object.Kind]map[string]*declaration{}, calls: map[string]*call{}, given: map[string]given{},
+		checks: map[string]*block{}, data: map[object.Kind]map[string]*datum{},
 	}
 }
 
@@ -105,6 +116,8 @@ func (r *run) load() *Configuration {
 	if r.unset != nil {
 		return nil // a console asks for single values; they need not make a whole
 	}
+	r.judgeConditions()
+	r.refactor()
 	return r.result(abs)
 }
 
@@ -287,9 +300,6 @@ func (r *run) duplicate(k, before *block, what string) {
 	r.wrong(k.body.src, k.head, "Duplicate name", "There is %s already, at %s:%d. Names must differ; rename or remove one.", what, s.name, s.lineOf(before.head.start))
 }
 
-// later are Terraform's blocks that this version refuses.
-var later = []string{"data", "check", "import", "moved", "removed"}
-
 // foreign are Terraform's blocks that have no meaning here.
 var foreign = map[string]string{
 	"resource":  "Write the kind itself as the block: deployment \"web\" { … }.",
@@ -325,8 +335,12 @@ func (r *run) collect(b *body) {
 			r.readModule(k)
 		case isKind && info.Declared:
 			r.readObject(k, info)
-		case slices.Contains(later, k.kind):
-			r.wrong(b.src, k.head, "Not supported", "%s blocks are not supported in this version of berth.", capital(k.kind))
+		case k.kind == "data":
+			r.readData(k)
+		case k.kind == "check":
+			r.readCheck(k)
+		case k.kind == "moved" || k.kind == "removed" || k.kind == "import":
+			r.readRefactoring(k)
 		case foreign[k.kind] != "":
 			r.wrong(b.src, k.head, "Unknown block", "There is no block %q. %s", k.kind, foreign[k.kind])
 		case isKind:
@@ -338,7 +352,7 @@ func (r *run) collect(b *body) {
 }
 
 func blockNames() []string {
-	out := []string{"berth", "variable", "locals", "output", "module"}
+	out := []string{"berth", "variable", "locals", "output", "module", "data", "check", "moved", "removed", "import"}
 	for _, k := range object.Kinds() {
 		if k.Declared {
 			out = append(out, string(k.Kind))
@@ -393,6 +407,7 @@ func (r *run) readObject(k *block, info object.KindInfo) {
 	d.eval = func(*node) { r.evaluate(d) }
 	r.byKind[info.Kind][name] = d
 	r.order = append(r.order, d)
+	r.readLifecycle(k, "resource", condition{decl: d}, d.address)
 }
 
 var labelForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
@@ -457,6 +472,10 @@ func (r *run) connect() {
 	for _, name := range keys(r.calls) {
 		r.connectCall(r.calls[name])
 	}
+	for _, d := range r.readings {
+		r.link(&d.node, mentionsOf(d.body, nil, nil), rules{each: d.each != nil, count: d.count != nil})
+		r.dependsOn(&d.node, d.body)
+	}
 	r.each(len(r.order), func(i int) {
 		d := r.order[i]
 		if m := r.mentions(d.body); len(m) > 0 {
@@ -491,6 +510,9 @@ func (r *run) evaluateAll() {
 	nodes := append(slices.Clone(free), modules...)
 	for _, name := range keys(r.locals) {
 		nodes = append(nodes, r.locals[name])
+	}
+	for _, d := range r.readings {
+		nodes = append(nodes, &d.node)
 	}
 	for _, d := range r.order {
 		if len(d.edges) > 0 || d.repeated() {

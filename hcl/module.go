@@ -162,7 +162,7 @@ func (n *node) lost(r *run) bool {
 
 // instance is a run with the inputs of one instance of a module.
 func (r *run) instance(c *call, rep repetition, ctx *hcl.EvalContext) *run {
-	m := newRun(r.dir, Options{Version: r.opts.Version, Now: r.opts.Now})
+	m := newRun(r.dir, Options{Version: r.opts.Version, Now: r.opts.Now, Read: r.opts.Read})
 	m.parent, m.from, m.lib, m.home, m.root = r, c, r.lib, c.dir, r.root
 	m.stack, m.namespace = r.stack, r.namespace
 	m.prefix = c.address + rep.index + "."
@@ -204,6 +204,8 @@ func (r *run) evaluateModule(d *directory) {
 	}
 	r.connect()
 	r.evaluateAll()
+	r.judgeConditions()
+	r.refactor()
 }
 
 // settleInput gives a module's variable its value.

@@ -46,7 +46,7 @@ func (r *run) readOutput(k *block) {
 	for i := range k.body.blocks {
 		b := &k.body.blocks[i]
 		if b.kind == "precondition" {
-			r.wrong(src, b.head, "Not supported", "Precondition blocks are not supported in this version of berth.")
+			r.readCondition(b, &condition{title: "Output value precondition failed"}, o.address)
 		} else {
 			r.wrong(src, b.head, "Unknown block", "An output has no block %q.", b.kind)
 		}

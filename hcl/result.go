@@ -36,6 +36,8 @@ func (r *run) result(abs string) *Configuration {
 			owners[ref] = d
 		}
 	}
+	c.Reads, c.pending = r.expectations(owners), r.waiting()
+	r.refactored(c)
 	if r.diags.HasErrors() {
 		return nil
 	}
@@ -72,7 +74,9 @@ func (r *run) result(abs string) *Configuration {
 		return ra.Compare(rb)
 	})
 	for _, name := range keys(r.outputs) {
-		r.show(c, name, r.outputs[name])
+		if o := r.outputs[name]; o.value.IsWhollyKnown() { // all but what nobody was asked for
+			r.show(c, name, o)
+		}
 	}
 	c.Source = object.Source{Directory: filepath.ToSlash(abs), Digest: r.digest()}
 	return c

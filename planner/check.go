@@ -20,6 +20,9 @@ func Check(v *state.Snapshot, p *object.Plan) ([]object.Assignment, object.Diagn
 	for i := range p.Changes {
 		x := &p.Changes[i]
 		c.after.changed[x.Ref] = x.After.Object
+		if x.Moved() {
+			c.after.changed[x.From] = nil
+		}
 		c.addresses[x.Ref] = x.Address
 	}
 	c.network(v)
@@ -152,6 +155,9 @@ func (c *check) services(v *state.Snapshot, p *object.Plan) []object.Assignment 
 		x := &p.Changes[i]
 		if x.Ref.Kind == object.KindService {
 			allot.End(x.Ref)
+			if x.Moved() {
+				allot.End(x.From)
+			}
 			if s, ok := x.After.Object.(*object.Service); ok {
 				touched = append(touched, s)
 			}

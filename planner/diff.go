@@ -34,6 +34,7 @@ type differ struct {
 	inForce []object.Object     // declared objects of the stack, sorted by reference
 	scope   map[object.Ref]bool // nil: everything
 	changes map[object.Ref]*object.PlannedChange
+	re      refactorings
 	readBy  map[object.Ref][]*Desired // deployments that read a config map or secret
 }
 
@@ -50,6 +51,7 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 		p.Base = stack.Spec.Revision
 	}
 	d.collect()
+	d.refactor()
 	g := d.graph()
 	if cycle := g.cycle(); cycle != nil {
 		d.fail(d.desired[cycle[0]], "", "Cycle", "These objects wait for each other: "+strings.Join(addresses(cycle, d.desired), " -> ")+". Break the circle: an object cannot be rolled out after itself.")
@@ -66,21 +68,13 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 	}
 	d.readers()
 	for _, o := range d.inForce {
-		if d.desired[o.Ref()] == nil && d.covers(o.Ref()) {
+		if d.desired[o.Ref()] == nil && d.covers(o.Ref()) && !d.re.away[o.Ref()] {
 			d.remove(o)
 		}
 	}
 	p.Waves = d.waves(g)
 	d.whys()
-	for _, c := range d.changes {
-		p.Changes = append(p.Changes, *c)
-	}
-	slices.SortFunc(p.Changes, func(a, b object.PlannedChange) int {
-		if a.Wave != b.Wave {
-			return a.Wave - b.Wave
-		}
-		return a.Ref.Compare(b.Ref)
-	})
+	p.Changes = d.sorted()
 	if p.OnFailure == "" {
 		p.OnFailure = onFailure(p.Changes)
 	}
@@ -93,6 +87,21 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 		}
 	}
 	return p, diags
+}
+
+// sorted are the changes by wave and reference.
+func (d *differ) sorted() []object.PlannedChange {
+	var out []object.PlannedChange
+	for _, c := range d.changes {
+		out = append(out, *c)
+	}
+	slices.SortFunc(out, func(a, b object.PlannedChange) int {
+		if a.Wave != b.Wave {
+			return a.Wave - b.Wave
+		}
+		return a.Ref.Compare(b.Ref)
+	})
+	return out
 }
 
 func (d *differ) done() object.Diagnostics { d.diags.Sort(); return d.diags }
@@ -175,13 +184,16 @@ func (d *differ) change(x *Desired) {
 	if in, ok := x.Object.(*object.Ingress); ok {
 		d.certificate(x, in)
 	}
-	before, exists := d.v.Get(ref)
+	before, exists := d.current(ref)
 	if exists && before == x.same {
 		return // of equal fingerprints; to compare them would find nothing
 	}
 	after := declare(x, d.r.Stack, deps)
 	m := after.Head()
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}
+	if m := d.re.from[ref]; m != nil {
+		c.From, c.Previous = m.From, m.Previous
+	}
 	if !exists {
 		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: plain(after)}
 		d.changes[ref] = c
@@ -224,7 +236,7 @@ func (d *differ) change(x *Desired) {
 		object.KeepOperational(after, before)
 	}
 	adopt := h.Stack == ""
-	if diff == nil && !adopt {
+	if diff == nil && !adopt && !c.Moved() {
 		return
 	}
 	c.Before, c.After = object.Any{Object: plain(before)}, object.Any{Object: plain(after)}
@@ -233,8 +245,13 @@ func (d *differ) change(x *Desired) {
 	case replace:
 		c.Actions, c.Reason = []string{object.ActionDelete, object.ActionCreate}, object.ReasonReplaceTemplate
 		d.protect(x, before, after)
+	case adopt && d.imported(ref):
+		c.Reason = object.ReasonImport
 	case adopt:
 		c.Reason = object.ReasonAdopt
+	}
+	if diff == nil && (c.Moved() || c.Reason == object.ReasonImport) {
+		c.Actions = []string{object.ActionNoOp}
 	}
 	d.changes[ref] = c
 }
@@ -274,6 +291,10 @@ func (d *differ) remove(before object.Object) {
 	if p, ok := before.(*object.Pod); ok {
 		before = d.v.Expand(p)
 	}
+	if d.re.forgets[ref] {
+		d.release(before, object.ReasonForget)
+		return
+	}
 	c := &object.PlannedChange{Ref: ref, Address: ref.Address(), Before: object.Any{Object: plain(before)}}
 	if n, ok := before.(*object.Node); ok {
 		after := n.Clone().(*object.Node)
@@ -310,8 +331,11 @@ func (d *differ) protect(x *Desired, before, after object.Object) {
 // plan is stale once one of them is another.
 func (d *differ) expectations() []object.Expectation {
 	matters := make(map[object.Ref]bool, len(d.changes))
-	for r := range d.changes {
+	for r, c := range d.changes {
 		matters[r] = true
+		if c.Moved() {
+			matters[c.From] = true
+		}
 		if x := d.desired[r]; x != nil {
 			for _, dep := range dependencies(x) {
 				matters[dep] = true
@@ -324,6 +348,11 @@ func (d *differ) expectations() []object.Expectation {
 			out = append(out, object.Expectation{Ref: r, Version: o.Head().Version})
 		} else if d.changes[r] != nil {
 			out = append(out, object.Expectation{Ref: r})
+		}
+	}
+	for _, x := range d.r.Reads {
+		if !matters[x.Ref] {
+			out = append(out, x)
 		}
 	}
 	slices.SortFunc(out, func(a, b object.Expectation) int { return a.Ref.Compare(b.Ref) })

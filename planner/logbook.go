@@ -163,6 +163,7 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 		if b.wave[e.Ref] > 0 && e.Part != object.PartStatus && e.Ref.Kind != object.KindPod {
 			b.steps = append(b.steps, object.ForecastStep{At: object.Duration(at), Wave: b.wave[e.Ref], Op: "change", Ref: e.Ref, Note: string(e.Op)})
 		}
+		b.renamed(v, e)
 		if w := b.workloads[e.Ref]; w != nil && e.Ref.Kind != object.KindPod && e.Part != object.PartStatus {
 			w.want, w.gone = 0, e.After == nil
 			if e.After != nil {
@@ -186,6 +187,29 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 		if w := b.workloads[b.steps[i].Workload]; w != nil {
 			b.steps[i].Ready, b.steps[i].Want = w.ready, w.want
 		}
+	}
+}
+
+// renamed lets a workload go on under another name: what it owned has another owner now.
+func (b *logbook) renamed(v *state.Snapshot, e *state.Event) {
+	if e.Before == nil || e.After == nil {
+		return
+	}
+	was, now := e.Before.Head().Owner, e.After.Head().Owner
+	w := b.workloads[was]
+	if was == now || was.IsZero() || now.IsZero() || w == nil || b.workloads[now] == w {
+		return
+	}
+	for set, top := range b.top {
+		if top == was {
+			b.top[set] = now
+		}
+	}
+	delete(b.workloads, was)
+	delete(b.top, was)
+	b.workloads[now] = w
+	if o, ok := v.Get(now); ok {
+		w.want = wanted(o)
 	}
 }
 

@@ -29,8 +29,12 @@ type Request struct {
 	Outputs   map[string]object.Output
 	Source    object.Source
 	Targets   []string // addresses or references; only these and what they depend on. Empty: everything
-	Destroy   bool     // plan the end of every object of the stack
-	OnFailure string   // revert (default) or pause
+	Moves     []Move
+	Removals  []Removal
+	Imports   []Import
+	Reads     []object.Expectation // of other stacks: the plan is stale once they change
+	Destroy   bool                 // plan the end of every object of the stack
+	OnFailure string               // revert (default) or pause
 	// Now is when the plan is made; certificates are held against it. Zero: they are
 	// not looked at.
 	Now time.Time

@@ -19,7 +19,8 @@ func (d *differ) readers() {
 		if !ok || !d.covers(ref) {
 			continue
 		}
-		before, exists := state.Find[*object.Deployment](d.v, ref)
+		now, _ := d.current(ref)
+		before, exists := now.(*object.Deployment)
 		if !exists || before.Stack != d.r.Stack || !before.Owner.IsZero() {
 			continue
 		}

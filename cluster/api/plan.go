@@ -152,6 +152,12 @@ func (s *Server) checkPlan(p *object.Plan) error {
 			return object.Errorf(object.CodeInvalid, c.Ref, "the plan changes it twice")
 		}
 		seen[c.Ref] = true
+		if c.Moved() {
+			if c.From.Kind != c.Ref.Kind || c.From.Namespace != c.Ref.Namespace || seen[c.From] || c.Before.IsZero() || c.After.IsZero() {
+				return object.Errorf(object.CodeInvalid, c.Ref, "cannot have been %s before", c.From)
+			}
+			seen[c.From] = true
+		}
 		for _, side := range []object.Any{c.Before, c.After} {
 			if !side.IsZero() && side.Ref() != c.Ref {
 				return object.Errorf(object.CodeInvalid, c.Ref, "the plan has another object for it: %s", side.Ref())
@@ -334,7 +340,11 @@ func (s *Server) fill(v *state.Snapshot, p *object.Plan, plain map[string]string
 	for i := range full.Changes {
 		c := &full.Changes[i]
 		c.Before = object.Any{}
-		if o, ok := v.Get(c.Ref); ok {
+		now := c.Ref
+		if c.Moved() {
+			now = c.From
+		}
+		if o, ok := v.Get(now); ok {
 			if pod, isPod := o.(*object.Pod); isPod {
 				o = v.Expand(pod) // its template may be gone when it has to be put back
 			}

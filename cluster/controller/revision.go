@@ -241,6 +241,9 @@ func (a *apply) write(changes []*object.RevisionChange) *object.Error {
 func (a *apply) change(c *object.RevisionChange) (bool, *object.Error) {
 	now, exists := a.v.Get(c.Ref)
 	stack := a.rev.Spec.Stack
+	if !c.To.IsZero() {
+		return true, nil // what makes the new one ends the old one
+	}
 	if exists {
 		m := now.Head()
 		switch {
@@ -273,6 +276,9 @@ func (a *apply) change(c *object.RevisionChange) (bool, *object.Error) {
 		return a.declarePod(old, p), nil
 	}
 	if !exists {
+		if !c.From.IsZero() && a.rename(c.From, after) {
+			return true, nil
+		}
 		a.Changes.Create(after)
 		return true, nil
 	}

@@ -63,6 +63,7 @@ func (a *apply) fail(g gate) {
 // config map and its readers must change together, or healthy pods would roll.
 func (a *apply) inverse() []object.RevisionChange {
 	base := map[object.Ref]object.Any{}
+	former := formerNames{}
 	var order []object.Ref
 	for _, r := range a.revisionsSince(a.stack.Status.Healthy, a.rev.Spec.Number) {
 		open := r.Status.Wave
@@ -71,6 +72,9 @@ func (a *apply) inverse() []object.RevisionChange {
 		}
 		for i := range r.Spec.Changes {
 			c := &r.Spec.Changes[i]
+			if c.Wave <= open {
+				former.add(c)
+			}
 			if _, known := base[c.Ref]; !known && c.Wave <= open {
 				base[c.Ref] = c.Before
 				order = append(order, c.Ref)
@@ -102,6 +106,7 @@ func (a *apply) inverse() []object.RevisionChange {
 		}
 		out = append(out, c)
 	}
+	former.back(out)
 	return out
 }
 

@@ -52,8 +52,14 @@ func CommitPlan(p *Plan, stack *Stack, number int, author string, at time.Time) 
 	for i := range p.Changes {
 		c := &p.Changes[i]
 		x := RevisionChange{Op: c.Op(), Ref: c.Ref, Wave: c.Wave, Before: c.Before, After: c.After}
+		x.Owns = slices.Equal(c.Actions, []string{ActionNoOp}) || slices.Equal(c.Actions, []string{ActionForget})
 		if c.Address != c.Ref.Address() {
 			x.Address = c.Address
+		}
+		if c.Moved() {
+			was := RevisionChange{Op: OpDelete, Ref: c.From, Wave: c.Wave, To: c.Ref, Before: Any{Object: Renamed(c.Before.Object, c.From)}}
+			x.Op, x.From, x.Before = OpCreate, c.From, Any{}
+			rev.Spec.Changes = append(rev.Spec.Changes, was)
 		}
 		rev.Spec.Changes = append(rev.Spec.Changes, x)
 	}
@@ -89,7 +95,7 @@ func (p *Plan) Sensitives() []string {
 			continue
 		}
 		var have map[string]Sensitive
-		if before, ok := c.Before.Object.(*Secret); ok {
+		if before, ok := c.Before.Object.(*Secret); ok && !c.Moved() { // a ciphertext is good for one name only
 			have = before.Spec.Data
 		}
 		for k, v := range after.Spec.Data {
@@ -118,7 +124,7 @@ func (p *Plan) FillSensitive(inForce func(Ref) (Object, bool), seal func(r Ref, 
 		}
 		for _, side := range []*Any{&c.Before, &c.After} {
 			s, ok := side.Object.(*Secret)
-			if !ok {
+			if !ok || c.Moved() && side == &c.Before { // which is the one in force, as it is
 				continue
 			}
 			n := s.Clone().(*Secret)

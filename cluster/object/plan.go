@@ -46,19 +46,24 @@ const (
 	ActionUpdate = "update"
 	ActionDelete = "delete"
 	ActionRead   = "read"
+	ActionForget = "forget" // it stays, and belongs to no stack any more
 )
 
 // PlannedChange is one object's change.
 type PlannedChange struct {
-	Ref     Ref         `json:"ref"`
-	Address string      `json:"address"` // deployment.web, service.api["eu"]
-	Actions []string    `json:"actions"` // Terraform's: ["create"], ["delete","create"] for a replacement
-	Reason  string      `json:"action_reason,omitempty"`
-	Wave    int         `json:"wave"`
-	Before  Any         `json:"before,omitzero"`
-	After   Any         `json:"after,omitzero"`
-	Fields  []FieldDiff `json:"fields,omitempty"` // of an update or replacement; what is new or gone is so in every field
-	Hidden  int         `json:"hidden,omitempty"` // unchanged attributes not in Fields
+	Ref     Ref    `json:"ref"`
+	Address string `json:"address"` // deployment.web, service.api["eu"]
+	// From is the name that the object had: what it owns stays. Before is the object
+	// as if it had the new one already.
+	From     Ref         `json:"moved_from,omitzero"`
+	Previous string      `json:"previous_address,omitempty"`
+	Actions  []string    `json:"actions"` // Terraform's: ["create"], ["delete","create"] for a replacement
+	Reason   string      `json:"action_reason,omitempty"`
+	Wave     int         `json:"wave"`
+	Before   Any         `json:"before,omitzero"`
+	After    Any         `json:"after,omitzero"`
+	Fields   []FieldDiff `json:"fields,omitempty"` // of an update or replacement; what is new or gone is so in every field
+	Hidden   int         `json:"hidden,omitempty"` // unchanged attributes not in Fields
 }
 
 // FieldDiff is one field that changes.
@@ -88,6 +93,8 @@ const (
 	ReasonNoConfig        = "delete_because_no_resource_config"
 	ReasonReads           = "update_because_reads" // a config map or secret that it reads changes
 	ReasonAdopt           = "adopt"                // it is there already, and belongs to no stack
+	ReasonImport          = "import"               // the same, because an import block asks for it
+	ReasonForget          = "forget"               // a removed block lets go of it
 	ReasonRelease         = "release"              // it stays, but belongs to no stack any more
 )
 

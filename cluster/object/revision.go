@@ -24,8 +24,14 @@ type RevisionChange struct {
 	// deployment.web["a"] is deployment/web-a.
 	Address string `json:"address,omitempty"`
 	Wave    int    `json:"wave"` // 1 is the first
-	Before  Any    `json:"before,omitzero"`
-	After   Any    `json:"after,omitzero"`
+	// From of a create is the object that gets this name with all that it owns; its
+	// delete, in the same wave, has the new name as To.
+	From Ref `json:"moved_from,omitzero"`
+	To   Ref `json:"moved_to,omitzero"`
+	// Owns says that only the name or the stack of the object changes.
+	Owns   bool `json:"owns,omitempty"`
+	Before Any  `json:"before,omitzero"`
+	After  Any  `json:"after,omitzero"`
 }
 
 // Title is what people know the object by.

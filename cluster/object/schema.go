@@ -36,8 +36,23 @@ func Schema() []byte {
 	}}, "A value from outside.")
 	top["locals"] = schema{"type": "object", "description": "Values with a name."}
 	top["output"] = named(schema{"type": "object", "required": []string{"value"}, "additionalProperties": false, "properties": schema{
-		"value": schema{"description": "The value."}, "description": text("What it is."), "sensitive": boolean("Never show it."), "depends_on": list(text(""), ""),
+		"value": schema{"description": "The value."}, "description": text("What it is."), "sensitive": boolean("Never show it."), "depends_on": list(text(""), ""), "precondition": repeated(anything),
 	}}, "A value that the configuration shows.")
+	condition := schema{"type": "object", "required": []string{"condition", "error_message"}, "additionalProperties": false, "properties": schema{
+		"condition": boolean("What must be so."), "error_message": text("What to say when it is not."),
+	}}
+	top["check"] = named(schema{"type": "object", "additionalProperties": false, "properties": schema{"assert": repeated(condition)}}, "What should be so; a plan warns when it is not.")
+	top["data"] = schema{"type": "object", "description": "Objects of other stacks, by kind and name, as they are when the plan is made.", "additionalProperties": schema{"type": "object", "additionalProperties": repeated(anything)}}
+	top["moved"] = described(repeated(schema{"type": "object", "required": []string{"from", "to"}, "additionalProperties": false, "properties": schema{
+		"from": text("What it was called."), "to": text("What it is called now."),
+	}}), "An object has another name from now on; its pods go on.")
+	top["removed"] = described(repeated(schema{"type": "object", "required": []string{"from"}, "additionalProperties": false, "properties": schema{
+		"from": text("What is declared no more."), "namespace": text("Its namespace; default that of the berth block."),
+		"lifecycle": schema{"type": "object", "additionalProperties": false, "properties": schema{"destroy": boolean("false: it stays, and belongs to no stack.")}},
+	}}), "What becomes of an object that is declared no more.")
+	top["import"] = described(repeated(schema{"type": "object", "required": []string{"to"}, "additionalProperties": false, "properties": schema{
+		"to": text("Address of the object."), "id": text("The object, as kind/namespace/name."),
+	}}), "Takes an object that is there, and belongs to no stack, into this one.")
 	top["//"] = schema{"description": "A comment."}
 	b, err := json.MarshalIndent(schema{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://berth.dev/schema/configuration.json",
@@ -196,7 +211,7 @@ func MetaFields() []MetaField {
 		{Name: "namespace", Type: "text", Doc: "Namespace of the object; default that of the berth block."},
 		{Name: "labels", Type: "map of texts", Doc: "Labels to find the object by."},
 		{Name: "annotations", Type: "map of texts", Doc: "Notes for people and tools; Berth does not read them."},
-		{Name: "lifecycle", Block: true, Type: "block", Doc: "prevent_destroy = true refuses plans that destroy the object; ignore_changes lists attributes whose changes are left alone."},
+		{Name: "lifecycle", Block: true, Type: "block", Doc: "prevent_destroy = true refuses plans that destroy the object; ignore_changes lists attributes whose changes are left alone; precondition and postcondition blocks say what must be so."},
 	}
 }
 
@@ -214,6 +229,7 @@ func (f MetaField) schema() schema {
 		return described(schema{"type": []string{"object", "array", "string"}}, f.Doc)
 	case "lifecycle":
 		return described(schema{"type": "object", "additionalProperties": false, "properties": schema{
+			"precondition": repeated(schema{"type": "object"}), "postcondition": repeated(schema{"type": "object"}),
 			"prevent_destroy": boolean(""), "ignore_changes": schema{"anyOf": []schema{{"const": "all"}, {"type": "array", "items": schema{"type": "string"}}}},
 		}}, f.Doc)
 	}

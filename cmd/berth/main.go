@@ -63,6 +63,8 @@ type CLI struct {
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
 	Console  ConsoleCmd  `cmd:"" help:"Try expressions against a configuration, without a cluster."`
+	Import   ImportCmd   `cmd:"" help:"Take an object that is there, and belongs to no stack, into the stack."`
+	State    StateCmd    `cmd:"" help:"What the stack owns: list it, show it, rename or let go of it."`
 
 	Get      GetCmd      `cmd:"" help:"List objects of a kind."`
 	Describe DescribeCmd `cmd:"" help:"Show one object with everything that belongs to it."`

@@ -192,6 +192,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 			return nil, err
 		}
 		r.Objects = desired(cfg)
+		refactored(&r, cfg)
 	}
 	v, err := fetch(s.ctx, cl, r, secrets.held)
 	if err != nil {
@@ -220,7 +221,10 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		s.diagnose(placed(refused.Diagnostics, r))
 		return nil, exitCode(exitError)
 	case err == nil:
-		s.diagnose(placed(out.plan.Warnings[len(p.Warnings):], r))
+		s.diagnose(placed(slices.Clone(out.plan.Warnings[len(p.Warnings):]), r)) // the plan's own are sealed
+	}
+	if err == nil && cfg != nil {
+		out.plan, err = s.judged(cl, cfg, &p, out.plan)
 	}
 	return out, err
 }

@@ -320,6 +320,7 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref,
 	if err != nil {
 		return nil, err
 	}
+	r.Moves = movesBack(of.revisions[:target], only)
 	now := planner.Declared(v, of.stack)
 	want := planner.AsOf(now, of.revisions[:target])
 	if len(only) > 0 {
@@ -338,6 +339,12 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref,
 	slices.SortFunc(refs, object.Ref.Compare)
 	for _, ref := range refs {
 		r.Objects = append(r.Objects, planner.Desired{Object: want[ref], DependsOn: want[ref].Head().After})
+	}
+	// What the stack has let go of since is there, and has to be seen to be taken back.
+	if slices.ContainsFunc(refs, func(ref object.Ref) bool { _, seen := v.Get(ref); return !seen }) {
+		if v, err = fetch(s.ctx, of.client, r, nil); err != nil {
+			return nil, err
+		}
 	}
 	p, diags := planner.Diff(v, r)
 	if s.diagnose(diags) {

@@ -68,7 +68,9 @@ func (s *session) load(vars VariableFlags) (*hcl.Configuration, error) {
 	commit := make(chan string, 1)
 	dir := s.flags.Chdir
 	go func() { commit <- gitCommit(dir) }()
-	cfg, diags := hcl.Load(s.flags.Chdir, s.options(vars))
+	o := s.options(vars)
+	o.Read = s.read
+	cfg, diags := hcl.Load(s.flags.Chdir, o)
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}

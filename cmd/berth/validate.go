@@ -16,9 +16,9 @@ type ValidateCmd struct {
 // Run checks everything that needs no cluster.
 func (c *ValidateCmd) Run(s *session) error {
 	if !c.JSON {
-		cfg, err := s.load(c.VariableFlags)
-		if err != nil {
-			return err
+		cfg, diags := hcl.Load(s.flags.Chdir, s.options(c.VariableFlags))
+		if s.diagnose(diags) {
+			return exitCode(exitError)
 		}
 		fmt.Fprintf(s.stdout, "Success! The configuration is valid: %s.\n", plural(len(cfg.Objects), "object"))
 		return nil

@@ -309,6 +309,14 @@ func names(list []string) string {
 // summary is a change in a few words.
 func summary(c *object.PlannedChange) string {
 	op := c.Op()
+	switch {
+	case c.Reason == object.ReasonForget:
+		return "let go"
+	case c.Reason == object.ReasonImport && len(c.Fields) == 0:
+		return "imported"
+	case c.Moved() && len(c.Fields) == 0:
+		return "renamed, was " + c.From.Name
+	}
 	switch c.Ref.Kind {
 	case object.KindConfigMap, object.KindSecret:
 		version := func(o object.Object) string { return c.Ref.Name + "@" + cut(object.ContentDigest(o), 4) }

@@ -80,16 +80,23 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 // Summary is "Plan: 1 to add, 2 to change, 0 to destroy.".
 func Summary(plan *object.Plan, o Options) string {
 	c := Count(plan)
-	return fmt.Sprintf("%s %d to add, %d to change, %d to destroy.", o.paint(bold, "Plan:"), c.Added, c.Changed, c.Destroyed)
+	imports := ""
+	if c.Imported > 0 {
+		imports = fmt.Sprintf("%d to import, ", c.Imported)
+	}
+	return fmt.Sprintf("%s %s%d to add, %d to change, %d to destroy.", o.paint(bold, "Plan:"), imports, c.Added, c.Changed, c.Destroyed)
 }
 
 // Counts are the numbers of a summary line; a replacement is an add and a destroy.
-type Counts struct{ Added, Changed, Destroyed int }
+type Counts struct{ Added, Changed, Destroyed, Imported int }
 
 // Count sums up a plan.
 func Count(plan *object.Plan) Counts {
 	var c Counts
 	for i := range plan.Changes {
+		if plan.Changes[i].Reason == object.ReasonImport {
+			c.Imported++
+		}
 		switch symbol(&plan.Changes[i]) {
 		case "+":
 			c.Added++
@@ -107,6 +114,10 @@ func Count(plan *object.Plan) Counts {
 
 func symbol(c *object.PlannedChange) string {
 	switch {
+	case slices.Equal(c.Actions, []string{object.ActionNoOp}):
+		return " "
+	case slices.Equal(c.Actions, []string{object.ActionForget}):
+		return "."
 	case c.Replaces():
 		return "-/+"
 	case slices.Contains(c.Actions, object.ActionCreate):
@@ -138,7 +149,7 @@ func (p *printer) legend(plan *object.Plan) {
 	}
 	p.line()
 	p.line(wrap("Berth used the masters' state to generate the following execution plan. Resource actions are indicated with the following symbols:", p.Width))
-	for _, x := range []struct{ symbol, text string }{{"+", "create"}, {"~", "update in-place"}, {"-", "destroy"}, {"-/+", "destroy and then create replacement"}} {
+	for _, x := range []struct{ symbol, text string }{{"+", "create"}, {"~", "update in-place"}, {"-", "destroy"}, {"-/+", "destroy and then create replacement"}, {".", "forget"}} {
 		if used[x.symbol] {
 			p.line(blanks(3-len(x.symbol)), p.symbol(x.symbol), " ", x.text)
 		}
@@ -157,6 +168,10 @@ func (p *printer) changes(list []object.PlannedChange) {
 func (p *printer) change(c *object.PlannedChange) {
 	verb, style := "will be updated in-place", plain
 	switch s := symbol(c); {
+	case c.Reason == object.ReasonImport:
+		verb = "will be imported"
+	case c.Reason == object.ReasonForget:
+		verb = "will no longer be managed by this stack, but will not be destroyed"
 	case c.Reason == object.ReasonAdopt:
 		verb = "will be adopted into the stack"
 	case c.Reason == object.ReasonRelease:
@@ -171,8 +186,17 @@ func (p *printer) change(c *object.PlannedChange) {
 	if p.verb != nil {
 		verb = p.verb(symbol(c))
 	}
-	p.line("  # ", p.paint(bold, c.Address), " ", p.paint(style, verb))
+	if c.Moved() && symbol(c) == " " {
+		p.line("  # ", p.paint(bold, c.Previous), " has moved to ", p.paint(bold, c.Address))
+	} else {
+		p.line("  # ", p.paint(bold, c.Address), " ", p.paint(style, verb))
+		if c.Moved() {
+			p.line("  # (moved from ", c.Previous, ")")
+		}
+	}
 	switch c.Reason {
+	case object.ReasonForget:
+		p.line("  # (destroy = false is set in the configuration)")
 	case object.ReasonNoConfig:
 		p.line("  # (because ", c.Address, " is not in configuration)")
 	case object.ReasonReads:

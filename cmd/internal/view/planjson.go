@@ -99,6 +99,7 @@ type jsonChange struct {
 	Type      object.Kind        `json:"type"`
 	Namespace string             `json:"namespace,omitempty"`
 	Name      string             `json:"name"`
+	Previous  string             `json:"previous_address,omitempty"`
 	Wave      int                `json:"wave"`
 	Change    jsonBeforeAfter    `json:"change"`
 	Reason    string             `json:"action_reason,omitempty"`
@@ -106,13 +107,19 @@ type jsonChange struct {
 }
 
 type jsonBeforeAfter struct {
-	Actions         []string `json:"actions"`
-	Before          any      `json:"before"`
-	After           any      `json:"after"`
-	AfterUnknown    any      `json:"after_unknown"` // always {}: values are chosen when planning
-	BeforeSensitive any      `json:"before_sensitive"`
-	AfterSensitive  any      `json:"after_sensitive"`
-	ReplacePaths    []string `json:"replace_paths,omitempty"`
+	Actions         []string       `json:"actions"`
+	Before          any            `json:"before"`
+	After           any            `json:"after"`
+	AfterUnknown    any            `json:"after_unknown"` // always {}: values are chosen when planning
+	BeforeSensitive any            `json:"before_sensitive"`
+	AfterSensitive  any            `json:"after_sensitive"`
+	ReplacePaths    []string       `json:"replace_paths,omitempty"`
+	Importing       *jsonImporting `json:"importing,omitempty"`
+}
+
+// jsonImporting says which object is imported.
+type jsonImporting struct {
+	ID string `json:"id"`
 }
 
 type jsonOutput struct {
@@ -171,10 +178,13 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 }
 
 func changeJSON(c *object.PlannedChange) jsonChange {
-	x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields)}
+	x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields), Previous: c.Previous}
 	x.Change = jsonBeforeAfter{Actions: c.Actions, AfterUnknown: map[string]any{}}
 	x.Change.Before, x.Change.BeforeSensitive = configuration(c.Before.Object)
 	x.Change.After, x.Change.AfterSensitive = configuration(c.After.Object)
+	if c.Reason == object.ReasonImport {
+		x.Change.Importing = &jsonImporting{c.Ref.String()}
+	}
 	for _, fd := range c.Fields {
 		if fd.Replaces {
 			x.Change.ReplacePaths = append(x.Change.ReplacePaths, fd.Path)

@@ -85,6 +85,9 @@ func states(r Rollout) []changeState {
 	}
 	var out []changeState
 	for _, c := range r.Revision.Spec.Changes {
+		if !c.To.IsZero() {
+			continue // is told with what it becomes
+		}
 		s := changeState{change: c, phase: stateWaiting, text: fmt.Sprintf("waits for wave %d", c.Wave-1)}
 		o := objects[c.Ref]
 		switch {
@@ -264,6 +267,10 @@ func (g *Progress) lines(r Rollout) {
 	for _, s := range states(r) {
 		ref, title := s.change.Ref, s.change.Title()
 		words := doing[s.change.Op]
+		if !s.change.From.IsZero() {
+			title = s.change.From.Address() + " -> " + title
+			words = [3]string{"Moving...", "Still moving...", "Move complete"}
+		}
 		if s.phase == stateWaiting || g.done[ref] {
 			continue
 		}

@@ -47,11 +47,18 @@ func Applied(w io.Writer, r Result, o Options) error {
 func countRevision(rev *object.Revision) Counts {
 	plan := object.Plan{}
 	for _, c := range rev.Spec.Changes {
+		if !c.To.IsZero() {
+			continue // counts with what it has become
+		}
 		x := object.PlannedChange{Ref: c.Ref, Before: c.Before, After: c.After}
-		switch c.Op {
-		case object.OpCreate:
+		switch {
+		case c.Owns:
+			x.Actions = []string{object.ActionNoOp}
+		case !c.From.IsZero():
+			x.Actions = []string{object.ActionUpdate}
+		case c.Op == object.OpCreate:
 			x.Actions = []string{object.ActionCreate}
-		case object.OpDelete:
+		case c.Op == object.OpDelete:
 			x.Actions = []string{object.ActionDelete}
 		default:
 			x.Actions = []string{object.ActionUpdate}
