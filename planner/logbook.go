@@ -27,10 +27,11 @@ type logbook struct {
 	capacity  load
 	peak      load
 
-	whole   bool // an operation's: pods of all stacks are noted
-	waiting map[object.Ref]bool
-	stays   []object.Placement
-	last    time.Duration // when a pod started, stopped, or became ready or not
+	whole     bool // an operation's: pods of all stacks are noted
+	waiting   map[object.Ref]bool
+	stays     []object.Placement
+	explained []object.Explanation // ordered by pod
+	last      time.Duration        // when a pod started, stopped, or became ready or not
 }
 
 type load struct {
@@ -275,7 +276,7 @@ func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 
 func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecast {
 	f := object.Forecast{
-		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays,
+		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays, Explained: b.explained,
 		Unchanged: len(b.running), PeakCPU: percent(b.peak.cpu, b.capacity.cpu), PeakMemory: percent(b.peak.memory, b.capacity.memory),
 	}
 	for _, s := range b.steps {

@@ -58,6 +58,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err
 	}
+	if err := explain(v, p); err != nil {
+		return nil, err
+	}
 	b, err := p.SealingBytes(s.Each)
 	if err != nil {
 		return nil, err

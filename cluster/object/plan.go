@@ -28,9 +28,10 @@ type Plan struct {
 	OnFailure     string                  `json:"on_failure,omitempty"`
 	Assigned      []Assignment            `json:"assigned,omitempty"`  // what the masters chose; Changes have it already
 	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
+	Explanation   *Explanation            `json:"explanation,omitempty"`
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
-	Seal          string                  `json:"seal,omitempty"` // by the masters, over everything else
+	Seal          string                  `json:"seal,omitempty"` // by the masters, over everything else but Explanation
 }
 
 // Actions of a planned change, as Terraform writes them.
@@ -109,6 +110,9 @@ type Forecast struct {
 	Reach     []ReachChange `json:"reachability,omitempty"`
 	ReachMore int           `json:"reachability_more,omitempty"`
 	ReachCut  bool          `json:"reachability_cut,omitempty"`
+	// Explained are the pods that the plan's Explanation asks for. They go into that,
+	// not with the forecast.
+	Explained []Explanation `json:"-"`
 }
 
 // ReachChange is connections that network policies let pass and did not, or do not

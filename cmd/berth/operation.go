@@ -30,6 +30,7 @@ func (PlanCmd) Help() string {
 type PlanDrainCmd struct {
 	NodeArg
 	PlanOutput
+	ExplainFlag
 }
 
 // Run rehearses what berth node drain does.
@@ -42,13 +43,14 @@ func (c *PlanDrainCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.PlanOutput)
+	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.PlanOutput, c.ExplainFlag)
 }
 
 // PlanNodeLossCmd is `berth plan node-loss`.
 type PlanNodeLossCmd struct {
 	Nodes string `arg:"" complete:"node" help:"A node, or zone=Z for all nodes of a zone."`
 	PlanFormat
+	ExplainFlag
 	DetailedExitcode bool `help:"Exit with 0: no changes, 1: error, 2: changes."`
 }
 
@@ -62,7 +64,7 @@ func (c *PlanNodeLossCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, PlanOutput{PlanFormat: c.PlanFormat, DetailedExitcode: c.DetailedExitcode})
+	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, PlanOutput{PlanFormat: c.PlanFormat, DetailedExitcode: c.DetailedExitcode}, c.ExplainFlag)
 }
 
 // namedNodes are the node of that name, or with zone=Z those of a zone that are
@@ -134,12 +136,13 @@ func (c *PlanRestartCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.PlanOutput)
+	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.PlanOutput, ExplainFlag{})
 }
 
 // PlanScaleCmd is `berth plan scale`.
 type PlanScaleCmd struct {
 	NamespaceFlags
+	ExplainFlag
 	Scale []string `arg:"" name:"workload=n" help:"Deployments with their numbers of pods: web=6 api=3."`
 	PlanOutput
 }
@@ -163,7 +166,7 @@ func (c *PlanScaleCmd) Run(s *session) error {
 		}
 		o.On, o.Replicas = append(o.On, ref), append(o.Replicas, n)
 	}
-	return s.planOperation(cl, o, c.PlanOutput)
+	return s.planOperation(cl, o, c.PlanOutput, c.ExplainFlag)
 }
 
 // knownWorkload is a deployment that exists.
@@ -216,8 +219,8 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 	return s.deliver(p, c.PlanOutput, nil)
 }
 
-func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput) error {
-	p, err := cl.Plan(s.ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o})
+func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput, x ExplainFlag) error {
+	p, err := cl.Plan(s.ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o, Explanation: x.asked()})
 	if err != nil {
 		return err
 	}

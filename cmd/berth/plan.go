@@ -31,12 +31,15 @@ type PlanFlags struct {
 	VariableFlags
 	Target    []string `placeholder:"ADDRESS" help:"Only this object and what it needs, such as deployment.web."`
 	OnFailure string   `enum:"revert,pause" default:"revert" help:"What a rollout that fails does: ${enum}."`
+
+	explanation *object.Explanation // what plan --explain asks for
 }
 
 // PlanStackCmd is `berth plan` without an operation.
 type PlanStackCmd struct {
 	PlanFlags
 	PlanOutput
+	ExplainFlag
 	Destroy bool `help:"Plan the end of everything that the stack declares."`
 }
 
@@ -44,6 +47,7 @@ type PlanStackCmd struct {
 func (c *PlanStackCmd) Run(s *session) error {
 	format := c.format()
 	s.annotate = format == "github"
+	c.explanation = c.asked()
 	made, err := s.plan(c.PlanFlags, c.Destroy, format == "text")
 	if err != nil {
 		return err
@@ -72,6 +76,9 @@ func (s *session) deliver(p *object.Plan, o PlanOutput, page *view.Draft) error 
 	if page != nil {
 		page.Finish(s.stdout, p)
 	} else if err := s.showPlan(o.format(), p); err != nil {
+		return err
+	}
+	if err := s.showExplanation(o.format(), p); err != nil {
 		return err
 	}
 	if o.format() == "text" && o.Out != "" && !p.Empty() {
@@ -192,6 +199,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
+	p.Explanation = f.explanation
 	out := &planned{client: cl, secrets: secrets.plain}
 	var g errgroup.Group
 	if show {
