@@ -49,6 +49,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	}
 	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
 	if p.Operation != nil {
+		if err = s.choose(v, p); err != nil {
+			return nil, err
+		}
 		if p.Expect, err = expected(v, p); err != nil {
 			return nil, err
 		}

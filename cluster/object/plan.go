@@ -102,6 +102,7 @@ type Forecast struct {
 	Stop       int            `json:"pods_stopped"`
 	Unchanged  int            `json:"pods_unchanged"`
 	Nodes      []NodePeak     `json:"nodes,omitempty"`
+	Use        []NodeUse      `json:"use,omitempty"`       // of a rebalance: of every node
 	PeakCPU    int            `json:"peak_cpu_percent"`    // of the whole cluster's
 	PeakMemory int            `json:"peak_memory_percent"` // of the whole cluster's
 	// Reach is who can connect to whom after the apply and could not before, or the
@@ -176,4 +177,18 @@ type NodePeak struct {
 	CPU    int    `json:"cpu_percent"`
 	Memory int    `json:"memory_percent"`
 	Pods   int    `json:"pods"`
+}
+
+// NodeUse is what is asked of a node before an operation and after it.
+type NodeUse struct {
+	Node   string `json:"node"`
+	Before Use    `json:"before"`
+	After  Use    `json:"after"`
+}
+
+// Use is what pods ask of a node.
+type Use struct {
+	CPU    int `json:"cpu_percent"`
+	Memory int `json:"memory_percent"`
+	Pods   int `json:"pods"`
 }

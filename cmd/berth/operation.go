@@ -13,12 +13,13 @@ import (
 
 // PlanCmd is `berth plan`: of the configuration, or of an operation.
 type PlanCmd struct {
-	Stack    PlanStackCmd    `cmd:"" default:"withargs" help:"What the configuration here changes."`
-	Drain    PlanDrainCmd    `cmd:"" help:"What draining a node moves, and where to."`
-	NodeLoss PlanNodeLossCmd `cmd:"" help:"What happens if nodes are lost. It only answers; nothing of it can be applied."`
-	Restart  PlanRestartCmd  `cmd:"" help:"What restarting a deployment moves."`
-	Scale    PlanScaleCmd    `cmd:"" help:"What other numbers of pods do."`
-	Rollback PlanRollbackCmd `cmd:"" help:"What putting the stack back to an earlier revision does."`
+	Stack     PlanStackCmd     `cmd:"" default:"withargs" help:"What the configuration here changes."`
+	Drain     PlanDrainCmd     `cmd:"" help:"What draining a node moves, and where to."`
+	NodeLoss  PlanNodeLossCmd  `cmd:"" help:"What happens if nodes are lost. It only answers; nothing of it can be applied."`
+	Restart   PlanRestartCmd   `cmd:"" help:"What restarting a deployment moves."`
+	Scale     PlanScaleCmd     `cmd:"" help:"What other numbers of pods do."`
+	Rebalance PlanRebalanceCmd `cmd:"" help:"Which pods to move so that nodes are evenly used."`
+	Rollback  PlanRollbackCmd  `cmd:"" help:"What putting the stack back to an earlier revision does."`
 }
 
 // Help says what the flags in it are for, see help.
@@ -237,6 +238,10 @@ func (s *session) commitOperation(cl *client.Client, r object.ApplyRequest, asJS
 		return s.json(applyResult{Changed: true, Applied: &applied})
 	}
 	o := r.Plan.Operation
+	if o.Name == object.OperationRebalance {
+		fmt.Fprintf(s.stdout, "To move: %s. Each is stopped when its replacement elsewhere works. Follow it with: berth get pods -A\n", plural(len(o.On), "pod"))
+		return nil
+	}
 	for i, ref := range o.On {
 		switch o.Name {
 		case object.OperationDrain:
