@@ -26,6 +26,14 @@ func (c *Client) Join(ctx context.Context, r object.JoinRequest) (object.Joined,
 	return out, err
 }
 
+// Login gets a certificate for a while by an identity token of an issuer that the
+// cluster trusts.
+func (c *Client) Login(ctx context.Context, r object.LoginRequest) (object.Joined, error) {
+	var out object.Joined
+	err := c.exchange(ctx, http.MethodPost, "/v1/login", nil, r, &out)
+	return out, err
+}
+
 // Renew gets a new certificate of the same name and role.
 func (c *Client) Renew(ctx context.Context, csrPEM []byte) (object.Joined, error) {
 	var out object.Joined
@@ -142,6 +150,18 @@ func (c *Client) ImportImage(ctx context.Context, open func() (io.ReadCloser, er
 	var out object.ImagesPage
 	err := c.stream(ctx, http.MethodPost, "/v1/images", "application/x-tar", open, &out)
 	return out.Items, err
+}
+
+// ResolveImages tells which content tags stand for in the cluster, in their order.
+func (c *Client) ResolveImages(ctx context.Context, images []string) ([]object.PinnedImage, error) {
+	var out object.ImageAnswer
+	if err := c.exchange(ctx, http.MethodPost, "/v1/images/resolve", nil, object.ImageQuestion{Images: images}, &out); err != nil {
+		return nil, err
+	}
+	if len(out.Images) != len(images) {
+		return nil, object.Errorf(object.CodeInternal, object.Ref{}, "the master answered for %d images of %d", len(out.Images), len(images))
+	}
+	return out.Images, nil
 }
 
 // Images lists the images of every ready node.

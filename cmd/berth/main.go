@@ -53,12 +53,13 @@ type Globals struct {
 type CLI struct {
 	Globals
 
+	Init     InitCmd     `cmd:"" help:"Fetch the modules that stand elsewhere and pin them in the lock file."`
 	Validate ValidateCmd `cmd:"" help:"Check a configuration without a cluster."`
 	Fmt      FmtCmd      `cmd:"" help:"Rewrite configuration files in the canonical layout."`
 	Plan     PlanCmd     `cmd:"" help:"Show what would change and what would happen."`
 	Apply    ApplyCmd    `cmd:"" help:"Carry out a plan."`
 	Destroy  DestroyCmd  `cmd:"" help:"Remove everything that the configuration's stack declares."`
-	Show     ShowCmd     `cmd:"" help:"Show a saved plan, or the stack as the masters hold it."`
+	Show     ShowCmd     `cmd:"" help:"Show a saved plan, the stack as the masters hold it, or a revision."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
 
@@ -72,11 +73,13 @@ type CLI struct {
 
 	Rollout  RolloutCmd  `cmd:"" help:"Watch and steer a deployment's rollout."`
 	History  HistoryCmd  `cmd:"" help:"List the stack's revisions."`
+	Diff     DiffCmd     `cmd:"" help:"Compare two revisions of the stack, or one with what is in force."`
 	Rollback RollbackCmd `cmd:"" help:"Put the whole stack back to an earlier revision."`
 
 	Node     NodeCmd     `cmd:"" help:"Nodes: list, cordon, drain; or be one."`
 	Master   MasterCmd   `cmd:"" help:"Masters: list, remove; or be one."`
 	Dev      DevCmd      `cmd:"" help:"A whole cluster on this machine."`
+	Login    LoginCmd    `cmd:"" help:"Log in by an identity token, as jobs of CI systems do."`
 	Token    TokenCmd    `cmd:"" help:"Tokens by which masters, nodes and clients join."`
 	Image    ImageCmd    `cmd:"" help:"Images on the nodes."`
 	Snapshot SnapshotCmd `cmd:"" help:"Save and restore the state of the cluster."`
@@ -96,6 +99,11 @@ type session struct {
 	parser *kong.Kong
 	// annotate says diagnostics on standard output too, as GitHub Actions reads them.
 	annotate bool
+	// lifetime is for how long plans are to be kept; 0: as the masters do.
+	lifetime object.Duration
+	// asked is the pod that plans are to explain, or nil.
+	asked *object.Explanation
+	pin   string // whom to ask what tags stand for; see PinFlag
 }
 
 // color reports whether to write colours to a stream.
@@ -199,6 +207,8 @@ func (s *session) exit(err error) int {
 		return exitStale
 	case object.CodeUnplaceable:
 		return exitUnplaceable
+	case object.CodeGuard:
+		return exitPolicy
 	}
 	return exitError
 }

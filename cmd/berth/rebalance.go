@@ -4,7 +4,8 @@ import "github.com/berthdev/berth/cluster/object"
 
 // PlanRebalanceCmd is `berth plan rebalance`.
 type PlanRebalanceCmd struct {
-	MaxMoved int `placeholder:"N" default:"10" help:"Move at most so many pods."`
+	MaxMoved uint           `placeholder:"N" default:"10" help:"Move at most so many pods."`
+	MinReady *object.Amount `placeholder:"N|%" help:"Refuse a plan in which a workload falls below so many ready pods, or below this share (exit 5)."`
 	PlanOutput
 	ExplainFlag
 }
@@ -15,5 +16,6 @@ func (c *PlanRebalanceCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationRebalance, Most: c.MaxMoved}, c.PlanOutput, c.ExplainFlag)
+	s.asked = c.asked()
+	return s.planOperation(cl, object.Operation{Name: object.OperationRebalance, Most: int(c.MaxMoved)}, c.PlanOutput, GuardFlags{MinReady: c.MinReady, MaxMoved: &c.MaxMoved})
 }
