@@ -14,8 +14,11 @@ import (
 // Check looks at a plan with the whole cluster before it: it chooses addresses and
 // node ports that services leave open, and finds what does not go together with
 // what others have. Diff cannot, for it sees one stack only. Equal inputs give
-// equal answers. With errors among the diagnostics the plan must not be applied.
+// equal answers. Of a rebalance it chooses the pods. With errors among the diagnostics the plan must not be applied.
 func Check(v *state.Snapshot, p *object.Plan) ([]object.Assignment, object.Diagnostics) {
+	if p.Operation != nil {
+		return moves(v, p.Operation), nil
+	}
 	c := &check{after: overlay{v: v, changed: make(map[object.Ref]object.Object, len(p.Changes))}, addresses: make(map[object.Ref]string, len(p.Changes))}
 	for i := range p.Changes {
 		x := &p.Changes[i]

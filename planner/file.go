@@ -23,9 +23,11 @@ const (
 )
 
 // WritePlan saves a plan. The bytes depend on the plan alone. Sensitive values
-// are in it by keyed digest only.
+// are in it by keyed digest only; an explanation is for who asked and stays out.
 func WritePlan(w io.Writer, p *object.Plan) error {
-	body, err := json.Marshal(p)
+	saved := *p
+	saved.Explanation = nil
+	body, err := json.Marshal(&saved)
 	if err != nil {
 		return object.Errorf(object.CodeInternal, object.Ref{}, "the plan cannot be encoded: %w", err)
 	}

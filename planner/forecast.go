@@ -35,6 +35,7 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
+	r.asks(p)
 	if p.Operation != nil {
 		r.operate(p.Operation)
 		return r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
@@ -137,6 +138,7 @@ func (r *rehearsal) settle() bool {
 		}
 		res := r.scheduler.Place(v, r.now, 0)
 		r.log.unplaced(v, res.Unplaced)
+		r.log.explain(res.Explained, r.now)
 		if res.Changes.Empty() {
 			return true
 		}

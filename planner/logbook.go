@@ -27,10 +27,12 @@ type logbook struct {
 	capacity  load
 	peak      load
 
-	whole   bool // an operation's: pods of all stacks are noted
-	waiting map[object.Ref]bool
-	stays   []object.Placement
-	last    time.Duration // when a pod started, stopped, or became ready or not
+	whole     bool // an operation's: pods of all stacks are noted
+	waiting   map[object.Ref]bool
+	stays     []object.Placement
+	use       []object.NodeUse     // of a rebalance
+	explained []object.Explanation // ordered by pod
+	last      time.Duration        // when a pod started, stopped, or became ready or not
 }
 
 type load struct {
@@ -73,6 +75,9 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	list := []state.Where{state.OfStack(p.Stack)}
 	if p.Operation != nil {
 		b.whole, b.waiting, list = true, waitingPods(v), nil
+		if p.Operation.Name == object.OperationRebalance {
+			b.use = useBefore(v)
+		}
 	}
 	for i := range p.Changes {
 		b.wave[p.Changes[i].Ref] = p.Changes[i].Wave
@@ -299,7 +304,7 @@ func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 
 func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecast {
 	f := object.Forecast{
-		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays,
+		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays, Explained: b.explained, Use: b.use,
 		Unchanged: len(b.running), PeakCPU: percent(b.peak.cpu, b.capacity.cpu), PeakMemory: percent(b.peak.memory, b.capacity.memory),
 	}
 	for _, s := range b.steps {

@@ -17,6 +17,8 @@ func (r *rehearsal) operate(o *object.Operation) {
 	c, err := o.Changeset(v.Get, r.from)
 	if err == nil {
 		r.queue.Seed(v)
+	}
+	if err == nil && !c.Empty() {
 		err = r.apply(stamped(c, "forecast", r.now))
 	}
 	if err != nil {
@@ -42,6 +44,7 @@ func (r *rehearsal) operate(o *object.Operation) {
 // rest judges how things stand in the end.
 func (r *rehearsal) rest(o *object.Operation) {
 	r.outcome = OutcomeHealthy
+	r.log.measure(o, r.fork.Snapshot())
 	var short []string
 	for ref, w := range r.log.workloads {
 		if w.watched && !w.gone && w.ready < w.want {

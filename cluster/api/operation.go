@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -20,6 +21,31 @@ func expected(v *state.Snapshot, p *object.Plan) ([]object.Expectation, error) {
 		out[i] = object.Expectation{Ref: x.Ref, Version: o.Head().Version}
 	}
 	return out, nil
+}
+
+// choose completes an operation with what it leaves to the masters: which pods a
+// rebalance moves.
+func (s *Server) choose(v *state.Snapshot, p *object.Plan) error {
+	o := p.Operation
+	if o.Name != object.OperationRebalance {
+		return nil
+	}
+	if o.Most < 1 {
+		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("a rebalance cannot move at most %d pods", o.Most), Hint: "Let it move one at least."}
+	}
+	if len(o.On) > 0 || s.Check == nil {
+		return &object.Error{Code: object.CodeInvalid, Message: "which pods a rebalance moves is for the masters to choose", Hint: "Name none."}
+	}
+	chosen, found := s.Check(v, p)
+	if found.HasErrors() {
+		return &object.Error{Code: object.CodeInvalid, Message: "the nodes cannot be evened out", Diagnostics: found}
+	}
+	chose := *o
+	for _, a := range chosen {
+		chose.On = append(chose.On, a.Ref)
+	}
+	p.Operation = &chose
+	return nil
 }
 
 // operation is what a plan's operation writes on the state as it is.
@@ -41,6 +67,9 @@ func operation(v *state.Snapshot, p *object.Plan) (object.Changeset, error) {
 // operate commits a sealed plan of an operation.
 func (s *Server) operate(ctx context.Context, req *object.ApplyRequest, author string) (*answer[object.Applied], error) {
 	p := &req.Plan
+	if p.Operation.Idle() {
+		return nil, &object.Error{Code: object.CodeInvalid, Message: "the plan moves nothing: there is nothing to apply"}
+	}
 	if !p.Operation.Applicable() {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "a plan of " + p.Operation.Name + " is a question: there is nothing to apply"}
 	}

@@ -51,6 +51,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		return nil, err
 	}
 	if p.Operation != nil {
+		if err = s.choose(v, p); err != nil {
+			return nil, err
+		}
 		if p.Expect, err = expected(v, p); err != nil {
 			return nil, err
 		}
@@ -61,6 +64,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		p.Warnings = append(p.Warnings, pins(v, p)...)
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
+		return nil, err
+	}
+	if err := explain(v, p); err != nil {
 		return nil, err
 	}
 	p.Broken = nil

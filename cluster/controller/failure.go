@@ -142,10 +142,13 @@ func available(p *object.Pod, min object.Duration, now time.Time) (ok bool, from
 	return true, time.Time{}
 }
 
-// leaving reports whether a pod's node is being drained.
+// leaving reports whether a pod is to move, or its node is being drained.
 func leaving(v *state.Snapshot, p *object.Pod) bool {
 	if p.Spec.Node == "" {
 		return false
+	}
+	if p.Spec.Move {
+		return true
 	}
 	n, ok := state.Find[*object.Node](v, object.Ref{Kind: object.KindNode, Name: p.Spec.Node})
 	return ok && n.Spec.Drain

@@ -62,7 +62,7 @@ func (replicaSets) Outputs() []object.Kind {
 type census struct {
 	names   map[string]bool
 	staying []*object.Pod
-	leaving []*object.Pod // live, on a node that is being drained
+	leaving []*object.Pod // live, to move or on a node that is being drained
 	ended   []*object.Pod // to be cleared away and replaced
 	resting []*object.Pod // ended a moment ago; not replaced yet
 	ready   int           // of staying and leaving: ready for min_ready_time
@@ -233,7 +233,7 @@ func leastWanted(pods []*object.Pod) []*object.Pod {
 	return pods
 }
 
-// moveAway stops pods on nodes that are being drained: those that do not work at
+// moveAway stops pods that are to move, or on nodes that are being drained: those that do not work at
 // once, the others one for each replacement that works.
 func (w *work) moveAway(rs *object.ReplicaSet, n *census, minReady object.Duration) {
 	spare := n.ready - rs.Spec.Replicas
@@ -249,8 +249,12 @@ func (w *work) moveAway(rs *object.ReplicaSet, n *census, minReady object.Durati
 		if !w.spare(rs, n, p) {
 			continue
 		}
-		w.because("node %s is drained", p.Spec.Node)
-		w.stop(p, "node "+p.Spec.Node+" is drained")
+		why := "node " + p.Spec.Node + " is drained"
+		if p.Spec.Move {
+			why = "moved away from node " + p.Spec.Node
+		}
+		w.because("%s", why)
+		w.stop(p, why)
 	}
 }
 

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// Assignment is what the masters chose for a service that left it open.
+// Assignment is what the masters chose for a service that left it open, or a pod
+// that they chose for a rebalance.
 type Assignment struct {
 	Ref       Ref            `json:"ref"`
 	Address   string         `json:"address,omitempty"`

@@ -7,22 +7,27 @@ import (
 
 // Names of operations that can be planned.
 const (
-	OperationDrain    = "drain"     // as berth node drain
-	OperationNodeLoss = "node-loss" // nodes fall silent; a question, which nobody can apply
-	OperationRestart  = "restart"   // as berth rollout restart
-	OperationScale    = "scale"     // another number of pods
+	OperationDrain     = "drain"     // as berth node drain
+	OperationNodeLoss  = "node-loss" // nodes fall silent; a question, which nobody can apply
+	OperationRestart   = "restart"   // as berth rollout restart
+	OperationScale     = "scale"     // another number of pods
+	OperationRebalance = "rebalance" // pods move until nodes are evenly used
 )
 
 // Operation is what a plan does that comes from no configuration. Its changes are
 // made from the state in force, for the rehearsal as for the apply.
 type Operation struct {
 	Name     string `json:"name"`
-	On       []Ref  `json:"on"`                 // nodes or deployments
+	On       []Ref  `json:"on"`                 // nodes or deployments; of a rebalance the pods, which the masters choose
 	Replicas []int  `json:"replicas,omitempty"` // of a scale, one for each of On
+	Most     int    `json:"most,omitempty"`     // of a rebalance: how many pods may move
 }
 
 // Applicable reports whether the operation can be carried out, not only asked about.
-func (o *Operation) Applicable() bool { return o.Name != OperationNodeLoss }
+func (o *Operation) Applicable() bool { return o.Name != OperationNodeLoss && !o.Idle() }
+
+// Idle reports whether the operation has nothing to do: nodes are evenly used.
+func (o *Operation) Idle() bool { return o.Name == OperationRebalance && len(o.On) == 0 }
 
 // Drain marks the node as being drained.
 func (n *Node) Drain() { n.Spec.Unschedulable, n.Spec.Drain = true, true }
@@ -34,7 +39,7 @@ func (d *Deployment) Restart(at time.Time) { d.Spec.Restarted = at.UTC().Truncat
 // time gives the same versions of what restarts, and so the same names of pods.
 func (o *Operation) Changeset(inForce func(Ref) (Object, bool), at time.Time) (Changeset, error) {
 	var c Changeset
-	if len(o.On) == 0 {
+	if len(o.On) == 0 && !o.Idle() {
 		return c, &Error{Code: CodeInvalid, Message: fmt.Sprintf("the operation %q names nothing", o.Name), Hint: "Name what it is for."}
 	}
 	if o.Name == OperationScale && len(o.Replicas) != len(o.On) {
@@ -80,6 +85,19 @@ func (o *Operation) change(c *Changeset, i int, x Object, at time.Time) error {
 			c.UpdateStatus(x, n)
 			return nil
 		}
+	case *Pod:
+		if o.Name != OperationRebalance {
+			break
+		}
+		if n.Owner.Kind != KindReplicaSet {
+			return Errorf(CodeInvalid, n.Ref(), "cannot be moved: no set would start it elsewhere")
+		}
+		if n.Spec.Move || n.Spec.Stop || n.Terminal() {
+			return Errorf(CodeInvalid, n.Ref(), "leaves its node already")
+		}
+		n.Spec.Move = true
+		c.Update(x, n)
+		return nil
 	case *Deployment:
 		switch o.Name {
 		case OperationRestart:

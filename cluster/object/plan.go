@@ -28,6 +28,7 @@ type Plan struct {
 	OnFailure     string                  `json:"on_failure,omitempty"`
 	Assigned      []Assignment            `json:"assigned,omitempty"`  // what the masters chose; Changes have it already
 	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
+	Explanation   *Explanation            `json:"explanation,omitempty"`
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
 	Images        []PinnedImage           `json:"images,omitempty"`
@@ -36,7 +37,7 @@ type Plan struct {
 	Broken        []Breach                `json:"broken_guards,omitempty"` // as the masters found when they sealed it
 	Lifetime      Duration                `json:"lifetime,omitempty"`      // asked for; 0: PlanLifetime
 	Expires       time.Time               `json:"expires,omitzero"`        // by the masters' clock
-	Seal          string                  `json:"seal,omitempty"`          // by the masters, over everything else
+	Seal          string                  `json:"seal,omitempty"`          // by the masters, over everything else but Explanation
 }
 
 // Actions of a planned change, as Terraform writes them.
@@ -114,6 +115,7 @@ type Forecast struct {
 	Stop       int            `json:"pods_stopped"`
 	Unchanged  int            `json:"pods_unchanged"`
 	Nodes      []NodePeak     `json:"nodes,omitempty"`
+	Use        []NodeUse      `json:"use,omitempty"`       // of a rebalance: of every node
 	PeakCPU    int            `json:"peak_cpu_percent"`    // of the whole cluster's
 	PeakMemory int            `json:"peak_memory_percent"` // of the whole cluster's
 	// Reach is who can connect to whom after the apply and could not before, or the
@@ -122,6 +124,9 @@ type Forecast struct {
 	Reach     []ReachChange `json:"reachability,omitempty"`
 	ReachMore int           `json:"reachability_more,omitempty"`
 	ReachCut  bool          `json:"reachability_cut,omitempty"`
+	// Explained are the pods that the plan's Explanation asks for. They go into that,
+	// not with the forecast.
+	Explained []Explanation `json:"-"`
 }
 
 // ReachChange is connections that network policies let pass and did not, or do not
@@ -185,4 +190,18 @@ type NodePeak struct {
 	CPU    int    `json:"cpu_percent"`
 	Memory int    `json:"memory_percent"`
 	Pods   int    `json:"pods"`
+}
+
+// NodeUse is what is asked of a node before an operation and after it.
+type NodeUse struct {
+	Node   string `json:"node"`
+	Before Use    `json:"before"`
+	After  Use    `json:"after"`
+}
+
+// Use is what pods ask of a node.
+type Use struct {
+	CPU    int `json:"cpu_percent"`
+	Memory int `json:"memory_percent"`
+	Pods   int `json:"pods"`
 }

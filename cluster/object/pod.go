@@ -203,6 +203,8 @@ type PodSpec struct {
 	// PodStopped and the row is deleted. StopWhy is for people.
 	Stop    bool   `json:"stop,omitempty" hcl:"-"`
 	StopWhy string `json:"stop_why,omitempty" hcl:"-"`
+	// Move has the pod's set start another elsewhere, and stop this one when that works.
+	Move bool `json:"move,omitempty" hcl:"-"`
 }
 
 // PodPhase is where a pod is in its life.

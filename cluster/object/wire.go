@@ -122,11 +122,11 @@ func withoutObjects(changes []PlannedChange) []PlannedChange {
 	return out
 }
 
-// SealingBytes is what a seal is computed over: the plan with an empty Seal, its
-// objects in the canonical encoding and all else as JSON. A plan that was written
+// SealingBytes is what a seal is computed over: the plan with an empty Seal and no
+// Explanation, its objects in the canonical encoding and all else as JSON. A plan that was written
 // to a file and read back gives the same bytes.
 func (p *Plan) SealingBytes(each Each) ([]byte, error) {
 	c := *p
-	c.Seal = ""
+	c.Seal, c.Explanation = "", nil
 	return EncodePlan(&c, each)
 }

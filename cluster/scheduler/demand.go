@@ -45,28 +45,42 @@ func (d *demand) eval(n *object.Node) int64 {
 }
 
 // reject is why the node will not do whatever is bound to it; "" when it will.
-func (d *demand) reject(n *object.Node) string {
-	switch {
-	case n.Status.Condition == object.NodeLost:
-		return "node lost"
-	case n.Status.Condition != object.NodeReady:
-		return "node not ready"
-	case n.Spec.Drain:
-		return "node draining"
-	case n.Spec.Unschedulable:
-		return "node cordoned"
+func (d *demand) reject(n *object.Node) (why string) {
+	d.rejections(n, func(r string) bool { why = r; return false })
+	return why
+}
+
+// rejections says each reason why the node will not do, until yield has enough.
+func (d *demand) rejections(n *object.Node, yield func(string) bool) bool {
+	switch n.Status.Condition {
+	case object.NodeReady:
+	case object.NodeLost:
+		if !yield("node lost") {
+			return false
+		}
+	default:
+		if !yield("node not ready") {
+			return false
+		}
+	}
+	if n.Spec.Drain {
+		if !yield("node draining") {
+			return false
+		}
+	} else if n.Spec.Unschedulable && !yield("node cordoned") {
+		return false
 	}
 	for _, t := range n.Spec.Taints {
-		if t.Effect != "prefer_no_schedule" && !d.tolerates(t) {
-			return "taint " + taintText(t)
+		if t.Effect != "prefer_no_schedule" && !d.tolerates(t) && !yield("taint "+taintText(t)) {
+			return false
 		}
 	}
 	for i := range d.matchers {
-		if m := &d.matchers[i]; m.prefer <= 0 && !m.match(n) {
-			return m.text
+		if m := &d.matchers[i]; m.prefer <= 0 && !m.match(n) && !yield(m.text) {
+			return false
 		}
 	}
-	return ""
+	return true
 }
 
 func (d *demand) tolerates(t object.Taint) bool {

@@ -219,7 +219,16 @@ func TestKernelEqualsNaive(t *testing.T) {
 				t.Fatalf("step %d: best %d (%d), the plain loop says %d (%d)", step, node, score, want, high)
 			}
 			for n := range k.nodes {
-				_, fits := w.score(x.pod, x.tmpl, n)
+				score, fits := w.score(x.pod, x.tmpl, n)
+				if fits {
+					var sum int64
+					for _, p := range k.scoreParts(c, int32(n)) {
+						sum += int64(p.Points)
+					}
+					if sum != score {
+						t.Fatalf("step %d: node %d scores %d, but its parts make %d: %+v", step, n, score, sum, k.scoreParts(c, int32(n)))
+					}
+				}
 				if why := k.reject(c, int32(n)).String(); (why == "") != fits || (k.total(c, int32(n)) != none) != fits {
 					t.Fatalf("step %d: node %d fits: %v, but the reason is %q and the score %d", step, n, fits, why, k.total(c, int32(n)))
 				}

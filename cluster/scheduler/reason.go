@@ -34,14 +34,20 @@ func (r rejection) brief() string {
 
 // reject is why a node does not fit a class, the zero value if it does. It says
 // what score and partScore compute: that they agree is tested.
-func (k *kernel) reject(c *class, n int32) rejection {
+func (k *kernel) reject(c *class, n int32) (first rejection) {
+	k.rejections(c, n, func(r rejection) bool { first = r; return false })
+	return first
+}
+
+// rejections says each reason why a node does not fit, until yield has enough.
+func (k *kernel) rejections(c *class, n int32, yield func(rejection) bool) {
 	s, x := c.shape, &k.nodes[n]
-	if why := s.reject(x.obj); why != "" {
-		return rejection{what: why}
+	if !s.rejections(x.obj, func(why string) bool { return yield(rejection{what: why}) }) {
+		return
 	}
 	for _, p := range s.ports {
-		if slices.Contains(x.ports, p) {
-			return rejection{what: fmt.Sprintf("host port %d/%s taken", p.port, p.protocol)}
+		if slices.Contains(x.ports, p) && !yield(rejection{what: fmt.Sprintf("host port %d/%s taken", p.port, p.protocol)}) {
+			return
 		}
 	}
 	zone := k.domain("zone")
@@ -52,31 +58,30 @@ func (k *kernel) reject(c *class, n int32) rejection {
 		return t.nodes[n] > 0
 	}
 	for _, w := range c.avoids {
-		if w.prefer == 0 && near(w.matched, w.zone) {
-			return rejection{what: "avoids " + w.text()}
+		if w.prefer == 0 && near(w.matched, w.zone) && !yield(rejection{what: "avoids " + w.text()}) {
+			return
 		}
 	}
 	for _, t := range c.in {
-		if near(t.holders, t.zone) {
-			return rejection{what: "avoided by pods that avoid " + t.text()}
+		if near(t.holders, t.zone) && !yield(rejection{what: "avoided by pods that avoid " + t.text()}) {
+			return
 		}
 	}
-	if x.has.Pods > 0 && x.used.Pods >= x.has.Pods {
-		return rejection{what: "pod count (full)"}
+	if x.has.Pods > 0 && x.used.Pods >= x.has.Pods && !yield(rejection{what: "pod count (full)"}) {
+		return
 	}
-	if free := max(0, x.has.CPU-x.used.CPU); s.ask.CPU > free {
-		return rejection{what: "cpu", asks: s.ask.CPU.String(), free: free.String(), n: int64(free)}
+	if free := max(0, x.has.CPU-x.used.CPU); s.ask.CPU > free && !yield(rejection{what: "cpu", asks: s.ask.CPU.String(), free: free.String(), n: int64(free)}) {
+		return
 	}
-	if free := max(0, x.has.Memory-x.used.Memory); s.ask.Memory > free {
-		return rejection{what: "memory", asks: s.ask.Memory.Human(), free: bytesBelow(free, s.ask.Memory), n: int64(free)}
+	if free := max(0, x.has.Memory-x.used.Memory); s.ask.Memory > free && !yield(rejection{what: "memory", asks: s.ask.Memory.Human(), free: bytesBelow(free, s.ask.Memory), n: int64(free)}) {
+		return
 	}
 	v := View{Node: x.obj, Used: x.used}
 	for _, f := range k.policy.Filters {
-		if why := f.Reject(s.ask, v); why != "" {
-			return rejection{what: why}
+		if why := f.Reject(s.ask, v); why != "" && !yield(rejection{what: why}) {
+			return
 		}
 	}
-	return rejection{}
 }
 
 // bytesBelow is a rounded text of free that does not look like enough.

@@ -20,12 +20,18 @@ type Result struct {
 	Changes  object.Changeset
 	Placed   []object.Placement // in the order of placing
 	Unplaced []object.Unplaced  // the same order
+	// Explained are the pods that somebody asked about, as the nodes were when it was
+	// their turn.
+	Explained []object.Explanation
 }
 
 // Scheduler places pods. It keeps caches from call to call; they never change an
 // answer: a fresh Scheduler gives the same. One goroutine at a time may use it;
 // making another is cheap.
 type Scheduler struct {
+	// Explains says which pods Place is to explain; optional.
+	Explains func(pod object.Ref) bool
+
 	policy Policy
 	kernel *kernel
 	last   *state.Snapshot // that the kernel is in step with, but for stale
@@ -59,6 +65,9 @@ func (s *Scheduler) Place(v *state.Snapshot, now time.Time, limit int) Result {
 		for _, p := range c.queue {
 			if limit > 0 && len(w.Placed) >= limit {
 				break
+			}
+			if s.Explains != nil && s.Explains(p.Ref()) {
+				w.Explained = append(w.Explained, k.explain(c, p.Ref(), "", plans.node(p)))
 			}
 			if reason != "" { // the round only takes room away: who did not fit will not fit
 				w.unplace(p, reason)

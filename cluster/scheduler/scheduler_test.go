@@ -310,6 +310,7 @@ func TestThePlanIsFollowed(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	full := testNode("n3", "b", 50, gib(8))
+	full.Spec.Unschedulable, full.Spec.Taints = true, []object.Taint{{Key: "gpu", Effect: "no_schedule"}}
 	w := newWorld(t, testNode("n1", "a", 4000, gib(8)), testNode("n2", "b", 4000, gib(8)), full, template("web", object.PodTemplate{}),
 		testPod("web", "web-0", nil, 100, 0), bound(testPod("web", "web-1", nil, 100, 0), "n1"))
 	s := New(SpreadPolicy())
@@ -318,9 +319,17 @@ func TestExplain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "2 of 3 nodes fit; it goes to n2\n  n2  fits, score 49.400\n  n1  fits, score -251.250\n  n3  cpu (asks 100m, 50m free)\n"
-		if e.String() != want {
-			t.Errorf("got\n%swant\n%s", e, want)
+		want := object.Explanation{Pod: podRef("web-0"), Best: "n2", Summary: "2 of 3 nodes fit; it goes to n2", Candidates: []object.Candidate{
+			{Node: "n2", Fits: true, Score: 49_400, Parts: []object.ScorePart{{What: "free", Points: 49_400, Detail: "with it cpu 100m of 4, memory 0B of 8Gi"}}},
+			{Node: "n1", Fits: true, Score: -251_250, Parts: []object.ScorePart{
+				{What: "free", Points: 48_750, Detail: "with it cpu 200m of 4, memory 0B of 8Gi"},
+				{What: "spread over zone", Points: -200_000, Detail: "1 pod of its set in a"},
+				{What: "spread over node", Points: -100_000, Detail: "1 pod of its set on it"},
+			}},
+			{Node: "n3", Fails: []string{"node cordoned", "taint gpu", "cpu (asks 100m, 50m free)"}},
+		}}
+		if !reflect.DeepEqual(e, want) {
+			t.Errorf("got\n%+v\nwant\n%+v", e, want)
 		}
 		e, err = s.Explain(w.v(), podRef("web-1"))
 		if want := "2 of 3 nodes fit; it is bound to n1; placed anew it would go to n1"; err != nil || e.Summary != want {

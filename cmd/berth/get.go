@@ -15,8 +15,6 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
-	"github.com/berthdev/berth/cluster/scheduler"
-	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/cmd/internal/view"
 	"github.com/berthdev/berth/hcl"
 )
@@ -355,59 +353,6 @@ func (c *WaitCmd) Run(s *session) error {
 	}
 	fmt.Fprintf(s.stdout, "%s: %s\n", ref, c.For)
 	return nil
-}
-
-// WhyCmd is `berth why`.
-type WhyCmd struct {
-	NamespaceFlags
-	JSONFlag
-	Pod string `arg:"" complete:"pod" help:"The pod."`
-}
-
-// Run prints what every node has for or against the pod.
-func (c *WhyCmd) Run(s *session) error {
-	ref, err := s.reference(c.Pod, c.NamespaceFlags, object.KindPod)
-	if err != nil {
-		return err
-	}
-	cl, err := s.connect()
-	if err != nil {
-		return err
-	}
-	pod, err := client.Get[*object.Pod](s.ctx, cl, ref)
-	if err != nil {
-		return err
-	}
-	why, err := s.explain(cl, ref)
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return s.json(why)
-	}
-	if pod.Status.Message != "" {
-		fmt.Fprintf(s.stdout, "%s is %s: %s\n\n", ref, view.PodStatus(pod), pod.Status.Message)
-	}
-	fmt.Fprint(s.stdout, why)
-	return nil
-}
-
-// explain asks the scheduler itself, here, about the nodes and pods as the
-// masters hold them.
-func (s *session) explain(cl *client.Client, ref object.Ref) (scheduler.Explanation, error) {
-	var objects []object.Object
-	var index uint64
-	for _, k := range []object.Kind{object.KindNode, object.KindTemplate, object.KindStack, object.KindRevision, object.KindPod} {
-		page, err := cl.List(s.ctx, k, client.ListOptions{Rows: true})
-		if err != nil {
-			return scheduler.Explanation{}, err
-		}
-		index = page.Index
-		for _, o := range page.Items {
-			objects = append(objects, o.Object)
-		}
-	}
-	return scheduler.New(scheduler.SpreadPolicy()).Explain(state.Load(index, objects).Snapshot(), ref)
 }
 
 // LogsCmd is `berth logs`.

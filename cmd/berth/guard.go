@@ -19,7 +19,7 @@ func (f GuardFlags) guards() object.Guards {
 // sealed has the masters rehearse and seal a plan under these guards, with the
 // content that its images' tags stand for.
 func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags) (*object.Plan, error) {
-	p.Guards, p.Lifetime = g.guards(), s.lifetime
+	p.Guards, p.Lifetime, p.Explanation = g.guards(), s.lifetime, s.asked
 	s.pinImages(cl, p)
 	return cl.Plan(s.ctx, p)
 }

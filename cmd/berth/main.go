@@ -104,7 +104,9 @@ type session struct {
 	annotate bool
 	// lifetime is for how long plans are to be kept; 0: as the masters do.
 	lifetime object.Duration
-	pin      string // whom to ask what tags stand for; see PinFlag
+	// asked is the pod that plans are to explain, or nil.
+	asked *object.Explanation
+	pin   string // whom to ask what tags stand for; see PinFlag
 }
 
 // color reports whether to write colours to a stream.

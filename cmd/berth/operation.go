@@ -13,12 +13,13 @@ import (
 
 // PlanCmd is `berth plan`: of the configuration, or of an operation.
 type PlanCmd struct {
-	Stack    PlanStackCmd    `cmd:"" default:"withargs" help:"What the configuration here changes."`
-	Drain    PlanDrainCmd    `cmd:"" help:"What draining a node moves, and where to."`
-	NodeLoss PlanNodeLossCmd `cmd:"" help:"What happens if nodes are lost. It only answers; nothing of it can be applied."`
-	Restart  PlanRestartCmd  `cmd:"" help:"What restarting a deployment moves."`
-	Scale    PlanScaleCmd    `cmd:"" help:"What other numbers of pods do."`
-	Rollback PlanRollbackCmd `cmd:"" help:"What putting the stack back to an earlier revision does."`
+	Stack     PlanStackCmd     `cmd:"" default:"withargs" help:"What the configuration here changes."`
+	Drain     PlanDrainCmd     `cmd:"" help:"What draining a node moves, and where to."`
+	NodeLoss  PlanNodeLossCmd  `cmd:"" help:"What happens if nodes are lost. It only answers; nothing of it can be applied."`
+	Restart   PlanRestartCmd   `cmd:"" help:"What restarting a deployment moves."`
+	Scale     PlanScaleCmd     `cmd:"" help:"What other numbers of pods do."`
+	Rebalance PlanRebalanceCmd `cmd:"" help:"Which pods to move so that nodes are evenly used."`
+	Rollback  PlanRollbackCmd  `cmd:"" help:"What putting the stack back to an earlier revision does."`
 }
 
 // Help says what the flags in it are for, see help.
@@ -31,6 +32,7 @@ type PlanDrainCmd struct {
 	NodeArg
 	GuardFlags
 	PlanOutput
+	ExplainFlag
 }
 
 // Run rehearses what berth node drain does.
@@ -43,6 +45,7 @@ func (c *PlanDrainCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	s.asked = c.asked()
 	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.PlanOutput, c.GuardFlags)
 }
 
@@ -50,6 +53,7 @@ func (c *PlanDrainCmd) Run(s *session) error {
 type PlanNodeLossCmd struct {
 	Nodes string `arg:"" complete:"node" help:"A node, or zone=Z for all nodes of a zone."`
 	PlanFormat
+	ExplainFlag
 	DetailedExitcode bool `help:"Exit with 0: no changes, 1: error, 2: changes."`
 }
 
@@ -63,6 +67,7 @@ func (c *PlanNodeLossCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	s.asked = c.asked()
 	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, PlanOutput{PlanFormat: c.PlanFormat, DetailedExitcode: c.DetailedExitcode}, GuardFlags{})
 }
 
@@ -142,6 +147,7 @@ func (c *PlanRestartCmd) Run(s *session) error {
 // PlanScaleCmd is `berth plan scale`.
 type PlanScaleCmd struct {
 	NamespaceFlags
+	ExplainFlag
 	Scale []string `arg:"" name:"workload=n" help:"Deployments with their numbers of pods: web=6 api=3."`
 	GuardFlags
 	PlanOutput
@@ -166,6 +172,7 @@ func (c *PlanScaleCmd) Run(s *session) error {
 		}
 		o.On, o.Replicas = append(o.On, ref), append(o.Replicas, n)
 	}
+	s.asked = c.asked()
 	return s.planOperation(cl, o, c.PlanOutput, c.GuardFlags)
 }
 
@@ -206,6 +213,7 @@ type PlanRollbackCmd struct {
 	GuardFlags
 	PinFlag
 	PlanOutput
+	ExplainFlag
 }
 
 // Run plans what berth rollback commits.
@@ -214,7 +222,7 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.lifetime, s.pin = c.Expire, c.PinImages
+	s.lifetime, s.pin, s.asked = c.Expire, c.PinImages, c.asked()
 	p, err := s.planBack(past, c.Number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err
@@ -241,6 +249,10 @@ func (s *session) commitOperation(cl *client.Client, r object.ApplyRequest, asJS
 		return s.json(applyResult{Changed: true, Applied: &applied})
 	}
 	o := r.Plan.Operation
+	if o.Name == object.OperationRebalance {
+		fmt.Fprintf(s.stdout, "To move: %s. Each is stopped when its replacement elsewhere works. Follow it with: berth get pods -A\n", plural(len(o.On), "pod"))
+		return nil
+	}
 	for i, ref := range o.On {
 		switch o.Name {
 		case object.OperationDrain:

@@ -95,3 +95,29 @@ func TestPlannedDrainIsWhatHappens(t *testing.T) {
 		t.Errorf("a loss was applied: %v", err)
 	}
 }
+
+// Which pods a rebalance moves is the masters' choice, and one that moves none
+// cannot be applied.
+func TestRebalanceIsTheMastersChoice(t *testing.T) {
+	c := clustertest.Start(t, clustertest.Options{Masters: 1, Nodes: 2, Check: planner.Check, Plan: forecast})
+	k, ctx := c.Client(), t.Context()
+	o := &object.Operation{Name: object.OperationRebalance, Most: 3, On: []object.Ref{{Kind: object.KindPod, Namespace: "default", Name: "web-0"}}}
+	if _, err := k.Plan(ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: o}); !object.IsCode(err, object.CodeInvalid) {
+		t.Errorf("pods were named: %v", err)
+	}
+	o.On = nil
+	p, err := k.Plan(ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Empty() || len(p.Forecast.Use) != 2 {
+		t.Errorf("an empty cluster: %+v", p)
+	}
+	if _, err := k.Apply(ctx, object.ApplyRequest{Plan: *p}); !object.IsCode(err, object.CodeInvalid) {
+		t.Errorf("nothing was applied: %v", err)
+	}
+	o.Name = object.OperationDrain
+	if _, err := k.Plan(ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: o}); !object.IsCode(err, object.CodeInvalid) {
+		t.Errorf("a drain of nothing: %v", err)
+	}
+}

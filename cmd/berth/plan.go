@@ -39,6 +39,7 @@ type PlanFlags struct {
 type PlanStackCmd struct {
 	PlanFlags
 	PlanOutput
+	ExplainFlag
 	Destroy bool `help:"Plan the end of everything that the stack declares."`
 }
 
@@ -46,7 +47,7 @@ type PlanStackCmd struct {
 func (c *PlanStackCmd) Run(s *session) error {
 	format := c.format()
 	s.annotate = format == "github"
-	s.lifetime = c.Expire
+	s.lifetime, s.asked = c.Expire, c.asked()
 	made, err := s.plan(c.PlanFlags, c.Destroy, format == "text")
 	if err != nil {
 		return err
@@ -77,6 +78,9 @@ func (s *session) deliver(p *object.Plan, o PlanOutput, page *view.Draft) error 
 	if page != nil {
 		page.Finish(s.stdout, p)
 	} else if err := s.showPlan(o.format(), p); err != nil {
+		return err
+	}
+	if err := s.showExplanation(o.format(), p); err != nil {
 		return err
 	}
 	if o.format() == "text" && o.Out != "" && !p.Empty() {

@@ -102,7 +102,7 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
-					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
+					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon, "capture": capture,
 					"samepods": samePods, "containers": w.containers, "registry": w.registry,
 					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
 				},
@@ -319,6 +319,18 @@ func matches(ts *testscript.TestScript, neg bool, args []string) {
 	if re.MatchString(ts.ReadFile(args[0])) == neg {
 		ts.Fatalf("%s: found %q: %t", args[0], args[1], neg)
 	}
+}
+
+// capture is capture FILE REGEXP NAME: what the expression's group matches first
+// becomes a variable of the script.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	re, err := regexp.Compile(args[1])
+	ts.Check(err)
+	found := re.FindStringSubmatch(ts.ReadFile(args[0]))
+	if len(found) < 2 {
+		ts.Fatalf("%s: %q is not found", args[0], args[1])
+	}
+	ts.Setenv(args[2], found[1])
 }
 
 func jsonMember(ts *testscript.TestScript, neg bool, args []string) {

@@ -12,6 +12,11 @@ import (
 func (p *printer) operation(plan *object.Plan) {
 	o, f := plan.Operation, &plan.Forecast
 	p.line()
+	if o.Idle() {
+		p.line(p.paint(bold, "Nothing to move."), " No pod that may be moved would make the nodes more evenly used.")
+		p.use(f.Use)
+		return
+	}
 	p.line(p.paint(bold, operationTitle(o)), ", as it would go now:")
 	steps := map[object.Ref][]object.ForecastStep{}
 	name := 0
@@ -45,6 +50,7 @@ func (p *printer) operation(plan *object.Plan) {
 		p.line("  No pod moves.")
 	}
 	p.verdict(f)
+	p.use(f.Use)
 	if below := below(f.Lowest); len(below) > 0 {
 		p.line()
 		p.line(p.paint(yellow, "Below full readiness"), ": ", strings.Join(below, ", "))
@@ -66,12 +72,15 @@ func operationTitle(o *object.Operation) string {
 		if r.Kind == object.KindNode {
 			x = r.Name
 		}
+		if r.Kind == object.KindPod {
+			x = r.Namespace + "/" + r.Name
+		}
 		if o.Name == object.OperationScale && i < len(o.Replicas) {
 			x = fmt.Sprintf("%s to %d", x, o.Replicas[i])
 		}
 		on = append(on, x)
 	}
-	title := map[string]string{object.OperationDrain: "Drain", object.OperationNodeLoss: "Loss", object.OperationRestart: "Restart", object.OperationScale: "Scale"}[o.Name]
+	title := map[string]string{object.OperationDrain: "Drain", object.OperationNodeLoss: "Loss", object.OperationRestart: "Restart", object.OperationScale: "Scale", object.OperationRebalance: "Move"}[o.Name]
 	return title + " of " + names(on)
 }
 

@@ -39,6 +39,7 @@ type jsonPlan struct {
 	Stays      []object.Placement    `json:"stays,omitempty"`
 	Available  []object.Availability `json:"availability"`
 	Nodes      []object.NodePeak     `json:"nodes"`
+	Use        []object.NodeUse      `json:"use,omitempty"`
 	Reach      []object.ReachChange  `json:"reachability"`
 	ReachMore  int                   `json:"reachability_more,omitempty"`
 	ReachCut   bool                  `json:"reachability_cut,omitempty"`
@@ -48,6 +49,7 @@ type jsonPlan struct {
 	Guards     object.Guards         `json:"guards,omitzero"`
 	Broken     []object.Breach       `json:"broken_guards,omitempty"`
 	Expires    string                `json:"expires,omitempty"`
+	Explained  *object.Explanation   `json:"explanation,omitempty"`
 }
 
 // jsonValues are the objects that change as they will be, and all outputs. What
@@ -138,10 +140,10 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	n := Count(plan)
 	out := jsonPlan{
 		Format: plan.Format, Version: plan.Version, Stack: plan.Stack, Revision: plan.Base + 1, Cause: plan.Cause, Index: plan.Index, Source: plan.Source,
-		Applyable: !plan.Empty() && (plan.Operation == nil || plan.Operation.Applicable()), Operation: plan.Operation, Stays: f.Stays, Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
+		Applyable: !plan.Empty() && (plan.Operation == nil || plan.Operation.Applicable()), Operation: plan.Operation, Explained: plan.Explanation, Stays: f.Stays, Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
 		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
 		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory},
-		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes),
+		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes), Use: f.Use,
 		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
 		Diagnostic: plan.Warnings, Planned: jsonValues{Root: jsonModule{Resources: []jsonResource{}}},
 	}

@@ -218,7 +218,10 @@ func TestPlanJSONFollowsItsSchema(t *testing.T) {
 	if err := json.Unmarshal(PlanSchema(), &schema); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []*object.Plan{samplePlan(), {Format: object.PlanFormat, Stack: "s", Cause: "apply"}} {
+	explained := samplePlan()
+	explained.Explanation = &object.Explanation{Asked: "web-0", Pod: object.Ref{Kind: object.KindPod, Namespace: "shop", Name: "web-0"}, At: 1, Node: "n1", Best: "n1", Planned: "n1", Summary: "1 of 2 nodes fit", Candidates: []object.Candidate{
+		{Node: "n1", Fits: true, Score: 1, Parts: []object.ScorePart{{What: "free", Points: 1, Detail: "x"}}}, {Node: "n2", Fails: []string{"cpu"}}}}
+	for _, p := range []*object.Plan{samplePlan(), explained, {Format: object.PlanFormat, Stack: "s", Cause: "apply"}} {
 		var b bytes.Buffer
 		if err := PlanJSON(&b, p); err != nil {
 			t.Fatal(err)
