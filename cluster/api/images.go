@@ -82,7 +82,7 @@ func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where
 		}
 		key := template{p.Namespace, p.Spec.Template}
 		list, known := matters[key]
-		if !known {
+		if !known || key.name == "" {
 			if t := v.Template(p); t != nil {
 				list = slices.DeleteFunc(slices.Concat(t.Init, t.Containers), func(c object.Container) bool {
 					return want != nil && !want[c.Image] || strings.Contains(c.Image, "@")
