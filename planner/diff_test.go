@@ -308,7 +308,7 @@ func TestDiffIsDeterministic(t *testing.T) {
 		if diags.HasErrors() {
 			t.Fatal(diags)
 		}
-		b, err := p.SealingBytes()
+		b, err := p.SealingBytes(object.InOrder)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,8 +354,8 @@ func TestPlanFile(t *testing.T) {
 	if !bytes.Equal(a.Bytes(), b.Bytes()) {
 		t.Error("writing what was read gives another file")
 	}
-	x, _ := p.SealingBytes()
-	y, _ := q.SealingBytes()
+	x, _ := p.SealingBytes(object.InOrder)
+	y, _ := q.SealingBytes(object.InOrder)
 	if !bytes.Equal(x, y) || bytes.Contains(x, []byte(`"seal"`)) {
 		t.Error("the sealing bytes do not survive the file")
 	}

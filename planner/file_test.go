@@ -50,7 +50,7 @@ func TestPlanFilesAreSmall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := q.SealingBytes()
+		b, err := q.SealingBytes(object.InOrder)
 		if err != nil {
 			t.Fatal(err)
 		}

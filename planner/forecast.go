@@ -28,7 +28,7 @@ const maxSteps = 1_000_000
 // nodes, until the revision has ended, the model's deadline has passed or
 // nothing more would happen. Equal inputs give equal forecasts, whatever each is:
 // keys of one snapshot are reconciled in its order or beside one another.
-func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each state.Each) object.Forecast {
+func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
 	m = m.withDefaults()
 	r := &rehearsal{
 		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
@@ -52,7 +52,7 @@ type rehearsal struct {
 	queue     *controller.Queue
 	scheduler *scheduler.Scheduler
 	nodes     *fleet
-	each      state.Each
+	each      object.Each
 	stack     string
 	revision  object.Ref
 	waits     []object.Ref // deployments that the plan concerns and that wait for a person
@@ -186,7 +186,7 @@ func (r *rehearsal) reconcile() {
 	r.steps += len(turns)
 	each := r.each
 	if len(turns) < few {
-		each = state.InOrder
+		each = object.InOrder
 	}
 	_ = each(len(turns), func(i int) error { // errors are the turns' own
 		t := &turns[i]

@@ -14,9 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/berthdev/berth/cluster/controller"
 	"github.com/berthdev/berth/cluster/object"
-	"github.com/berthdev/berth/cluster/scheduler"
 	"github.com/berthdev/berth/cluster/state"
 )
 
@@ -49,7 +47,7 @@ func (c *cluster) plan(r Request) object.Plan {
 	if diags.HasErrors() {
 		c.t.Fatal(diags)
 	}
-	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
+	p.Forecast = Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 	return p
 }
 
@@ -57,64 +55,7 @@ func (c *cluster) plan(r Request) object.Plan {
 // startup is how long a pod takes here.
 func (c *cluster) apply(p object.Plan, startup time.Duration) *object.Revision {
 	c.t.Helper()
-	stack, _ := state.Find[*object.Stack](c.store.Snapshot(), object.Ref{Kind: object.KindStack, Name: p.Stack})
-	number := 1
-	if stack != nil {
-		number = stack.Spec.Revision + 1
-	}
-	q, s := controller.NewQueue(controller.All()), scheduler.New(scheduler.SpreadPolicy())
-	q.Seed(c.store.Snapshot())
-	write := func(x object.Changeset) {
-		if x.Empty() {
-			return
-		}
-		x.Time = c.now
-		events, err := c.store.Apply(c.store.Snapshot().Index()+1, x)
-		if err != nil {
-			return
-		}
-		q.Observe(c.store.Snapshot(), events)
-	}
-	write(object.CommitPlan(&p, stack, number, "test", c.now))
-	ref := object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
-	for range 100_000 {
-		if ctl, key, ok := q.Next(c.now); ok {
-			res, err := ctl.Reconcile(c.store.Snapshot(), key, c.now)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			write(res.Changes)
-			q.WakeAt(ctl, key, res.Wake)
-			continue
-		}
-		if res := s.Place(c.store.Snapshot(), c.now, 0); !res.Changes.Empty() {
-			write(res.Changes)
-			continue
-		}
-		rev, _ := state.Find[*object.Revision](c.store.Snapshot(), ref)
-		if rev.Status.Phase.Final() || rev.Status.Phase == object.RevisionPaused {
-			return rev
-		}
-		c.now = c.now.Add(100 * time.Millisecond)
-		for pod := range state.All[*object.Pod](c.store.Snapshot(), object.KindPod) {
-			n := pod.Clone().(*object.Pod)
-			switch {
-			case pod.Spec.Node == "" || pod.Terminal():
-				continue
-			case pod.Spec.Stop:
-				n.Status.Phase, n.Status.Ready = object.PodStopped, false
-			case pod.Status.Phase != object.PodRunning && !c.now.Before(pod.ChangedAt.Add(startup)):
-				n.Status.Phase, n.Status.Ready, n.Status.ReadySince, n.Status.Started, n.Status.Address = object.PodRunning, true, c.now, c.now, "10.0.0.1"
-			default:
-				continue
-			}
-			x := object.Changeset{Author: "node"}
-			x.UpdateStatus(pod, n)
-			write(x)
-		}
-	}
-	c.t.Fatal("the revision does not end")
-	return nil
+	return c.carryOut(p, &fate{startup: func() time.Duration { return startup }})
 }
 
 func placements(p object.Plan) map[string]string {
@@ -212,7 +153,7 @@ func TestForecastCommitsOnlyWhatStillHolds(t *testing.T) {
 	c := newCluster(t, 1)
 	p, _ := Diff(c.store.Snapshot(), request(service("web")))
 	add(t, c.store, "other", service("web"))
-	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
+	if f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder); f.Outcome != OutcomeFailed || !strings.Contains(f.Reason, "service/default/web") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -311,7 +252,7 @@ func BenchmarkForecast1000Pods(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 		if f.Outcome != OutcomeHealthy || f.Start != 1000 {
 			b.Fatal(f.Outcome, f.Reason, f.Start)
 		}
@@ -333,7 +274,7 @@ func BenchmarkForecast10000Deployments(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, state.InOrder)
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 		if f.Outcome != OutcomeHealthy || f.Start != 10_000 {
 			b.Fatal(f.Outcome, f.Reason, f.Start, len(f.Unplaced))
 		}

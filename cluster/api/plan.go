@@ -26,7 +26,7 @@ type planInput struct {
 // postPlan rehearses a plan on what is so now and seals it. The seal is over the
 // whole plan; who asks for a brief answer puts the rest in again.
 func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Plan], error) {
-	p, err := readPlan(in.ContentType, in.RawBody, object.DecodePlan)
+	p, err := readPlan(in.ContentType, in.RawBody, s.Each, object.DecodePlan)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	if !p.Guards.IsZero() {
 		p.Broken = p.Guards.Check(p, &p.Forecast, declared(v, p.Stack))
 	}
-	b, err := p.SealingBytes()
+	b, err := p.SealingBytes(s.Each)
 	if err != nil {
 		return nil, err
 	}
@@ -82,8 +82,8 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 }
 
 // readPlan reads a plan, or a request to apply one, in either of its forms.
-func readPlan[T any](contentType string, raw []byte, binary func([]byte) (*T, error)) (*T, error) {
-	read := func() (*T, error) { return binary(raw) }
+func readPlan[T any](contentType string, raw []byte, each object.Each, binary func([]byte, object.Each) (*T, error)) (*T, error) {
+	read := func() (*T, error) { return binary(raw, each) }
 	if media, _, _ := mime.ParseMediaType(contentType); media != object.PlanMediaType {
 		read = func() (*T, error) {
 			v := new(T)
@@ -163,11 +163,13 @@ func (s *Server) checkPlan(p *object.Plan) error {
 		if info, ok := object.Info(c.Ref.Kind); !ok || !info.Declared {
 			return object.Errorf(object.CodeInvalid, c.Ref, "a %s cannot be declared", c.Ref.Kind)
 		}
-		if err := check(c.After.Object); err != nil {
-			return err
-		}
 	}
-	return nil
+	return s.Each(len(p.Changes), func(i int) error {
+		if after := p.Changes[i].After; !after.IsZero() {
+			return check(after.Object)
+		}
+		return nil
+	})
 }
 
 // stale is the error when an object is not as a plan saw it.
@@ -218,7 +220,7 @@ type applyInput struct {
 
 // postApply commits a sealed plan: one changeset, the stack's next revision.
 func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.Applied], error) {
-	req, err := readPlan(in.ContentType, in.RawBody, object.DecodeApply)
+	req, err := readPlan(in.ContentType, in.RawBody, s.Each, object.DecodeApply)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +303,7 @@ func (s *Server) checkSeal(p *object.Plan) error {
 		e.Hint = "Check the context, or plan again here."
 		return e
 	}
-	b, err := p.SealingBytes()
+	b, err := p.SealingBytes(s.Each)
 	if err != nil {
 		return err
 	}

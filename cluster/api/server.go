@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/pki"
 	"github.com/berthdev/berth/cluster/seal"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	OnRequest func(Request)
 	// Now is the clock; default time.Now.
 	Now func() time.Time
+	// Each goes through the changes of a plan; default object.InOrder.
+	Each object.Each
 }
 
 // Request is one request that has been answered, for logs.
@@ -91,6 +94,9 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Each == nil {
+		c.Each = object.InOrder
 	}
 	s := &Server{Config: c, mux: http.NewServeMux(), routes: map[string]access{}, closing: make(chan struct{})}
 	s.metrics = newMetrics(c.Metrics)

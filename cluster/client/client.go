@@ -113,9 +113,9 @@ func (k *call) encode(in any) ([]byte, error) {
 	k.contentType = object.PlanMediaType
 	switch x := in.(type) {
 	case *object.Plan:
-		return object.EncodePlan(x)
+		return object.EncodePlan(x, object.InOrder)
 	case object.ApplyRequest:
-		return object.EncodeApply(&x)
+		return object.EncodeApply(&x, object.InOrder)
 	}
 	k.contentType = "application/json"
 	return json.Marshal(in)

@@ -484,7 +484,7 @@ func (c *Cluster) Bytes(name string) []byte {
 func Bytes(t testing.TB, v *state.Snapshot) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := state.Encode(&b, v, state.InOrder); err != nil {
+	if err := state.Encode(&b, v, object.InOrder); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

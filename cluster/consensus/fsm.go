@@ -296,11 +296,11 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return nil
 }
 
-// Parallel is the state.Each that uses all processors.
+// Parallel is the object.Each that uses all processors.
 func Parallel(n int, do func(i int) error) error {
 	workers := min(n, runtime.GOMAXPROCS(0))
 	if workers <= 1 {
-		return state.InOrder(n, do)
+		return object.InOrder(n, do)
 	}
 	errs := make([]error, n)
 	var next atomic.Int64

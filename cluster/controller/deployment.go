@@ -205,9 +205,12 @@ func (r *release) advance() {
 		return
 	}
 	r.canary(&in)
-	step := rollout.Next(in)
-	if st.Phase != object.RolloutStable {
-		st.Lowest = min(st.Lowest, st.Available)
+	step, endangered := r.keep(in, rollout.Next(in))
+	if !endangered {
+		st.HeldSince, st.HeldBy = time.Time{}, ""
+	}
+	if st.Phase != object.RolloutStable && st.Ready < st.Lowest {
+		st.Lowest, st.LowestAt = st.Ready, r.now
 	}
 	if in.New.Available > st.Best {
 		st.Best, st.Progress = in.New.Available, r.now
@@ -224,11 +227,15 @@ func (r *release) advance() {
 		r.resize(in, step) // somebody has been at the sets; the version is proven
 		return
 	}
-	if r.stuck() {
+	if r.stuck(endangered) {
 		return
 	}
 	if f := r.broken(); f != nil {
 		r.fail(f)
+		return
+	}
+	if endangered {
+		r.held(step)
 		return
 	}
 	st.Sized = d.Spec.Replicas
@@ -274,7 +281,8 @@ func (r *release) start(in rollout.Input) {
 			}
 			r.tell(d.Ref(), levelInfo, "rolling", "rolls from %s to %s", st.Set, r.name)
 		}
-		st.Since, st.Step, st.Lowest = r.now, 0, st.Available
+		st.Since, st.Step = r.now, 0
+		st.Lowest, st.LowestAt = st.Ready, r.now
 	}
 	if in.Scaled && st.Sized != 0 {
 		r.tell(d.Ref(), levelInfo, "scaled", "scaled from %d to %d", st.Sized, d.Spec.Replicas)
@@ -315,13 +323,13 @@ func (r *release) finish() {
 }
 
 // stuck reports whether the rollout has failed and waits for somebody to decide.
-func (r *release) stuck() bool {
+func (r *release) stuck(endangered bool) bool {
 	st := &r.status
 	if st.Reason == "" {
 		return false
 	}
-	if st.Reason == object.ReasonUnplaceable && r.broken() == nil {
-		// There is room now.
+	// There is room now; or enough pods are ready, or the new ones will never be.
+	if st.Reason == object.ReasonUnplaceable && r.broken() == nil || st.Reason == object.ReasonPromise && (!endangered || r.broken() != nil) {
 		st.Phase, st.Progress = object.RolloutProgressing, r.now
 		st.Reason, st.Message, st.LastLog = "", "", nil
 		return false

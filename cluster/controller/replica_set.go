@@ -66,6 +66,10 @@ type census struct {
 	ended   []*object.Pod // to be cleared away and replaced
 	resting []*object.Pod // ended a moment ago; not replaced yet
 	ready   int           // of staying and leaving: ready for min_ready_time
+
+	counted bool // mayStop is known
+	limited bool // by a promise
+	mayStop int  // ready pods that the promise lets go
 }
 
 func (c replicaSets) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -93,7 +97,9 @@ func (c replicaSets) Reconcile(v *state.Snapshot, key object.Ref, now time.Time)
 	if extra := len(n.staying) - max(rs.Spec.Replicas, 0); extra > 0 {
 		w.because("%s has %s too many", key.Name, plural(extra, "pod"))
 		for _, p := range leastWanted(n.staying)[:extra] {
-			w.stop(p, "scaled down")
+			if w.spare(rs, n, p) {
+				w.stop(p, "scaled down")
+			}
 		}
 	}
 	w.moveAway(rs, n, minReady)
@@ -239,6 +245,9 @@ func (w *work) moveAway(rs *object.ReplicaSet, n *census, minReady object.Durati
 			spare--
 		} else if p.Status.Ready && rs.Spec.Replicas > 0 {
 			continue // it works, though not for long enough to count
+		}
+		if !w.spare(rs, n, p) {
+			continue
 		}
 		w.because("node %s is drained", p.Spec.Node)
 		w.stop(p, "node "+p.Spec.Node+" is drained")

@@ -165,6 +165,7 @@ func (a *apply) proceed() {
 	if st.Phase == "" {
 		st.Phase = object.RevisionRunning
 	}
+	a.measure()
 	g := a.inherited()
 	if st.Wave > 0 {
 		if held := a.write(a.wave(st.Wave)); held != nil {
@@ -342,42 +343,4 @@ func (a *apply) finish() {
 	status.Healthy = a.rev.Spec.Number
 	setStatus(a.work, a.stack, &a.stack.Status, &status)
 	a.tell(a.rev.Ref(), levelInfo, "healthy", "%s of %s is complete: %s", a.rev.Spec.Cause, a.rev.Spec.Stack, plural(len(a.rev.Spec.Changes), "change"))
-}
-
-// deviations compares where pods are with where the plan had them.
-func (a *apply) deviations() (kept int, out []object.Deviation) {
-	for _, name := range sortedKeys(a.rev.Spec.Placements) {
-		planned := a.rev.Spec.Placements[name]
-		r, err := object.ParseRef(string(object.KindPod) + "/" + name)
-		if err != nil {
-			continue
-		}
-		p, ok := state.Find[*object.Pod](a.v, r)
-		switch {
-		case !ok:
-			out = append(out, object.Deviation{Pod: name, Planned: planned, Why: "it is not there any more"})
-		case p.Spec.Node == planned:
-			kept++
-		default:
-			out = append(out, object.Deviation{Pod: name, Planned: planned, Actual: p.Spec.Node, Why: whyNot(a.v, planned)})
-		}
-	}
-	return kept, out
-}
-
-func whyNot(v *state.Snapshot, node string) string {
-	n, ok := state.Find[*object.Node](v, object.Ref{Kind: object.KindNode, Name: node})
-	switch {
-	case !ok:
-		return "the planned node is gone"
-	case n.Status.Condition == object.NodeLost:
-		return "the planned node is lost"
-	case n.Status.Condition == object.NodeNotReady:
-		return "the planned node is not ready"
-	case n.Spec.Drain:
-		return "the planned node is being drained"
-	case n.Spec.Unschedulable:
-		return "the planned node is cordoned"
-	}
-	return "it did not fit there when it was placed"
 }

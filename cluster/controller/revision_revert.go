@@ -17,7 +17,11 @@ func (a *apply) fail(g gate) {
 		if first {
 			st.Phase = object.RevisionPaused
 			a.because("revision %s is paused: %s", a.rev.Name, g.reason)
-			a.tell(a.rev.Ref(), levelWarning, "paused", "%s failed (%s): %s", g.object, g.reason, g.message)
+			how := "failed"
+			if g.reason == object.ReasonPromise {
+				how = "is paused"
+			}
+			a.tell(a.rev.Ref(), levelWarning, "paused", "%s %s (%s): %s", g.object, how, g.reason, g.message)
 		}
 		return
 	}

@@ -112,7 +112,7 @@ func Open(c Config) (*Master, error) {
 	if c.Listener != nil {
 		m.api, err = api.New(api.Config{
 			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
-			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now,
+			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now, Each: consensus.Parallel,
 		})
 		if err != nil {
 			return nil, errors.Join(err, node.Kill())

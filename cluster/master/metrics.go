@@ -42,6 +42,7 @@ func newMetrics(r *prometheus.Registry, node *consensus.Node) metrics {
 		gauge("berth_term", "Raft term.", func() float64 { return float64(node.Term()) }),
 		gauge("berth_nodes", "Nodes known.", func() float64 { return float64(node.Snapshot().Count(object.KindNode)) }),
 		gauge("berth_pods", "Pods known.", func() float64 { return float64(node.Snapshot().Count(object.KindPod)) }),
+		planTruth{node.Snapshot},
 		gauge("berth_pods_pending", "Pods that wait for a node.", func() float64 { return float64(node.Snapshot().PendingCount()) }),
 	)
 	return m

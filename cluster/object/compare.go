@@ -265,6 +265,9 @@ func (c comparer) fields(d *Difference, t reflect.Type, b, a reflect.Value, path
 }
 
 func (c comparer) field(d *Difference, f Field, b, a reflect.Value, path, effect string) {
+	if absent(f, b) && absent(f, a) {
+		return // as most fields of most objects, so no path is written for them
+	}
 	p := join(path, f.Name)
 	t := deref(f.Type)
 	switch {
@@ -511,6 +514,11 @@ func present(v reflect.Value) reflect.Value {
 		return reflect.Value{}
 	}
 	return indirect(v)
+}
+
+// absent reports whether a configuration surely says nothing of a field.
+func absent(f Field, v reflect.Value) bool {
+	return !v.IsValid() || v.IsZero() && (f.Default == "" || v.Kind() == reflect.Pointer)
 }
 
 // scalar is invalid where a configuration leaves the attribute out: a zero that

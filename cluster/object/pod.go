@@ -193,6 +193,8 @@ type PodSpec struct {
 	Template string       `json:"template,omitempty" hcl:"-"` // name of the Template in the pod's namespace
 	Ordinal  int          `json:"ordinal,omitempty" hcl:"-"`  // number within its set
 	Node     string       `json:"node,omitempty" hcl:"-"`     // where it is bound; written once by the scheduler
+	// Elsewhere is why the scheduler did not take the node that its plan had for it.
+	Elsewhere string `json:"elsewhere,omitempty" hcl:"-"`
 	// CPU and Memory are what the template asks for, copied by whoever creates the
 	// pod, so that rows can be counted without their template.
 	CPU    CPU   `json:"cpu,omitempty" hcl:"-"`

@@ -87,8 +87,12 @@ type RevisionStatus struct {
 	Message    string        `json:"message,omitempty"`
 	LastLog    []string      `json:"last_log,omitempty"`
 	RevertedBy int           `json:"reverted_by,omitempty"`
-	Deviations []Deviation   `json:"deviations,omitempty"` // pods that went elsewhere than planned
-	Kept       int           `json:"kept,omitempty"`       // pods that went where planned
+	// Kept, Deviations and Lowest say how true the plan was: pods that went where
+	// they were planned, and elsewhere; and the lowest readiness that was seen of each
+	// workload of which the plan promised one, ordered by workload.
+	Deviations []Deviation    `json:"deviations,omitempty"`
+	Kept       int            `json:"kept,omitempty"`
+	Lowest     []Availability `json:"lowest,omitempty"`
 }
 
 // Deviation is a pod that went elsewhere than planned.

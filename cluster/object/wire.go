@@ -23,24 +23,26 @@ type wireApply struct {
 }
 
 // EncodePlan writes a plan as PlanMediaType.
-func EncodePlan(p *Plan) ([]byte, error) { return EncodeApply(&ApplyRequest{Plan: *p}) }
+func EncodePlan(p *Plan, each Each) ([]byte, error) {
+	return EncodeApply(&ApplyRequest{Plan: *p}, each)
+}
 
 // EncodeApply writes an ApplyRequest as PlanMediaType.
-func EncodeApply(r *ApplyRequest) ([]byte, error) {
+func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
 	w := wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
-	for i := range r.Plan.Changes {
+	err := each(len(r.Plan.Changes), func(i int) (err error) {
 		c := &r.Plan.Changes[i]
-		var err error
 		if w.Before[i], err = encodeSide(c.Ref, c.Before); err != nil {
-			return nil, err
+			return err
 		}
-		if w.After[i], err = encodeSide(c.Ref, c.After); err != nil {
-			return nil, err
-		}
+		w.After[i], err = encodeSide(c.Ref, c.After)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	bare := *r
 	bare.Plan.Changes = withoutObjects(r.Plan.Changes)
-	var err error
 	if w.Request, err = json.Marshal(&bare); err != nil {
 		return nil, err
 	}
@@ -48,8 +50,8 @@ func EncodeApply(r *ApplyRequest) ([]byte, error) {
 }
 
 // DecodePlan reads what EncodePlan writes.
-func DecodePlan(b []byte) (*Plan, error) {
-	r, err := DecodeApply(b)
+func DecodePlan(b []byte, each Each) (*Plan, error) {
+	r, err := DecodeApply(b, each)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func DecodePlan(b []byte) (*Plan, error) {
 
 // DecodeApply reads what EncodeApply writes and refuses unknown fields: what a
 // newer client means by them must not be lost in silence.
-func DecodeApply(b []byte) (*ApplyRequest, error) {
+func DecodeApply(b []byte, each Each) (*ApplyRequest, error) {
 	var w wireApply
 	if err := strict.Unmarshal(b, &w); err != nil {
 		return nil, err
@@ -71,15 +73,18 @@ func DecodeApply(b []byte) (*ApplyRequest, error) {
 	if len(w.Before) != len(changes) || len(w.After) != len(changes) {
 		return nil, fmt.Errorf("%d changes, but %d and %d objects", len(changes), len(w.Before), len(w.After))
 	}
-	for i := range changes {
+	err := each(len(changes), func(i int) (err error) {
 		c := &changes[i]
-		var err error
 		if c.Before, err = decodeSide(c.Ref.Kind, w.Before[i]); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Ref, err)
+			return fmt.Errorf("%s: %w", c.Ref, err)
 		}
 		if c.After, err = decodeSide(c.Ref.Kind, w.After[i]); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Ref, err)
+			return fmt.Errorf("%s: %w", c.Ref, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -120,8 +125,8 @@ func withoutObjects(changes []PlannedChange) []PlannedChange {
 // SealingBytes is what a seal is computed over: the plan with an empty Seal, its
 // objects in the canonical encoding and all else as JSON. A plan that was written
 // to a file and read back gives the same bytes.
-func (p *Plan) SealingBytes() ([]byte, error) {
+func (p *Plan) SealingBytes(each Each) ([]byte, error) {
 	c := *p
 	c.Seal = ""
-	return EncodePlan(&c)
+	return EncodePlan(&c, each)
 }

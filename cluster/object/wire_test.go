@@ -34,14 +34,14 @@ func mustJSON(t *testing.T, v any) string {
 func TestPlansTravel(t *testing.T) {
 	for seed := range uint64(20) {
 		r := filledApply(seed)
-		b, err := EncodeApply(r)
+		b, err := EncodeApply(r, InOrder)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if bytes.Contains(b, []byte(plaintext)) && !strings.Contains(mustJSON(t, r), plaintext) {
 			t.Error("a secret travels that JSON leaves out")
 		}
-		got, err := DecodeApply(b)
+		got, err := DecodeApply(b, InOrder)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,25 +52,25 @@ func TestPlansTravel(t *testing.T) {
 		if err := json.Unmarshal([]byte(mustJSON(t, r.Plan)), &saved); err != nil {
 			t.Fatal(err)
 		}
-		want, err := r.Plan.SealingBytes()
+		want, err := r.Plan.SealingBytes(InOrder)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for name, p := range map[string]*Plan{"sent": &got.Plan, "saved": &saved} {
-			if have, err := p.SealingBytes(); err != nil || !bytes.Equal(have, want) {
+			if have, err := p.SealingBytes(InOrder); err != nil || !bytes.Equal(have, want) {
 				t.Errorf("the plan that was %s seals otherwise: %v", name, err)
 			}
 		}
 	}
 	r := filledApply(1)
 	before := mustJSON(t, r)
-	if _, err := r.Plan.SealingBytes(); err != nil || mustJSON(t, r) != before {
+	if _, err := r.Plan.SealingBytes(InOrder); err != nil || mustJSON(t, r) != before {
 		t.Errorf("sealing changed the plan: %v", err)
 	}
 	other := filledApply(1)
 	other.Plan.Changes[0].After.Object.Head().Name = "x"
-	a, _ := r.Plan.SealingBytes()
-	if b, _ := other.Plan.SealingBytes(); bytes.Equal(a, b) {
+	a, _ := r.Plan.SealingBytes(InOrder)
+	if b, _ := other.Plan.SealingBytes(InOrder); bytes.Equal(a, b) {
 		t.Error("another object seals the same")
 	}
 }
@@ -96,7 +96,7 @@ func TestUnknownFieldsOfPlansAreRefused(t *testing.T) {
 		"junk":         []byte("junk"),
 		"nothing":      nil,
 	} {
-		if r, err := DecodeApply(b); err == nil {
+		if r, err := DecodeApply(b, InOrder); err == nil {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

@@ -53,6 +53,7 @@ type DeploymentSpec struct {
 	Restarted time.Time `json:"restarted,omitzero" hcl:"-" effect:"rolls"`
 	Promoted  string    `json:"promoted,omitempty" hcl:"-"` // the pause of a canary that a person has ended, see CanaryStatus.Token
 	Aborted   string    `json:"aborted,omitempty" hcl:"-"`  // the version that a person gave up
+	Released  string    `json:"released,omitempty" hcl:"-"` // the revision whose promise of ready pods a person gave up
 }
 
 // Update is the way from one version of a deployment to the next.
@@ -116,7 +117,10 @@ type DeploymentStatus struct {
 	Updated   int           `json:"updated,omitempty"`   // pods of the wanted version
 	Ready     int           `json:"ready,omitempty"`     // ready pods of any version
 	Available int           `json:"available,omitempty"` // pods of any version ready for min_ready_time
-	Lowest    int           `json:"lowest,omitempty"`    // lowest Available seen in this rollout
+	Lowest    int           `json:"lowest,omitempty"`    // lowest Ready seen in this rollout
+	LowestAt  time.Time     `json:"lowest_at,omitzero"`  // when that was
+	HeldSince time.Time     `json:"held_since,omitzero"` // since when its next step would break the promise of its plan
+	HeldBy    string        `json:"held_by,omitempty"`   // the revision that made the promise
 	Canary    *CanaryStatus `json:"canary,omitempty"`    // of a rollout by steps, until it has ended
 	Reason    string        `json:"reason,omitempty"`    // a Reason… constant, or "progress_deadline"
 	Message   string        `json:"message,omitempty"`

@@ -24,6 +24,14 @@ func (r rejection) String() string {
 	return fmt.Sprintf("%s (asks %s, %s free)", r.what, r.asks, r.free)
 }
 
+// brief is what there is, for sentences that speak of one pod: "memory 1.1Gi free".
+func (r rejection) brief() string {
+	if r.asks == "" {
+		return r.what
+	}
+	return r.what + " " + r.free + " free"
+}
+
 // reject is why a node does not fit a class, the zero value if it does. It says
 // what score and partScore compute: that they agree is tested.
 func (k *kernel) reject(c *class, n int32) rejection {
@@ -80,11 +88,11 @@ func bytesBelow(free, ask object.Bytes) string {
 }
 
 // why is the rejection of a planned node; n is -1 when it is gone.
-func (k *kernel) why(c *class, n int32) string {
+func (k *kernel) why(c *class, n int32) rejection {
 	if n < 0 {
-		return "it does not exist any more"
+		return rejection{what: "it does not exist any more"}
 	}
-	return k.reject(c, n).String()
+	return k.reject(c, n)
 }
 
 // unfit is the whole reason why a class fits nowhere: each node counted under

@@ -64,10 +64,10 @@ func (s *Scheduler) Place(v *state.Snapshot, now time.Time, limit int) Result {
 				w.unplace(p, reason)
 				continue
 			}
-			planned := plans.node(p)
+			planned, elsewhere := plans.node(p), ""
 			n := k.named(planned)
 			if n < 0 || k.total(c, n) == none {
-				var instead string
+				var instead rejection
 				if planned != "" {
 					instead = k.why(c, n)
 				}
@@ -77,12 +77,13 @@ func (s *Scheduler) Place(v *state.Snapshot, now time.Time, limit int) Result {
 					continue
 				}
 				if planned != "" {
-					w.deviate(p, planned, k.nodes[n].obj.Name, instead)
+					w.deviate(p, planned, k.nodes[n].obj.Name, instead.String())
+					elsewhere = instead.brief()
 				}
 			}
 			k.bind(c, n)
 			s.stale = append(s.stale, n)
-			w.place(p, k.nodes[n].obj.Name)
+			w.place(p, k.nodes[n].obj.Name, elsewhere)
 		}
 	}
 	for _, c := range classes {

@@ -16,9 +16,10 @@ type writer struct {
 	events map[object.Ref]bool // written in this round
 }
 
-func (w *writer) place(p *object.Pod, node string) {
+// place binds a pod; elsewhere is why not to the node that its plan had for it.
+func (w *writer) place(p *object.Pod, node, elsewhere string) {
 	bound := *p
-	bound.Spec.Node = node
+	bound.Spec.Node, bound.Spec.Elsewhere = node, elsewhere
 	w.Changes.Update(p, &bound)
 	if p.Status.Reason == object.ReasonUnplaceable {
 		c := *p

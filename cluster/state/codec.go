@@ -33,21 +33,6 @@ const (
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
-// Each calls do for 0 to n-1, in any order or at once, and returns the first
-// error by number. The state itself starts no goroutine; consensus hands in
-// an Each that uses all processors.
-type Each func(n int, do func(i int) error) error
-
-// InOrder is the Each that uses no goroutine.
-func InOrder(n int, do func(i int) error) error {
-	for i := range n {
-		if err := do(i); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 type header struct {
 	Index uint64      `json:"index"`
 	Kinds []kindCount `json:"kinds"`
@@ -59,7 +44,7 @@ type kindCount struct {
 }
 
 // Encode writes the snapshot. Errors are those of w.
-func Encode(w io.Writer, v *Snapshot, each Each) error {
+func Encode(w io.Writer, v *Snapshot, each object.Each) error {
 	bw := bufio.NewWriterSize(w, 256<<10)
 	bw.WriteString(magic)
 	bw.WriteByte(formatV1)
@@ -119,7 +104,7 @@ func Encode(w io.Writer, v *Snapshot, each Each) error {
 
 // Decode reads what Encode wrote and checks it; the error says what is damaged.
 // It reads no further than the end of the state if r is a *bufio.Reader.
-func Decode(r io.Reader, each Each) (*Store, error) {
+func Decode(r io.Reader, each object.Each) (*Store, error) {
 	br, ok := r.(*bufio.Reader)
 	if !ok {
 		br = bufio.NewReaderSize(r, 256<<10)

@@ -162,7 +162,7 @@ func drawChangeset(t *rapid.T, v *Snapshot) object.Changeset {
 
 func encoded(t interface{ Fatal(...any) }, v *Snapshot) []byte {
 	var b bytes.Buffer
-	if err := Encode(&b, v, InOrder); err != nil {
+	if err := Encode(&b, v, object.InOrder); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -452,10 +452,10 @@ func TestEncodeDecode(t *testing.T) {
 		at := rapid.IntRange(0, len(b)-1).Draw(t, "at")
 		bad := bytes.Clone(b)
 		bad[at] ^= byte(rapid.IntRange(1, 255).Draw(t, "flip"))
-		if _, err := Decode(bytes.NewReader(bad), InOrder); err == nil {
+		if _, err := Decode(bytes.NewReader(bad), object.InOrder); err == nil {
 			t.Fatalf("a changed byte %d of %d was not noticed", at, len(b))
 		}
-		if _, err := Decode(bytes.NewReader(b[:at]), InOrder); err == nil {
+		if _, err := Decode(bytes.NewReader(b[:at]), object.InOrder); err == nil {
 			t.Fatalf("that it was cut off at %d of %d was not noticed", at, len(b))
 		}
 	})

@@ -155,7 +155,7 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 	}
 	began, destroy := time.Now(), r.Plan.Cause == "destroy"
 	r = object.ApplyRequest{} // it may be large, and is committed
-	rev, lowest, err := s.follow(cl, applied, asJSON)
+	rev, err := s.follow(cl, applied, asJSON)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 			return err
 		}
 	} else {
-		result := view.Result{Revision: rev, Lowest: lowest, Outputs: rev.Spec.Outputs, Destroy: destroy}
+		result := view.Result{Revision: rev, Outputs: rev.Spec.Outputs, Destroy: destroy}
 		if err := view.Applied(s.stdout, result, s.style(s.stdout)); err != nil {
 			return err
 		}
@@ -191,11 +191,10 @@ const (
 )
 
 // follow shows a revision's progress until it has ended, been put back, or waits
-// for a person; it returns how it ended, without the objects that it changed, and
-// the lowest readiness that was seen. Ctrl-C leaves the revision running on the
-// masters and says so.
-func (s *session) follow(cl *client.Client, at object.Applied, quiet bool) (*object.Revision, []object.Availability, error) {
-	f := follower{out: s.stdout, ref: at.Revision, began: time.Now(), objects: map[object.Ref]object.Object{}, lowest: map[object.Ref]object.Availability{}}
+// for a person; it returns how it ended, without the objects that it changed.
+// Ctrl-C leaves the revision running on the masters and says so.
+func (s *session) follow(cl *client.Client, at object.Applied, quiet bool) (*object.Revision, error) {
+	f := follower{out: s.stdout, ref: at.Revision, objects: map[object.Ref]object.Object{}}
 	if quiet {
 		f.out = io.Discard
 	}
@@ -230,11 +229,11 @@ func (s *session) follow(cl *client.Client, at object.Applied, quiet bool) (*obj
 			if s.ctx.Err() != nil {
 				fmt.Fprintln(s.stderr)
 				if err := view.Detached(s.stderr, at.Stack, at.Number, s.style(s.stderr)); err != nil {
-					return nil, nil, err
+					return nil, err
 				}
-				return nil, nil, exitCode(exitError)
+				return nil, exitCode(exitError)
 			}
-			return nil, nil, err
+			return nil, err
 		}
 		over := f.rev != nil && settled(f.rev.Status.Phase)
 		now := time.Now()
@@ -243,12 +242,12 @@ func (s *session) follow(cl *client.Client, at object.Applied, quiet bool) (*obj
 			continue
 		}
 		if err := f.draw(now); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		drawn, fresh = time.Now(), false
 		pause = max(drawEvery, drawShare*drawn.Sub(now))
 		if over {
-			return f.rev, f.availability(), nil
+			return f.rev, nil
 		}
 	}
 }
@@ -259,10 +258,8 @@ type follower struct {
 	progress *view.Progress
 	ref      object.Ref
 	rev      *object.Revision // nil until it has been seen
-	began    time.Time
 	synced   bool
 	objects  map[object.Ref]object.Object
-	lowest   map[object.Ref]object.Availability
 }
 
 func (f *follower) see(e object.WatchEvent) {
@@ -284,12 +281,6 @@ func (f *follower) see(e object.WatchEvent) {
 		if o.Ref() == f.ref {
 			f.rev = o
 		}
-	case *object.Deployment:
-		f.objects[e.Ref] = o
-		low, seen := f.lowest[e.Ref]
-		if ready := o.Status.Available; f.synced && o.Status.Phase != "" && (!seen || ready < low.Ready) {
-			f.lowest[e.Ref] = object.Availability{Workload: e.Ref, Ready: ready, Want: o.Spec.Replicas, At: object.Duration(time.Since(f.began))}
-		}
 	default:
 		f.objects[e.Ref] = o
 	}
@@ -301,15 +292,6 @@ func (f *follower) draw(now time.Time) error {
 		r.Objects = append(r.Objects, o)
 	}
 	return f.progress.Update(r)
-}
-
-func (f *follower) availability() []object.Availability {
-	var out []object.Availability
-	for _, a := range f.lowest {
-		out = append(out, a)
-	}
-	slices.SortFunc(out, func(a, b object.Availability) int { return a.Workload.Compare(b.Workload) })
-	return out
 }
 
 // DestroyCmd is `berth destroy`.

@@ -53,7 +53,7 @@ func TestPlannedDrainIsWhatHappens(t *testing.T) {
 	}
 	v, now := c.Snapshot(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	again := func() string {
-		b, err := object.EncodePlan(&object.Plan{Forecast: planner.Forecast(v.Fork(), drain, now, planner.DefaultNodes, nil)})
+		b, err := object.EncodePlan(&object.Plan{Forecast: planner.Forecast(v.Fork(), drain, now, planner.DefaultNodes, nil)}, object.InOrder)
 		if err != nil {
 			t.Fatal(err)
 		}

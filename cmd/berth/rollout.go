@@ -65,7 +65,7 @@ func (c *RolloutStatusCmd) Run(s *session) error {
 		}
 		rev := past.revisions[0]
 		if !c.NoWait && !settled(rev.Status.Phase) {
-			if rev, _, err = s.follow(cl, object.Applied{Stack: stack, Number: rev.Spec.Number, Revision: rev.Ref()}, c.JSON); err != nil {
+			if rev, err = s.follow(cl, object.Applied{Stack: stack, Number: rev.Spec.Number, Revision: rev.Ref()}, c.JSON); err != nil {
 				return err
 			}
 		}
@@ -122,9 +122,15 @@ func (c *RolloutPauseCmd) Run(s *session) error {
 // RolloutResumeCmd is `berth rollout resume`.
 type RolloutResumeCmd struct{ WorkloadArg }
 
-// Run takes the pause away.
+// Run takes the pause away, or the promise that holds the rollout.
 func (c *RolloutResumeCmd) Run(s *session) error {
-	return s.operate(c.WorkloadArg, "goes on", func(d *object.Deployment) error { d.Spec.Paused = false; return nil })
+	return s.operate(c.WorkloadArg, "goes on", func(d *object.Deployment) error {
+		d.Spec.Paused = false
+		if d.Status.HeldBy != "" {
+			d.Spec.Released = d.Status.HeldBy
+		}
+		return nil
+	})
 }
 
 // RolloutRestartCmd is `berth rollout restart`.

@@ -11,8 +11,7 @@ import (
 
 // Result is how an apply ended.
 type Result struct {
-	Revision *object.Revision      // in a final phase, or paused
-	Lowest   []object.Availability // the lowest readiness that was really seen
+	Revision *object.Revision // in a final phase, or paused
 	Outputs  map[string]object.Output
 	Destroy  bool
 }
@@ -33,7 +32,7 @@ func Applied(w io.Writer, r Result, o Options) error {
 		what = fmt.Sprintf("Destroy complete! Resources: %d destroyed.", n.Destroyed)
 	}
 	p.line(p.paint("1;32", what))
-	p.truth(r)
+	p.truth(rev)
 	if len(r.Outputs) > 0 {
 		p.line()
 		p.line(p.paint(bold, "Outputs:"))
@@ -65,55 +64,84 @@ func countRevision(rev *object.Revision) Counts {
 	return Count(&plan)
 }
 
-// truth says how the forecast compares with what happened.
-func (p *printer) truth(r Result) {
-	rev := r.Revision
-	moved := len(rev.Status.Deviations)
-	total := rev.Status.Kept + moved
+// truth says how the forecast compares with what happened: "12 of 12 placements,
+// lowest ready 4/4 as planned, 16s of 15s".
+func (p *printer) truth(rev *object.Revision) {
+	if !rev.Measured() {
+		return
+	}
 	var parts []string
-	if total > 0 {
+	moved := rev.Status.Deviations
+	if total := rev.Status.Kept + len(moved); total > 0 {
 		parts = append(parts, fmt.Sprintf("%d of %d placements", rev.Status.Kept, total))
 	}
-	held := moved == 0
-	seen := map[object.Ref]object.Availability{}
-	for _, a := range r.Lowest {
-		seen[a.Workload] = a
-	}
+	var kept, missed []string
 	for _, promised := range rev.Spec.Promise {
-		a, ok := seen[promised.Workload]
+		seen, ok := rev.Status.LowestOf(promised.Workload)
 		if !ok {
 			continue
 		}
-		if a.Ready >= promised.Ready {
-			parts = append(parts, fmt.Sprintf("lowest ready %s %d/%d as planned", a.Workload.Name, a.Ready, a.Want))
+		name := ""
+		if len(rev.Spec.Promise) > 1 {
+			name = promised.Workload.Name + " "
+		}
+		if seen.Ready >= promised.Least(seen.Want) {
+			kept = append(kept, fmt.Sprintf("%s%d/%d", name, seen.Ready, seen.Want))
 		} else {
-			held = false
-			parts = append(parts, fmt.Sprintf("lowest ready %s %d/%d where %d/%d was planned", a.Workload.Name, a.Ready, a.Want, promised.Ready, promised.Want))
+			missed = append(missed, fmt.Sprintf("%s%d/%d where %d/%d was planned", name, seen.Ready, seen.Want, promised.Ready, promised.Want))
 		}
 	}
+	if len(kept) > 0 {
+		parts = append(parts, "lowest ready "+strings.Join(kept, ", ")+" as planned")
+	}
+	if len(missed) > 0 {
+		parts = append(parts, "lowest ready "+strings.Join(missed, ", "))
+	}
 	if !rev.Status.Ended.IsZero() && rev.Spec.Duration > 0 {
-		parts = append(parts, fmt.Sprintf("%s (planned about %s)", short(rev.Status.Ended.Sub(rev.Spec.Time)), roundUp(rev.Spec.Duration.D())))
+		parts = append(parts, fmt.Sprintf("%s of %s", short(rev.Status.Ended.Sub(rev.Spec.Time)), roundUp(rev.Spec.Duration.D())))
 	}
 	if len(parts) == 0 {
 		return
 	}
 	word := "The plan held: "
-	if !held {
-		word = "The plan did not quite hold: "
+	if !rev.Held() {
+		word = "The plan did not hold: "
 	}
 	p.line()
 	p.line(word, strings.Join(parts, ", "), ".")
-	for i, d := range rev.Status.Deviations {
+	for i, d := range moved {
 		if i == 10 {
-			p.line("  … and ", plural(moved-10, "more pod"))
+			p.line("  … and ", plural(len(moved)-10, "more pod"))
 			break
 		}
 		why := ""
 		if d.Why != "" {
 			why = ": " + d.Why
 		}
-		p.line("  ", d.Pod, " went to ", d.Actual, " instead of ", d.Planned, why)
+		where := "is not on " + d.Planned
+		if d.Actual != "" {
+			where = "went to " + d.Actual + " instead of " + d.Planned
+		}
+		p.line("  ", d.Pod, " ", where, why)
 	}
+}
+
+// truthInBrief is truth for a column: "held", "10/12 placed, web 2/4 ready".
+func truthInBrief(rev *object.Revision) string {
+	switch {
+	case !rev.Measured():
+		return ""
+	case rev.Held():
+		return "held"
+	}
+	var parts []string
+	if n := len(rev.Status.Deviations); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d/%d placed", rev.Status.Kept, rev.Status.Kept+n))
+	}
+	for _, seen := range rev.Broken() {
+		parts = append(parts, fmt.Sprintf("%s %d/%d ready", seen.Workload.Name, seen.Ready, seen.Want))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // failure prints what failed a revision and what became of it.
@@ -142,6 +170,11 @@ func (p *printer) failure(rev *object.Revision) {
 		d.Summary = fmt.Sprintf("Revision %d of %s failed and is being reverted", rev.Spec.Number, rev.Spec.Stack)
 	case object.RevisionPaused:
 		d.Summary = fmt.Sprintf("Revision %d of %s failed and is paused", rev.Spec.Number, rev.Spec.Stack)
+		if st.Reason == object.ReasonPromise {
+			d.Summary = fmt.Sprintf("Revision %d of %s is paused, to keep what its plan promised", rev.Spec.Number, rev.Spec.Stack)
+			detail += fmt.Sprintf("\nWatch it with: berth rollout status --stack %s\nGo on all the same with: berth rollout resume %s", rev.Spec.Stack, st.Object.Name)
+			break
+		}
 		detail += "\nIt waits for a person, as on_failure = \"pause\" asks. Apply a correction, or put it back with: berth rollback"
 	case object.RevisionSuperseded:
 		d.Summary = fmt.Sprintf("Revision %d of %s was superseded by a later apply", rev.Spec.Number, rev.Spec.Stack)

@@ -404,6 +404,7 @@ var revisionColumns = []column{
 		}
 		return short(o.Status.Ended.Sub(o.Spec.Time))
 	}),
+	col("PLAN", func(o *object.Revision, _ time.Time) string { return truthInBrief(o) }),
 }
 
 // History prints a stack's revisions, the newest first.

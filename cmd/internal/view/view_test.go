@@ -332,13 +332,13 @@ func revision(phase object.RevisionPhase) *object.Revision {
 func TestApplied(t *testing.T) {
 	r := revision(object.RevisionHealthy)
 	r.Status.Kept, r.Status.Ended = 12, now.Add(16*time.Second)
-	low := []object.Availability{{Workload: ref(object.KindDeployment, "web"), Ready: 4, Want: 4}}
+	r.Status.Lowest = []object.Availability{{Workload: ref(object.KindDeployment, "web"), Ready: 4, Want: 4}}
 	golden(t, "applied.txt", func(w io.Writer) error {
-		return Applied(w, Result{Revision: r, Lowest: low, Outputs: map[string]object.Output{"url": {Value: "http://b/"}, "token": {Sensitive: true}}}, Options{})
+		return Applied(w, Result{Revision: r, Outputs: map[string]object.Output{"url": {Value: "http://b/"}, "token": {Sensitive: true}}}, Options{})
 	})
 	r.Status.Kept, r.Status.Deviations = 11, []object.Deviation{{Pod: "shop/web-7f9c-0", Planned: "node-2", Actual: "node-1", Why: "node-2 is not ready"}}
-	low[0].Ready = 3
-	golden(t, "applied-moved.txt", func(w io.Writer) error { return Applied(w, Result{Revision: r, Lowest: low}, Options{}) })
+	r.Status.Lowest[0].Ready = 3
+	golden(t, "applied-moved.txt", func(w io.Writer) error { return Applied(w, Result{Revision: r}, Options{}) })
 	for _, phase := range []object.RevisionPhase{object.RevisionReverted, object.RevisionPaused, object.RevisionSuperseded} {
 		r := revision(phase)
 		r.Status.Object, r.Status.Reason, r.Status.Message = ref(object.KindDeployment, "web"), object.ReasonImageNotFound, "web:2: the registry has no such image"
