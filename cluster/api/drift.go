@@ -139,5 +139,42 @@ func drift(v *state.Snapshot, p *object.Plan) []object.Drift {
 		}
 		back = append(back, rev)
 	}
-	return p.Drifted(edited, newest, back)
+	var deleted []object.Drift
+	if stack, ok := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack}); ok {
+		deleted = stack.Spec.Deleted
+	}
+	return p.Drifted(edited, deleted, newest, back)
+}
+
+// remember notes with its stack that somebody ends a declared object past it.
+func remember(v *state.Snapshot, c *object.Changeset, gone object.Object) {
+	m := gone.Head()
+	if m.Stack == "" || !m.Owner.IsZero() {
+		return
+	}
+	stack, ok := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: m.Stack})
+	if !ok {
+		return
+	}
+	for i := range c.Changes { // of an earlier end in the same changeset
+		if x, ok := c.Changes[i].Object.Object.(*object.Stack); ok && x.Name == stack.Name {
+			c.Changes[i].Object.Object = x.Remember(gone, c.Author, c.Reason, c.Time)
+			return
+		}
+	}
+	c.Update(stack, stack.Remember(gone, c.Author, c.Reason, c.Time))
+}
+
+// ender is the note of who deleted an object past its stack, if one is there.
+func ender(v *state.Snapshot, stack string, r object.Ref) *object.Drift {
+	s, ok := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: stack})
+	if !ok {
+		return nil
+	}
+	for i := range s.Spec.Deleted {
+		if s.Spec.Deleted[i].Ref == r {
+			return &s.Spec.Deleted[i]
+		}
+	}
+	return nil
 }

@@ -91,3 +91,46 @@ func TestStaleShowsNoSecret(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestWhoDeleted: the next plan that makes an object anew tells who ended it, a plan
+// from before is stale by that person, and a new revision ends the matter.
+func TestWhoDeleted(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	admin, bob := w.admin(), w.as("bob", "admin")
+	cm := configMap("default", "settings", map[string]string{"a": "b"})
+	cm.Head().Stack = "shop"
+	w.write(cm, &object.Stack{Meta: object.Meta{Kind: object.KindStack, Name: "shop"}})
+	stack := func() *object.Stack {
+		return w.get(object.Ref{Kind: object.KindStack, Name: "shop"}).(*object.Stack)
+	}
+	change := cmPlan("settings")
+	change.Expect[0].Version = w.get(cm.Ref()).Head().Version
+	change.Changes[0].Actions, change.Changes[0].Before = []string{object.ActionUpdate}, object.Any{Object: cm}
+	before, err := admin.Plan(ctx, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bob.Delete(ctx, cm.Ref(), 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: *before})
+	if e := wantCode(t, err, object.CodeStale); e.By != "bob" || !strings.Contains(e.Message, "was deleted by bob at 20") {
+		t.Errorf("%+v", e)
+	}
+	anew, err := admin.Plan(ctx, cmPlan("settings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := anew.Drift; len(d) != 1 || d[0].Ref != cm.Ref() || d[0].Path != "" || d[0].By != "bob" || d[0].Why != "deleted through the API" {
+		t.Errorf("%+v", d)
+	}
+	if other, err := admin.Plan(ctx, cmPlan("another")); err != nil || len(other.Drift) != 0 {
+		t.Errorf("%+v %v", other, err)
+	}
+	if _, err := admin.Apply(ctx, object.ApplyRequest{Plan: *anew}); err != nil {
+		t.Fatal(err)
+	}
+	if got := stack().Spec.Deleted; len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}

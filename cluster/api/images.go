@@ -74,20 +74,23 @@ type running struct {
 // nil of all that no digest names.
 func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where) []running {
 	var out []running
+	type template struct{ namespace, name string }
+	matters := map[template][]object.Container{} // by template: of many pods most run the same few
 	for p := range state.All[*object.Pod](v, object.KindPod, where...) {
 		if p.Terminal() || len(p.Status.Containers) == 0 {
 			continue
 		}
-		t := p.Spec.Pod
-		if t == nil {
-			if t = v.Template(p); t == nil {
-				continue
+		key := template{p.Namespace, p.Spec.Template}
+		list, known := matters[key]
+		if !known || key.name == "" {
+			if t := v.Template(p); t != nil {
+				list = slices.DeleteFunc(slices.Concat(t.Init, t.Containers), func(c object.Container) bool {
+					return want != nil && !want[c.Image] || strings.Contains(c.Image, "@")
+				})
 			}
+			matters[key] = list
 		}
-		for _, c := range slices.Concat(t.Init, t.Containers) {
-			if want != nil && !want[c.Image] || strings.Contains(c.Image, "@") {
-				continue
-			}
+		for _, c := range list {
 			for i := range p.Status.Containers {
 				st := &p.Status.Containers[i]
 				if _, digest, ok := strings.Cut(st.Image, "@"); ok && st.Name == c.Name {

@@ -313,6 +313,7 @@ func (s *Server) deleteObject(ctx context.Context, k object.KindInfo, in *object
 			return err
 		}
 		c.Delete(was)
+		remember(v, c, was)
 		if k.Kind == object.KindNode {
 			s.revoke(v, c, r.Name)
 		}

@@ -194,6 +194,10 @@ func stale(v *state.Snapshot, p *object.Plan, x object.Expectation, since string
 		return nil
 	case !ok:
 		e.Message = "was deleted since " + since
+		if d := ender(v, p.Stack, x.Ref); d != nil {
+			e.By, e.At = d.By, d.At
+			e.Message = fmt.Sprintf("was deleted by %s at %s, since %s", d.By, d.At.UTC().Format(time.RFC3339), since)
+		}
 	default:
 		m := o.Head()
 		e.By, e.At = changedBy(v, o), m.ChangedAt

@@ -197,6 +197,9 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 			if err := mayGo(x.Ref); err != nil {
 				return nil, err
 			}
+			if gone, ok := v.Get(x.Ref); ok {
+				remember(v, &c, gone)
+			}
 		}
 		if x.Op != object.OpDelete {
 			if x.Object.IsZero() {

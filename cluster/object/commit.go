@@ -76,6 +76,9 @@ func CommitPlan(p *Plan, stack *Stack, number int, author string, at time.Time) 
 		next = stack.Clone().(*Stack)
 	}
 	next.Spec.Revision, next.Spec.Outputs = number, p.Outputs
+	next.Spec.Deleted = slices.DeleteFunc(slices.Clone(next.Spec.Deleted), func(d Drift) bool {
+		return slices.ContainsFunc(p.Changes, func(c PlannedChange) bool { return c.Ref == d.Ref })
+	})
 	if stack == nil {
 		c.Create(next)
 	} else {

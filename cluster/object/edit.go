@@ -138,7 +138,21 @@ func Way(before, after Object) string {
 	return otherwise
 }
 
-// Drift is an edit that a plan finds, in words that a plan's reader knows.
+// Remember is the stack that remembers the end of one of its objects, which
+// somebody brought about past it.
+func (o *Stack) Remember(gone Object, by, why string, at time.Time) *Stack {
+	next := o.Clone().(*Stack)
+	r := gone.Ref()
+	next.Spec.Deleted = append(slices.DeleteFunc(slices.Clone(o.Spec.Deleted), func(d Drift) bool { return d.Ref == r }),
+		Drift{Ref: r, Address: r.Address(), Edit: Edit{By: by, Why: why, At: at}})
+	if n := len(next.Spec.Deleted); n > maxEdits {
+		next.Spec.Deleted = next.Spec.Deleted[n-maxEdits:]
+	}
+	return next
+}
+
+// Drift is an edit that a plan finds, in words that a plan's reader knows. Without a
+// path the object was deleted.
 type Drift struct {
 	Ref     Ref    `json:"ref"`
 	Address string `json:"address"`
@@ -148,7 +162,7 @@ type Drift struct {
 // Drifted are the edits of a stack's objects that a plan undoes, and what people did
 // by hand since the stack's newest revision. Ways back count as edits, for no
 // configuration asked for them: past are those that came after the last apply.
-func (p *Plan) Drifted(objects []Object, newest time.Time, past []*Revision) []Drift {
+func (p *Plan) Drifted(objects []Object, deleted []Drift, newest time.Time, past []*Revision) []Drift {
 	undoes := map[Ref]*PlannedChange{}
 	for i := range p.Changes {
 		undoes[p.Changes[i].Ref] = &p.Changes[i]
@@ -166,6 +180,11 @@ func (p *Plan) Drifted(objects []Object, newest time.Time, past []*Revision) []D
 			d.Address = c.Address
 		}
 		out = append(out, d)
+	}
+	for _, d := range deleted {
+		if c := undoes[d.Ref]; c != nil && c.Before.IsZero() {
+			add(d.Ref, d.Edit)
+		}
 	}
 	for _, o := range objects {
 		for _, e := range o.Head().Edits {

@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -62,6 +63,9 @@ func (g Guards) Check(p *Plan, f *Forecast, declared int) []Breach {
 		}
 	}
 	if g.MinReady != nil {
+		if f.Outcome == "failed" { // it ends where the rollout does
+			say(GuardMinReady, "The rollout would fail, so that nobody can say how many pods stay ready: %s.", strings.TrimSuffix(f.Reason, "."))
+		}
 		for _, a := range f.Lowest {
 			least := g.MinReady.Of(a.Want, true)
 			if a.Ready < least {

@@ -57,4 +57,11 @@ func TestGuards(t *testing.T) {
 			}
 		})
 	}
+	lost := &object.Forecast{Outcome: "failed", Reason: "deployment.web: image is missing."}
+	if err := object.Broken(object.Guards{MinReady: share("1")}.Check(p, lost, 10)); err == nil || !strings.Contains(err.Error(), "would fail") || !strings.Contains(err.Error(), "image is missing.") {
+		t.Errorf("a forecast that breaks off promises nothing: %v", err)
+	}
+	if err := object.Broken(object.Guards{MaxMoved: number(3)}.Check(p, lost, 10)); err != nil {
+		t.Error(err)
+	}
 }

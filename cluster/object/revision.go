@@ -131,6 +131,7 @@ type Output struct {
 type StackSpec struct {
 	Revision int               `json:"revision"` // number of the newest revision
 	Outputs  map[string]Output `json:"outputs,omitempty"`
+	Deleted  []Drift           `json:"deleted,omitempty"` // objects that people ended past the stack and that it has not made anew
 }
 
 // StackStatus is the number to go back to.

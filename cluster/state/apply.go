@@ -161,7 +161,7 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 		m.ChangedAt, m.ChangedBy, m.ChangedWhy = c.Time, c.Author, c.Reason
 		switch {
 		case c.Author == object.RevisionAuthor: // what it puts back may have been edited then
-		case before.Ref().Kind == object.KindPod || old.Stack == "" || !old.Owner.IsZero() || !object.Person(c.Author):
+		case !remembers(old) || !object.Person(c.Author):
 			m.Edits = old.Edits
 		default:
 			m.Edits = object.Edited(before, after, c.Author, c.Reason, c.Time, index)
@@ -169,6 +169,13 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 		return after, nil
 	}
 	return nil, object.Errorf(object.CodeInvalid, x.Ref, "there is no operation %q", x.Op)
+}
+
+// remembers reports whether an object keeps what people do to it: those that a stack
+// declares do, but for pods, which nobody can change.
+func remembers(m *object.Meta) bool {
+	info, ok := object.Info(m.Kind)
+	return ok && info.Declared && m.Kind != object.KindPod && m.Stack != "" && m.Owner.IsZero()
 }
 
 func versionOf(o object.Object) uint64 {

@@ -365,7 +365,10 @@ func (c *ShowFileCmd) Run(s *session) error {
 				return err
 			}
 		}
-		return s.showPlan(c.format(), p)
+		if err := s.showPlan(c.format(), p); err != nil || c.format() != "text" {
+			return err
+		}
+		return view.Terms(s.stdout, p, s.style(s.stdout))
 	}
 	if f := c.format(); f != "text" && f != "json" || c.JSONInto != "" {
 		return &object.Error{Code: object.CodeInvalid, Message: "--format markdown, --format github and --json-into are for plans", Hint: "Name a saved plan: berth show FILE. A stack is shown as text or with --json."}

@@ -97,23 +97,11 @@ func (p *printer) facts(rev *object.Revision) {
 		}
 		fact(name, "%s @ %s", image, shortDigest(s.Images[image]))
 	}
-	if total := rev.Status.Kept + len(rev.Status.Deviations); total > 0 {
-		fact("Placements", "%d of %d as planned", rev.Status.Kept, total)
-	}
 }
 
-// ending is what became of a revision that did not end well, and pods that went elsewhere.
+// ending is how true the plan was, or what became of a revision that did not end well.
 func (p *printer) ending(rev *object.Revision) {
-	for i, d := range rev.Status.Deviations {
-		if i == 0 {
-			p.line()
-		}
-		if i == 10 {
-			p.line("  … and ", plural(len(rev.Status.Deviations)-10, "more pod"))
-			break
-		}
-		p.line("  ", d.Pod, " went to ", d.Actual, " instead of ", d.Planned)
-	}
+	p.truth(rev)
 	switch rev.Status.Phase {
 	case object.RevisionReverted, object.RevisionReverting, object.RevisionPaused, object.RevisionFailed:
 		p.failure(rev)
