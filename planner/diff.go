@@ -339,7 +339,7 @@ func plain(o object.Object) object.Object {
 	m := c.Head()
 	m.Version, m.StatusVersion, m.Created = 0, 0, 0
 	m.CreatedAt, m.ChangedAt = time.Time{}, time.Time{}
-	m.ChangedBy, m.ChangedWhy = "", ""
+	m.ChangedBy, m.ChangedWhy, m.Edits = "", "", nil
 	return c
 }
 
@@ -356,6 +356,11 @@ func (d *differ) outputs(stack *object.Stack) (map[string]object.Output, map[str
 	if stack != nil {
 		was = stack.Spec.Outputs
 	}
+	return now, OutputChanges(was, now)
+}
+
+// OutputChanges are the outputs that differ; nil if none does.
+func OutputChanges(was, now map[string]object.Output) map[string]object.OutputChange {
 	changes := map[string]object.OutputChange{}
 	for name, o := range now {
 		old, there := was[name]
@@ -381,9 +386,9 @@ func (d *differ) outputs(stack *object.Stack) (map[string]object.Output, map[str
 		}
 	}
 	if len(changes) == 0 {
-		changes = nil
+		return nil
 	}
-	return now, changes
+	return changes
 }
 
 func sameJSON(a, b any) bool {

@@ -88,6 +88,7 @@ func TestWhoMayWrite(t *testing.T) {
 		"POST /v1/plan":                  {object.RoleAdmin, object.RolePlanner},
 		"POST /v1/digests":               {object.RoleAdmin, object.RolePlanner},
 		"POST /v1/stacks/{name}/compare": {object.RoleAdmin, object.RolePlanner}, // it only reads
+		"POST /v1/images/resolve":        {object.RoleAdmin, object.RolePlanner}, // so does this
 		"POST /v1/nodes/{name}/report":   {object.RoleNode},
 		"POST /v1/renew":                 {object.RoleAdmin, object.RolePlanner, object.RoleMaster, object.RoleNode},
 		"POST /v1/masters":               {object.RoleMaster},

@@ -26,6 +26,7 @@ var statuses = map[object.Code]int{
 	object.CodeStale:        http.StatusPreconditionFailed,
 	object.CodeTooLarge:     http.StatusRequestEntityTooLarge,
 	object.CodeUnplaceable:  http.StatusUnprocessableEntity,
+	object.CodeGuard:        http.StatusExpectationFailed,
 	object.CodeNoLeader:     http.StatusServiceUnavailable,
 	object.CodeUnavailable:  http.StatusBadGateway,
 	object.CodeTimeout:      http.StatusGatewayTimeout,

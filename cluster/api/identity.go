@@ -99,6 +99,9 @@ func (i Identity) author() string {
 	case object.RoleNode, object.RoleMaster:
 		return string(i.Role) + "/" + i.Name
 	}
+	if i.byToken {
+		return "token " + strings.TrimPrefix(i.Name, "token-")
+	}
 	return i.Name
 }
 

@@ -286,6 +286,7 @@ func (s *Server) putObject(ctx context.Context, k object.KindInfo, in *objectInp
 			e.By, e.At, e.Hint = m.ChangedBy, m.ChangedAt, "Read it again and repeat the change."
 			return e
 		}
+		c.Reason = object.Way(was, o)
 		return s.put(v, c, was, o)
 	})
 }

@@ -39,11 +39,12 @@ func operation(v *state.Snapshot, p *object.Plan) (object.Changeset, error) {
 }
 
 // operate commits a sealed plan of an operation.
-func (s *Server) operate(ctx context.Context, p *object.Plan, author string) (*answer[object.Applied], error) {
+func (s *Server) operate(ctx context.Context, req *object.ApplyRequest, author string) (*answer[object.Applied], error) {
+	p := &req.Plan
 	if !p.Operation.Applicable() {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "a plan of " + p.Operation.Name + " is a question: there is nothing to apply"}
 	}
-	return s.commit(ctx, p, func(v *state.Snapshot) (object.Changeset, object.Applied, error) {
+	return s.commit(ctx, req, func(v *state.Snapshot) (object.Changeset, object.Applied, error) {
 		c, err := operation(v, p)
 		c.Author, c.Time = author, s.Now().UTC()
 		return c, object.Applied{}, err

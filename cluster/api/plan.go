@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"mime"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -43,20 +42,30 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	}
 	v, now := s.Cluster.Snapshot(), s.Now().UTC()
 	for _, x := range p.Expect {
-		if err := stale(v, x, "the configuration was compared"); err != nil {
+		if err := stale(v, p, x, "the configuration was compared"); err != nil {
 			return nil, err
 		}
 	}
 	p.Cluster, p.Version, p.Index, p.Time, p.Seal = s.Keys.Cluster(), s.Version, v.Index(), now, ""
+	if err := limit(p, now); err != nil {
+		return nil, err
+	}
 	if p.Operation != nil {
 		if p.Expect, err = expected(v, p); err != nil {
 			return nil, err
 		}
 	} else if err := s.judge(v, p); err != nil {
 		return nil, err
+	} else {
+		p.Drift = drift(v, p)
+		p.Warnings = append(p.Warnings, pins(v, p)...)
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err
+	}
+	p.Broken = nil
+	if !p.Guards.IsZero() {
+		p.Broken = p.Guards.Check(p, &p.Forecast, declared(v, p.Stack))
 	}
 	b, err := p.SealingBytes(s.Each)
 	if err != nil {
@@ -164,7 +173,7 @@ func (s *Server) checkPlan(p *object.Plan) error {
 }
 
 // stale is the error when an object is not as a plan saw it.
-func stale(v *state.Snapshot, x object.Expectation, since string) error {
+func stale(v *state.Snapshot, p *object.Plan, x object.Expectation, since string) error {
 	o, ok := v.Get(x.Ref)
 	e := object.Errorf(object.CodeStale, x.Ref, "")
 	e.Hint = "Plan again."
@@ -184,26 +193,20 @@ func stale(v *state.Snapshot, x object.Expectation, since string) error {
 		if m.ChangedWhy != "" {
 			e.Message += " (" + m.ChangedWhy + ")"
 		}
+		if x.Version != 0 {
+			e.Fields = changedFields(v, p, x, o)
+			e.Message += said(e.Fields)
+		}
 	}
 	return e
 }
 
 // changedBy is who changed an object last: of what a revision wrote, its author.
 func changedBy(v *state.Snapshot, o object.Object) string {
-	m := o.Head()
-	if m.ChangedBy != "controller/revision" {
-		return m.ChangedBy
+	if rev := writer(v, o); rev != nil && rev.Spec.Author != "" {
+		return rev.Spec.Author
 	}
-	var last *object.Revision
-	for rev := range state.All[*object.Revision](v, object.KindRevision, state.OfStack(m.Stack)) {
-		if (last == nil || rev.Spec.Number > last.Spec.Number) && slices.ContainsFunc(rev.Spec.Changes, func(c object.RevisionChange) bool { return c.Ref == o.Ref() }) {
-			last = rev
-		}
-	}
-	if last == nil || last.Spec.Author == "" {
-		return m.ChangedBy
-	}
-	return last.Spec.Author
+	return o.Head().ChangedBy
 }
 
 type applyInput struct {
@@ -230,11 +233,11 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 	}
 	who := identityOf(ctx)
 	if p.Operation != nil {
-		return s.operate(ctx, p, who.author())
+		return s.operate(ctx, req, who.author())
 	}
 	stackRef := object.Ref{Kind: object.KindStack, Name: p.Stack}
 	filled := map[object.SecretAt]object.Sensitive{} // seal once, however often the number is taken
-	return s.commit(ctx, p, func(v *state.Snapshot) (c object.Changeset, a object.Applied, err error) {
+	return s.commit(ctx, req, func(v *state.Snapshot) (c object.Changeset, a object.Applied, err error) {
 		full, err := s.fill(v, p, req.Secrets, filled)
 		if err != nil {
 			return c, a, err
@@ -256,13 +259,17 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 }
 
 // commit writes what a sealed plan makes of the state, unless the plan is stale.
-func (s *Server) commit(ctx context.Context, p *object.Plan, changeset func(*state.Snapshot) (object.Changeset, object.Applied, error)) (*answer[object.Applied], error) {
+func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset func(*state.Snapshot) (object.Changeset, object.Applied, error)) (*answer[object.Applied], error) {
+	p := &req.Plan
 	for try := 1; ; try++ {
 		v := s.Cluster.Snapshot()
 		for _, x := range p.Expect {
-			if err := stale(v, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
+			if err := stale(v, p, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
 				return nil, err
 			}
+		}
+		if err := s.guard(ctx, v, req); err != nil {
+			return nil, err
 		}
 		c, applied, err := changeset(v)
 		if err != nil {
@@ -299,7 +306,7 @@ func (s *Server) checkSeal(p *object.Plan) error {
 	if !s.Keys.Verify(b, p.Seal) {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan is not as the masters sealed it: it has been edited or damaged", Hint: "Plan again; to change what a plan does, change the configuration."}
 	}
-	return nil
+	return expired(p, s.Now())
 }
 
 // unplaceable is the error for a plan whose forecast has pods that fit nowhere.

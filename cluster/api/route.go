@@ -88,6 +88,7 @@ func (s *Server) register() error {
 	s.plain(op("GET", "/v1/namespaces/{namespace}/pods/{name}/logs", "A pod's log", "nodes"), access{roles: planners, stream: true}, s.getLogs)
 	s.plain(op("GET", "/v1/namespaces/{namespace}/pods/{name}/forward", "A stream to a port of a pod", "nodes"), access{roles: onlyAdmin, stream: true}, s.getForward)
 	s.plain(op("POST", "/v1/images", "Give an OCI or docker archive to every ready node", "nodes"), access{roles: onlyAdmin, limit: imageBody, stream: true}, s.postImages)
+	typed(s, op("POST", "/v1/images/resolve", "Which content tags stand for in the cluster", "nodes"), access{roles: planners, leader: needReads, limit: smallBody}, s.postResolve)
 	s.plain(op("GET", "/v1/images", "The images on every ready node", "nodes"), access{roles: planners, stream: true}, s.getImages)
 
 	typed(s, op("POST", "/v1/join", "Turn a token into a certificate", "identity"), access{public: true, leader: needLeader, limit: smallBody}, s.postJoin)

@@ -152,6 +152,18 @@ func (c *Client) ImportImage(ctx context.Context, open func() (io.ReadCloser, er
 	return out.Items, err
 }
 
+// ResolveImages tells which content tags stand for in the cluster, in their order.
+func (c *Client) ResolveImages(ctx context.Context, images []string) ([]object.PinnedImage, error) {
+	var out object.ImageAnswer
+	if err := c.exchange(ctx, http.MethodPost, "/v1/images/resolve", nil, object.ImageQuestion{Images: images}, &out); err != nil {
+		return nil, err
+	}
+	if len(out.Images) != len(images) {
+		return nil, object.Errorf(object.CodeInternal, object.Ref{}, "the master answered for %d images of %d", len(out.Images), len(images))
+	}
+	return out.Images, nil
+}
+
 // Images lists the images of every ready node.
 func (c *Client) Images(ctx context.Context) ([]object.NodeImages, error) {
 	var out object.ImagesPage

@@ -26,6 +26,7 @@ var codes = map[int]object.Code{
 	http.StatusPreconditionFailed:    object.CodeStale,
 	http.StatusRequestEntityTooLarge: object.CodeTooLarge,
 	http.StatusUnprocessableEntity:   object.CodeUnplaceable,
+	http.StatusExpectationFailed:     object.CodeGuard,
 	http.StatusServiceUnavailable:    object.CodeNoLeader,
 	http.StatusBadGateway:            object.CodeUnavailable,
 	http.StatusGatewayTimeout:        object.CodeTimeout,

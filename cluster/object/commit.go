@@ -42,6 +42,7 @@ func CommitPlan(p *Plan, stack *Stack, number int, author string, at time.Time) 
 		Spec: RevisionSpec{
 			Stack: p.Stack, Number: number, Cause: cause, Target: p.Target, Author: author, Time: at, Source: p.Source,
 			Waves: p.Waves, Promise: p.Forecast.Lowest, Duration: p.Forecast.Duration, OnFailure: p.OnFailure, Outputs: p.Outputs,
+			Images: p.Pins(),
 		},
 		Status: RevisionStatus{Phase: RevisionRunning},
 	}

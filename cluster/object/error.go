@@ -21,6 +21,7 @@ const (
 	CodeUnauthorized Code = "unauthorized" // who are you?
 	CodeForbidden    Code = "forbidden"    // not with this role
 	CodeUnplaceable  Code = "unplaceable"  // the plan asks for more than the nodes have
+	CodeGuard        Code = "guard"        // the plan does more than its guards allow
 	CodeNoLeader     Code = "no_leader"    // the masters have no leader just now: try again
 	CodeUnavailable  Code = "unavailable"  // cannot be reached, or not ready
 	CodeTooLarge     Code = "too_large"    // over a limit
@@ -38,6 +39,8 @@ type Error struct {
 	// By and At tell who changed the object of a conflict, and when.
 	By string    `json:"by,omitempty"`
 	At time.Time `json:"at,omitzero"`
+	// Fields are those that were changed, as far as that is known.
+	Fields []FieldDiff `json:"fields,omitempty"`
 
 	cause error
 }

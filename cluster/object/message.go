@@ -33,6 +33,8 @@ type ApplyRequest struct {
 	Secrets map[string]string `json:"secrets,omitempty"`
 	// AllowUnplaced goes on though the forecast says that some pods fit nowhere.
 	AllowUnplaced bool `json:"allow_unplaced,omitempty"`
+	// Guards hold besides those of the plan.
+	Guards Guards `json:"guards,omitzero"`
 }
 
 // Applied tells which revision an apply has become.

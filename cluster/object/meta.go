@@ -40,6 +40,8 @@ type Meta struct {
 	ChangedAt     time.Time `json:"changed_at,omitzero"` // of Version
 	ChangedBy     string    `json:"changed_by,omitempty"`
 	ChangedWhy    string    `json:"changed_why,omitempty"`
+	// Edits are what people did to a declared object past its stack.
+	Edits []Edit `json:"edits,omitempty"`
 }
 
 // Ref is the object's address.

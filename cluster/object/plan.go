@@ -30,7 +30,13 @@ type Plan struct {
 	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
-	Seal          string                  `json:"seal,omitempty"` // by the masters, over everything else
+	Images        []PinnedImage           `json:"images,omitempty"`
+	Drift         []Drift                 `json:"drift,omitempty"` // what was changed past the stack, as the masters know
+	Guards        Guards                  `json:"guards,omitzero"`
+	Broken        []Breach                `json:"broken_guards,omitempty"` // as the masters found when they sealed it
+	Lifetime      Duration                `json:"lifetime,omitempty"`      // asked for; 0: PlanLifetime
+	Expires       time.Time               `json:"expires,omitzero"`        // by the masters' clock
+	Seal          string                  `json:"seal,omitempty"`          // by the masters, over everything else
 }
 
 // Actions of a planned change, as Terraform writes them.

@@ -53,6 +53,7 @@ type RevisionSpec struct {
 	Duration   Duration          `json:"duration,omitempty"`   // as the forecast had it
 	OnFailure  string            `json:"on_failure,omitempty"` // revert (default) or pause
 	Outputs    map[string]Output `json:"outputs,omitempty"`
+	Images     map[string]string `json:"images,omitempty"` // what the tags stood for, as far as the plan knew
 }
 
 // RevisionPhase is how far a revision has come.

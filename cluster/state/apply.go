@@ -159,6 +159,13 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 		m.Created, m.CreatedAt, m.StatusVersion = old.Created, old.CreatedAt, old.StatusVersion
 		m.Version = index
 		m.ChangedAt, m.ChangedBy, m.ChangedWhy = c.Time, c.Author, c.Reason
+		switch {
+		case c.Author == object.RevisionAuthor: // what it puts back may have been edited then
+		case before.Ref().Kind == object.KindPod || old.Stack == "" || !old.Owner.IsZero() || !object.Person(c.Author):
+			m.Edits = old.Edits
+		default:
+			m.Edits = object.Edited(before, after, c.Author, c.Reason, c.Time, index)
+		}
 		return after, nil
 	}
 	return nil, object.Errorf(object.CodeInvalid, x.Ref, "there is no operation %q", x.Op)

@@ -58,6 +58,9 @@ func (c *ApplyCmd) Run(s *session) error {
 		fmt.Fprint(s.stdout, "\nApply complete! Resources: 0 added, 0 changed, 0 destroyed.\n")
 		return nil
 	}
+	if err := object.Broken(p.Broken); err != nil {
+		return err
+	}
 	if len(p.Forecast.Unplaced) > 0 && !c.AllowUnplaced {
 		return &object.Error{Code: object.CodeUnplaceable, Message: fmt.Sprintf("%s would fit on no node: %s", plural(len(p.Forecast.Unplaced), "pod"), p.Forecast.Unplaced[0].Reason),
 			Hint: "Ask for less, add nodes, or go on all the same with --allow-unplaced."}
@@ -72,10 +75,14 @@ func (c *ApplyCmd) Run(s *session) error {
 			return err
 		}
 	}
-	if p.Operation != nil {
-		return s.commitOperation(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced}, c.JSON)
+	var more object.Guards // those of a plan made just now are in it
+	if c.Plan != "" {
+		more = c.guards()
 	}
-	return s.commit(cl, object.ApplyRequest{Plan: *p, Secrets: needed(p, secrets), AllowUnplaced: c.AllowUnplaced}, c.Detach, c.JSON)
+	if p.Operation != nil {
+		return s.commitOperation(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced, Guards: more}, c.JSON)
+	}
+	return s.commit(cl, object.ApplyRequest{Plan: *p, Secrets: needed(p, secrets), AllowUnplaced: c.AllowUnplaced, Guards: more}, c.Detach, c.JSON)
 }
 
 // needed is the part of the secrets that the plan writes.
@@ -359,6 +366,8 @@ type RollbackCmd struct {
 	AutoApprove   bool   `help:"Do not ask."`
 	Detach        bool   `help:"Return as soon as it is committed."`
 	AllowUnplaced bool   `help:"Go on though some pods fit nowhere yet."`
+	GuardFlags
+	PinFlag
 }
 
 // Run asks the masters for the plan back, shows it and applies it.
@@ -379,7 +388,8 @@ func (c *RollbackCmd) Run(s *session) error {
 			return &object.Error{Code: object.CodeNotFound, Message: "no earlier revision of " + past.stack + " was healthy", Hint: "See: berth history"}
 		}
 	}
-	p, err := s.planBack(past, number, "rollback", nil)
+	s.pin = c.Pin
+	p, err := s.planBack(past, number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err
 	}
@@ -388,6 +398,9 @@ func (c *RollbackCmd) Run(s *session) error {
 	}
 	if p.Empty() {
 		return nil
+	}
+	if err := object.Broken(p.Broken); err != nil {
+		return err
 	}
 	if !c.AutoApprove {
 		if err := s.confirm(fmt.Sprintf("Put the stack %s back to revision %d?", past.stack, number), "Configuration, secrets and services included."); err != nil {

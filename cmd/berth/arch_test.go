@@ -78,7 +78,7 @@ var doors = map[string]struct {
 	"github.com/hashicorp/raft":         {[]string{"cluster/consensus"}, "the rest of the masters must not know how agreement is reached"},
 	"github.com/hashicorp/raft-boltdb/": {[]string{"cluster/consensus"}, "the log's file is consensus' own affair"},
 	"go.etcd.io/bbolt":                  {[]string{"cluster/consensus"}, "the log's file is consensus' own affair"},
-	"github.com/containerd/":            {[]string{"node/runtime"}, "the agent keeps promises; which daemon runs the containers is runtime's affair"},
+	"github.com/containerd/":            {[]string{"node/runtime", "cmd/internal/registries"}, "the agent keeps promises; which daemon runs the containers is runtime's affair, and the client only asks registries"},
 	"github.com/coreos/go-iptables/":    {[]string{"node/proxy"}, "two writers of iptables rules would undo each other"},
 	"github.com/hashicorp/hcl/":         {[]string{"hcl"}, "everybody else works with objects, not with syntax"},
 	"github.com/zclconf/go-cty":         {[]string{"hcl"}, "everybody else works with objects, not with the language's values"},

@@ -59,7 +59,7 @@ type CLI struct {
 	Plan     PlanCmd     `cmd:"" help:"Show what would change and what would happen."`
 	Apply    ApplyCmd    `cmd:"" help:"Carry out a plan."`
 	Destroy  DestroyCmd  `cmd:"" help:"Remove everything that the configuration's stack declares."`
-	Show     ShowCmd     `cmd:"" help:"Show a saved plan, or the stack as the masters hold it."`
+	Show     ShowCmd     `cmd:"" help:"Show a saved plan, the stack as the masters hold it, or a revision."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
 
@@ -73,6 +73,7 @@ type CLI struct {
 
 	Rollout  RolloutCmd  `cmd:"" help:"Watch and steer a deployment's rollout."`
 	History  HistoryCmd  `cmd:"" help:"List the stack's revisions."`
+	Diff     DiffCmd     `cmd:"" help:"Compare two revisions of the stack, or one with what is in force."`
 	Rollback RollbackCmd `cmd:"" help:"Put the whole stack back to an earlier revision."`
 
 	Node     NodeCmd     `cmd:"" help:"Nodes: list, cordon, drain; or be one."`
@@ -98,6 +99,9 @@ type session struct {
 	parser *kong.Kong
 	// annotate says diagnostics on standard output too, as GitHub Actions reads them.
 	annotate bool
+	// lifetime is for how long plans are to be kept; 0: as the masters do.
+	lifetime object.Duration
+	pin      string // whom to ask what tags stand for; see PinFlag
 }
 
 // color reports whether to write colours to a stream.
@@ -201,6 +205,8 @@ func (s *session) exit(err error) int {
 		return exitStale
 	case object.CodeUnplaceable:
 		return exitUnplaceable
+	case object.CodeGuard:
+		return exitPolicy
 	}
 	return exitError
 }

@@ -29,6 +29,7 @@ func (PlanCmd) Help() string {
 // PlanDrainCmd is `berth plan drain`.
 type PlanDrainCmd struct {
 	NodeArg
+	GuardFlags
 	PlanOutput
 }
 
@@ -42,7 +43,7 @@ func (c *PlanDrainCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.PlanOutput)
+	return s.planOperation(cl, object.Operation{Name: object.OperationDrain, On: refs}, c.PlanOutput, c.GuardFlags)
 }
 
 // PlanNodeLossCmd is `berth plan node-loss`.
@@ -62,7 +63,7 @@ func (c *PlanNodeLossCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, PlanOutput{PlanFormat: c.PlanFormat, DetailedExitcode: c.DetailedExitcode})
+	return s.planOperation(cl, object.Operation{Name: object.OperationNodeLoss, On: refs}, PlanOutput{PlanFormat: c.PlanFormat, DetailedExitcode: c.DetailedExitcode}, GuardFlags{})
 }
 
 // namedNodes are the node of that name, or with zone=Z those of a zone that are
@@ -121,6 +122,7 @@ func among(word string, there []string) string {
 // PlanRestartCmd is `berth plan restart`.
 type PlanRestartCmd struct {
 	WorkloadArg
+	GuardFlags
 	PlanOutput
 }
 
@@ -134,13 +136,14 @@ func (c *PlanRestartCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.PlanOutput)
+	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.PlanOutput, c.GuardFlags)
 }
 
 // PlanScaleCmd is `berth plan scale`.
 type PlanScaleCmd struct {
 	NamespaceFlags
 	Scale []string `arg:"" name:"workload=n" help:"Deployments with their numbers of pods: web=6 api=3."`
+	GuardFlags
 	PlanOutput
 }
 
@@ -163,7 +166,7 @@ func (c *PlanScaleCmd) Run(s *session) error {
 		}
 		o.On, o.Replicas = append(o.On, ref), append(o.Replicas, n)
 	}
-	return s.planOperation(cl, o, c.PlanOutput)
+	return s.planOperation(cl, o, c.PlanOutput, c.GuardFlags)
 }
 
 // knownWorkload is a deployment that exists.
@@ -200,6 +203,8 @@ func (s *session) withNames(cl *client.Client, ref object.Ref, err error) error 
 type PlanRollbackCmd struct {
 	Number int    `arg:"" help:"The revision to go back to."`
 	Stack  string `complete:"stack" placeholder:"NAME" help:"The stack; default: that of the configuration here."`
+	GuardFlags
+	PinFlag
 	PlanOutput
 }
 
@@ -209,15 +214,17 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.planBack(past, c.Number, "rollback", nil)
+	s.lifetime, s.pin = c.Expire, c.Pin
+	p, err := s.planBack(past, c.Number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err
 	}
 	return s.deliver(p, c.PlanOutput, nil)
 }
 
-func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput) error {
-	p, err := cl.Plan(s.ctx, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o})
+func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput, g GuardFlags) error {
+	s.lifetime = f.Expire
+	p, err := s.sealed(cl, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}, g)
 	if err != nil {
 		return err
 	}

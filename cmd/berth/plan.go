@@ -29,6 +29,8 @@ import (
 // PlanFlags are common to plan, apply and destroy.
 type PlanFlags struct {
 	VariableFlags
+	GuardFlags
+	PinFlag
 	Target    []string `placeholder:"ADDRESS" help:"Only this object and what it needs, such as deployment.web."`
 	OnFailure string   `enum:"revert,pause" default:"revert" help:"What a rollout that fails does: ${enum}."`
 }
@@ -44,6 +46,7 @@ type PlanStackCmd struct {
 func (c *PlanStackCmd) Run(s *session) error {
 	format := c.format()
 	s.annotate = format == "github"
+	s.lifetime = c.Expire
 	made, err := s.plan(c.PlanFlags, c.Destroy, format == "text")
 	if err != nil {
 		return err
@@ -56,6 +59,8 @@ type PlanOutput struct {
 	PlanFormat
 	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
 	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
+
+	Expire object.Duration `placeholder:"DURATION" help:"For how long the plan can be applied, such as 24h; default: 168h, a week. At most 2160h."`
 }
 
 // deliver saves and prints a sealed plan, and exits as its readers expect. page is
@@ -78,6 +83,9 @@ func (s *session) deliver(p *object.Plan, o PlanOutput, page *view.Draft) error 
 		fmt.Fprintf(s.stdout, "\nSaved the plan to: %s\n\nTo perform exactly these actions, run:\n    berth apply %q\n", o.Out, o.Out)
 	}
 	switch {
+	case len(p.Broken) > 0:
+		s.tell(object.Broken(p.Broken))
+		return exitCode(exitPolicy)
 	case len(p.Forecast.Unplaced) > 0:
 		return exitCode(exitUnplaceable)
 	case o.DetailedExitcode && !p.Empty():
@@ -162,6 +170,7 @@ type planned struct {
 // With show, the page is written while the masters rehearse.
 func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	var cfg *hcl.Configuration
+	s.pin = f.Pin
 	r := planner.Request{Version: version, Now: time.Now(), Targets: f.Target, Destroy: destroy, OnFailure: f.OnFailure}
 	if stack, _, ok := hcl.Identify(s.flags.Chdir); ok && destroy {
 		// What is to end need not be valid any more.
@@ -201,7 +210,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		})
 	}
 	g.Go(func() (err error) {
-		out.plan, err = cl.Plan(s.ctx, &p)
+		out.plan, err = s.sealed(cl, &p, f.GuardFlags)
 		return err
 	})
 	err = g.Wait()
@@ -327,14 +336,14 @@ func claim(r planner.Request) []object.Claim {
 	return slices.Concat(parts...)
 }
 
-// ShowCmd is `berth show`.
-type ShowCmd struct {
+// ShowFileCmd is `berth show` of a saved plan, or of the stack.
+type ShowFileCmd struct {
 	PlanFormat
 	File string `arg:"" optional:"" type:"path" help:"A saved plan; without one, the stack as the masters hold it."`
 }
 
 // Run shows a plan as plan did, or the stack's objects as HCL.
-func (c *ShowCmd) Run(s *session) error {
+func (c *ShowFileCmd) Run(s *session) error {
 	if c.File != "" {
 		p, err := readPlan(c.File)
 		if err != nil {

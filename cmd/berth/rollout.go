@@ -225,7 +225,7 @@ func (c *RolloutUndoCmd) Run(s *session) error {
 			return object.Errorf(object.CodeNotFound, ref, "has no version before this one")
 		}
 	}
-	p, err := s.planBack(past, number, "undo", []object.Ref{ref})
+	p, err := s.planBack(past, number, "undo", []object.Ref{ref}, GuardFlags{})
 	if err != nil {
 		return err
 	}
@@ -303,11 +303,10 @@ func (c *RolloutHistoryCmd) Run(s *session) error {
 // planBack plans a stack, or only some of its objects, as they were when a
 // revision had become healthy: of each object that was touched since, what it
 // was before the first such change.
-func (s *session) planBack(of past, number int, cause string, only []object.Ref) (*object.Plan, error) {
-	target := slices.IndexFunc(of.revisions, func(r *object.Revision) bool { return r.Spec.Number == number })
-	if target < 0 {
-		return nil, &object.Error{Code: object.CodeNotFound, Message: fmt.Sprintf("the stack %s has no revision %d, or no longer", of.stack, number),
-			Hint: fmt.Sprintf("Those kept are %d to %d.", of.revisions[len(of.revisions)-1].Spec.Number, of.revisions[0].Spec.Number)}
+func (s *session) planBack(of past, number int, cause string, only []object.Ref, g GuardFlags) (*object.Plan, error) {
+	target, err := of.index(number)
+	if err != nil {
+		return nil, err
 	}
 	if phase := of.revisions[target].Status.Phase; phase != object.RevisionHealthy {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("revision %d of %s is %s", number, of.stack, phase),
@@ -321,19 +320,14 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref)
 	if err != nil {
 		return nil, err
 	}
-	want := map[object.Ref]object.Object{}
-	for _, o := range declared(v, of.stack) {
-		want[o.Ref()] = o.Object
-	}
-	for _, rev := range of.revisions[:target] { // the oldest comes last and wins
-		for _, c := range rev.Spec.Changes {
-			if len(only) > 0 && !slices.Contains(only, c.Ref) {
-				continue
-			}
-			if c.Before.IsZero() {
-				delete(want, c.Ref)
-			} else {
-				want[c.Ref] = c.Before.Object
+	now := planner.Declared(v, of.stack)
+	want := planner.AsOf(now, of.revisions[:target])
+	if len(only) > 0 {
+		then := want
+		want = now
+		for _, ref := range only {
+			if want[ref] = then[ref]; want[ref] == nil {
+				delete(want, ref)
 			}
 		}
 	}
@@ -349,5 +343,9 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref)
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
-	return of.client.Plan(s.ctx, &p)
+	sealed, err := s.sealed(of.client, &p, g)
+	if err == nil {
+		s.diagnose(sealed.Warnings[len(p.Warnings):])
+	}
+	return sealed, err
 }

@@ -3,16 +3,21 @@ package main
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +26,7 @@ import (
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/clustertest"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/node/fake"
 	"github.com/berthdev/berth/planner"
 )
@@ -50,8 +56,12 @@ var images = fake.Script{
 //	match FILE|stdout REGEXP    like grep, for text with spaces over several lines
 //	lose NAME|leader            end a master as if its process had died
 //	json FILE|stdout PATH VALUE a member of a JSON document, by a.b.0.c
-//	behave IMAGE ok|missing     from now on
+//	behave IMAGE ok|missing|moved
+//	                            from now on; moved: its tag stands for other content
+//	registry TAG …              an image registry that has these tags of every image;
+//	                            its address is in $REGISTRY
 //	soon REGEXP berth …         run berth again and again until it prints that
+//	containers FILE             write which containers run, by pod and id
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
 //	issuer                      start a CI system of the script's own; its address is in $ISSUER
@@ -78,6 +88,7 @@ func TestScripts(t *testing.T) {
 					e.Setenv("HOME", home)
 					e.Setenv("NO_COLOR", "")
 					e.Setenv("EXAMPLES", examples)
+					e.Setenv("BERTH_PIN", "cluster") // no registry is asked unless a script has one
 					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
 				},
 				Condition: func(name string) (bool, error) {
@@ -90,6 +101,7 @@ func TestScripts(t *testing.T) {
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
 					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
+					"containers": w.containers, "registry": w.registry,
 				},
 			})
 		})
@@ -98,9 +110,11 @@ func TestScripts(t *testing.T) {
 
 // scriptWorld is one script's cluster.
 type scriptWorld struct {
-	t  *testing.T
-	c  *clustertest.Cluster
-	ci *ci
+	t *testing.T
+	c *clustertest.Cluster
+
+	tags *sync.Map // of the registry, if there is one
+	ci   *ci       // that jobs run on, if there is one
 }
 
 func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string) {
@@ -139,9 +153,45 @@ func (w *scriptWorld) lose(ts *testscript.TestScript, neg bool, args []string) {
 	w.c.Kill(name)
 }
 
+func (w *scriptWorld) containers(ts *testscript.TestScript, neg bool, args []string) {
+	var lines []string
+	for p := range state.All[*object.Pod](w.c.Snapshot(), object.KindPod) {
+		for _, c := range p.Status.Containers {
+			if c.State == "running" && !p.Spec.Stop {
+				lines = append(lines, fmt.Sprintf("%s %s %s\n", p.Ref(), c.Name, c.ID))
+			}
+		}
+	}
+	slices.Sort(lines)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(lines, "")), 0o644))
+}
+
 func (w *scriptWorld) behave(ts *testscript.TestScript, neg bool, args []string) {
 	for _, n := range []string{"n1", "n2", "n3"} {
-		w.c.Node(n).Behave(args[0], fake.Behavior{Missing: args[1] == "missing"})
+		w.c.Node(n).Behave(args[0], fake.Behavior{Missing: args[1] == "missing", Content: strings.TrimPrefix(args[1], "ok")})
+	}
+}
+
+// registry answers what content a tag stands for, and nothing else.
+func (w *scriptWorld) registry(ts *testscript.TestScript, neg bool, args []string) {
+	if w.tags == nil {
+		w.tags = &sync.Map{}
+		srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			_, tag, found := strings.Cut(r.URL.Path, "/manifests/")
+			if _, known := w.tags.Load(tag); !found || !known {
+				http.NotFound(rw, r)
+				return
+			}
+			rw.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+			rw.Header().Set("Docker-Content-Digest", fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(tag))))
+			rw.Header().Set("Content-Length", "100")
+		}))
+		w.t.Cleanup(srv.Close)
+		ts.Setenv("REGISTRY", strings.TrimPrefix(srv.URL, "http://"))
+	}
+	w.tags.Clear()
+	for _, tag := range args {
+		w.tags.Store(tag, true)
 	}
 }
 

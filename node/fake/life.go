@@ -3,6 +3,7 @@ package fake
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -99,14 +100,26 @@ func (n *Node) start(ctx context.Context, ref object.Ref, p *pod) error {
 		return err
 	}
 	address := n.address()
+	pinned := make(map[string]string, len(p.spec.Containers))
+	for _, c := range p.spec.Containers {
+		pinned[c.Name] = n.pinned(c.Image)
+	}
 	n.update(ref, p, func(s *object.PodStatus) {
 		s.Phase, s.Reason, s.Message, s.Address, s.Started = object.PodRunning, "", "", address, now()
 		for i := range s.Containers {
 			c := &s.Containers[i]
 			c.State, c.Started, c.ID = "running", now(), fmt.Sprintf("%s.%s.%d.0", ref.Name, c.Name, p.created)
+			c.Image = pinned[c.Name]
 		}
 	})
 	return n.run(ctx, ref, p)
+}
+
+// pinned is an image's name with the digest that it has here, as a real runtime
+// reports it.
+func (n *Node) pinned(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	return fmt.Sprintf("%s@sha256:%x", name, sha256.Sum256([]byte(cmp.Or(n.behavior(image).Content, image))))
 }
 
 func (n *Node) reveal(ctx context.Context, ref object.Ref, p *pod) error {

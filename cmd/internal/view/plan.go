@@ -66,8 +66,10 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 	if plan.Operation != nil {
 		p.operation(plan)
 	}
+	p.drift(plan)
 	if len(plan.Changes) > 0 {
 		p.forecast(plan)
+		p.images(plan)
 		p.line()
 		p.line(Summary(plan, d.o))
 	}
@@ -165,6 +167,9 @@ func (p *printer) change(c *object.PlannedChange) {
 		verb, style = "will be destroyed", red
 	case s == "-/+":
 		verb, style = "must be replaced", red
+	}
+	if p.verb != nil {
+		verb = p.verb(symbol(c))
 	}
 	p.line("  # ", p.paint(bold, c.Address), " ", p.paint(style, verb))
 	switch c.Reason {

@@ -43,6 +43,11 @@ type jsonPlan struct {
 	ReachMore  int                   `json:"reachability_more,omitempty"`
 	ReachCut   bool                  `json:"reachability_cut,omitempty"`
 	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
+	Images     []object.PinnedImage  `json:"images,omitempty"`
+	Drift      []object.Drift        `json:"drift,omitempty"`
+	Guards     object.Guards         `json:"guards,omitzero"`
+	Broken     []object.Breach       `json:"broken_guards,omitempty"`
+	Expires    string                `json:"expires,omitempty"`
 }
 
 // jsonValues are the objects that change as they will be, and all outputs. What
@@ -139,21 +144,17 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
+	out.Guards, out.Broken, out.Drift, out.Images = plan.Guards, plan.Broken, plan.Drift, plan.Images
+	if !plan.Expires.IsZero() {
+		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")
+	}
 	if out.Forecast.Outcome == "" {
 		out.Forecast.Outcome = "unfinished"
 		out.Complete = plan.Empty()
 	}
 	for i := range plan.Changes {
 		c := &plan.Changes[i]
-		x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields)}
-		x.Change = jsonBeforeAfter{Actions: c.Actions, AfterUnknown: map[string]any{}}
-		x.Change.Before, x.Change.BeforeSensitive = configuration(c.Before.Object)
-		x.Change.After, x.Change.AfterSensitive = configuration(c.After.Object)
-		for _, fd := range c.Fields {
-			if fd.Replaces {
-				x.Change.ReplacePaths = append(x.Change.ReplacePaths, fd.Path)
-			}
-		}
+		x := changeJSON(c)
 		out.Changes = append(out.Changes, x)
 		if !c.After.IsZero() {
 			out.Planned.Root.Resources = append(out.Planned.Root.Resources, jsonResource{x.Address, x.Mode, x.Type, x.Namespace, x.Name, x.Change.After, x.Change.AfterSensitive})
@@ -165,13 +166,32 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		}
 		out.Planned.Outputs[name] = jsonValue{Sensitive: o.Sensitive, Value: o.Value}
 	}
-	for name, c := range plan.OutputChanges {
-		if out.Outputs == nil {
-			out.Outputs = map[string]jsonOutput{}
-		}
-		out.Outputs[name] = jsonOutput{Actions: c.Actions, Before: c.Before, After: c.After, BeforeSensitive: c.Sensitive, AfterSensitive: c.Sensitive}
-	}
+	out.Outputs = outputsJSON(plan.OutputChanges)
 	return JSON(w, out)
+}
+
+func changeJSON(c *object.PlannedChange) jsonChange {
+	x := jsonChange{Address: c.Address, Mode: "managed", Type: c.Ref.Kind, Namespace: c.Ref.Namespace, Name: c.Ref.Name, Wave: c.Wave, Reason: c.Reason, Fields: orEmpty(c.Fields)}
+	x.Change = jsonBeforeAfter{Actions: c.Actions, AfterUnknown: map[string]any{}}
+	x.Change.Before, x.Change.BeforeSensitive = configuration(c.Before.Object)
+	x.Change.After, x.Change.AfterSensitive = configuration(c.After.Object)
+	for _, fd := range c.Fields {
+		if fd.Replaces {
+			x.Change.ReplacePaths = append(x.Change.ReplacePaths, fd.Path)
+		}
+	}
+	return x
+}
+
+func outputsJSON(changes map[string]object.OutputChange) map[string]jsonOutput {
+	if len(changes) == 0 {
+		return nil
+	}
+	out := map[string]jsonOutput{}
+	for name, c := range changes {
+		out[name] = jsonOutput{Actions: c.Actions, Before: c.Before, After: c.After, BeforeSensitive: c.Sensitive, AfterSensitive: c.Sensitive}
+	}
+	return out
 }
 
 func orEmpty[T any](list []T) []T {

@@ -42,6 +42,9 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 			}
 		}), maxWarningText), true)
 	}
+	if len(plan.Drift) > 0 {
+		section(&out, "Changed outside of the stack", firstLines(rendered(func(p *printer) { p.drift(plan) }), maxWarningText), true)
+	}
 	switch {
 	case plan.Operation != nil:
 		section(&out, "Forecast", firstLines(rendered(func(p *printer) { p.operation(plan) }), maxForecastText), true)
@@ -51,9 +54,16 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	if len(plan.OutputChanges) > 0 {
 		section(&out, "Outputs", firstLines(rendered(func(p *printer) { p.outputs(plan.OutputChanges) }), maxWarningText), false)
 	}
-	order := make([]*object.PlannedChange, len(plan.Changes))
-	for i := range plan.Changes {
-		order[i] = &plan.Changes[i]
+	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", nil)
+	_, err := out.WriteTo(w)
+	return err
+}
+
+// worstFirst adds the changes for which there is room, and counts the others.
+func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string, verb func(string) string) {
+	order := make([]*object.PlannedChange, len(changes))
+	for i := range changes {
+		order[i] = &changes[i]
 	}
 	slices.SortStableFunc(order, func(a, b *object.PlannedChange) int { return gravity(a) - gravity(b) })
 	const around = 400 // the section's own lines and the sentence about what is left out
@@ -61,7 +71,7 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	var text strings.Builder
 	shown := 0
 	for _, c := range order {
-		block := rendered(func(p *printer) { p.change(c) }) + "\n"
+		block := rendered(func(p *printer) { p.verb = verb; p.change(c) }) + "\n"
 		if text.Len()+len(block) > room {
 			break
 		}
@@ -69,13 +79,11 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 		shown++
 	}
 	if shown > 0 {
-		section(&out, plural(shown, "change"), text.String(), false)
+		section(out, plural(shown, "change"), text.String(), false)
 	}
 	if left := len(order) - shown; left > 0 {
-		fmt.Fprintf(&out, "\n**%s more not shown here, for want of room; the worst come first.** `berth show FILE` has the whole plan.\n", plural(left, "change"))
+		fmt.Fprintf(out, "\n**%s more not shown here, for want of room; the worst come first.** %s\n", plural(left, "change"), whole)
 	}
-	_, err := out.WriteTo(w)
-	return err
 }
 
 // sentence is what a plan comes to.
@@ -151,6 +159,9 @@ func severity(d object.Diagnostic) int {
 // misfits are the pods that fit nowhere and a rollout that would fail, as findings.
 func misfits(plan *object.Plan) object.Diagnostics {
 	var out object.Diagnostics
+	for _, b := range plan.Broken {
+		out = append(out, object.Diagnostic{Severity: object.SeverityError, Summary: "Refused by --" + b.Guard, Detail: b.Message})
+	}
 	for _, u := range plan.Forecast.Unplaced {
 		out = append(out, object.Diagnostic{Severity: object.SeverityError, Summary: "A pod fits on no node", Detail: u.Reason, Address: u.Pod.String()})
 	}
@@ -165,6 +176,11 @@ func misfits(plan *object.Plan) object.Diagnostics {
 func PlanAnnotations(w io.Writer, plan *object.Plan) error {
 	if err := Annotations(w, misfits(plan)); err != nil {
 		return err
+	}
+	for _, d := range plan.Drift {
+		if _, err := fmt.Fprintf(w, "::warning title=%s::%s\n", property("Changed outside of the stack"), message(drifted(d, plan.Time))); err != nil {
+			return err
+		}
 	}
 	title := "Plan of " + plan.Stack
 	if plan.Operation != nil {

@@ -42,6 +42,8 @@ type printer struct {
 	Options
 	w   io.Writer
 	err error
+	// verb says what a change with this symbol did; nil: what it will do.
+	verb func(symbol string) string
 }
 
 func (p *printer) printf(format string, args ...any) {

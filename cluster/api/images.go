@@ -1,0 +1,222 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distribution/reference"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// Bounds of what a plan's images may cost.
+const (
+	maxImages   = 1000 // of one question
+	maxAsked    = 64   // nodes; of a larger cluster the pods have to do
+	askingTakes = 2 * time.Second
+)
+
+type resolveInput struct {
+	Body body[object.ImageQuestion]
+}
+
+// postResolve tells which content tags stand for in the cluster: by the containers
+// that run them, the latest first, else by what nodes have in store.
+func (s *Server) postResolve(ctx context.Context, in *resolveInput) (*answer[object.ImageAnswer], error) {
+	req, err := in.Body.get()
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Images) > maxImages {
+		return nil, object.Errorf(object.CodeTooLarge, object.Ref{}, "%d images are too many at once; ask for at most %d", len(req.Images), maxImages)
+	}
+	v := s.Cluster.Snapshot()
+	want := make(map[string]bool, len(req.Images))
+	for _, image := range req.Images {
+		want[image] = true
+	}
+	running := map[string]running{}
+	for _, r := range runningImages(v, want) {
+		if r.started.After(running[r.image].started) || running[r.image].digest == "" {
+			running[r.image] = r
+		}
+	}
+	out := object.ImageAnswer{Images: make([]object.PinnedImage, len(req.Images))}
+	var unknown []int
+	for i, image := range req.Images {
+		out.Images[i].Image = image
+		if r, ok := running[image]; ok {
+			out.Images[i].Digest, out.Images[i].From = r.digest, object.PinnedByPods
+		} else {
+			unknown = append(unknown, i)
+		}
+	}
+	if len(unknown) > 0 {
+		s.askForImages(ctx, v, out.Images, unknown)
+	}
+	return &answer[object.ImageAnswer]{Body: out}, nil
+}
+
+// running is a digest that a container runs.
+type running struct {
+	image, digest string
+	started       time.Time
+	pod           *object.Pod
+}
+
+// runningImages are the digests that containers report of some images, or with
+// nil of all that no digest names.
+func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where) []running {
+	var out []running
+	for p := range state.All[*object.Pod](v, object.KindPod, where...) {
+		if p.Terminal() || len(p.Status.Containers) == 0 {
+			continue
+		}
+		t := p.Spec.Pod
+		if t == nil {
+			if t = v.Template(p); t == nil {
+				continue
+			}
+		}
+		for _, c := range slices.Concat(t.Init, t.Containers) {
+			if want != nil && !want[c.Image] || strings.Contains(c.Image, "@") {
+				continue
+			}
+			for i := range p.Status.Containers {
+				st := &p.Status.Containers[i]
+				if _, digest, ok := strings.Cut(st.Image, "@"); ok && st.Name == c.Name {
+					out = append(out, running{c.Image, digest, st.Started, p})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// askForImages asks the nodes what they have in store.
+func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []object.PinnedImage, unknown []int) {
+	ctx, cancel := context.WithTimeout(ctx, askingTakes)
+	defer cancel()
+	var items []object.NodeImages
+	for n := range state.All[*object.Node](v, object.KindNode) {
+		if n.Status.Condition == object.NodeReady {
+			items = append(items, object.NodeImages{Node: n.Name})
+		}
+	}
+	why := "no pod runs it, and no node has it"
+	if len(items) > maxAsked {
+		why = fmt.Sprintf("no pod runs it, and %d nodes are too many to be asked", len(items))
+		items = nil
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, uploads)
+	failed := make([]bool, len(items))
+	for i := range items {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			failed[i] = s.askNode(ctx, v, &items[i], func(ctx context.Context, address string) (*http.Request, error) {
+				return http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/v1/images", nil)
+			}) != nil
+		})
+	}
+	wg.Wait()
+	if silent := len(slices.DeleteFunc(failed, func(f bool) bool { return !f })); silent > 0 {
+		why = fmt.Sprintf("no pod runs it, and %d of %d nodes cannot be asked", silent, len(items))
+	}
+	held := map[string]string{}
+	for _, n := range items {
+		for _, i := range n.Images {
+			if i.Digest != "" {
+				held[i.Name] = i.Digest
+			}
+		}
+	}
+	for _, i := range unknown {
+		x := &images[i]
+		x.Why = why
+		for _, name := range []string{x.Image, fullName(x.Image)} {
+			if digest, ok := held[name]; ok {
+				x.Digest, x.From, x.Why = digest, object.PinnedByNodes, ""
+			}
+		}
+	}
+}
+
+// fullName is a reference as runtimes store it: "web:1" is "docker.io/library/web:1".
+func fullName(image string) string {
+	n, err := reference.ParseDockerRef(image)
+	if err != nil {
+		return image
+	}
+	return n.String()
+}
+
+// pins compares what a plan pins, and what the stack's pods run, with what earlier
+// revisions were planned with: a tag that has moved is told.
+func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {
+	type pin struct {
+		digest string
+		number int
+	}
+	past := map[string]pin{}
+	for rev := range state.All[*object.Revision](v, object.KindRevision, state.OfStack(p.Stack)) {
+		for image, digest := range rev.Spec.Images {
+			if past[image].number < rev.Spec.Number {
+				past[image] = pin{digest, rev.Spec.Number}
+			}
+		}
+	}
+	var out object.Diagnostics
+	warn := func(summary, format string, args ...any) {
+		out = append(out, object.Diagnostic{Severity: object.SeverityWarning, Summary: summary, Detail: fmt.Sprintf(format, args...)})
+	}
+	told := map[string]bool{}
+	for i := range p.Images {
+		x := &p.Images[i]
+		x.Was, x.Since = "", 0
+		was, ok := past[x.Image]
+		switch {
+		case x.Gone:
+			warn("Image is gone", "%s is not to be had: %s. Pods of %s that need it cannot start.", x.Image, x.Why, strings.Join(runners(p, x.Image), ", "))
+		case ok && x.Digest != "" && x.Digest != was.digest:
+			x.Was, x.Since = was.digest, was.number
+			told[x.Image] = true
+			warn("Tag has moved", "%s is %s now, by the %s, and was %s when revision %d was planned. Pods that start from now on may run something else than those that run. Give each release a tag of its own, or name the digest.", x.Image, x.Digest, x.From, was.digest, was.number)
+		}
+	}
+	if len(past) == 0 {
+		return out
+	}
+	others := map[string]int{}
+	var images []string
+	for _, r := range runningImages(v, nil, state.OfStack(p.Stack)) {
+		if was, ok := past[r.image]; ok && was.digest != r.digest && !told[r.image] {
+			if others[r.image]++; others[r.image] == 1 {
+				images = append(images, r.image)
+			}
+		}
+	}
+	slices.Sort(images)
+	for _, image := range images {
+		warn("Tag has moved", "%d containers run another content of %s than the %s that revision %d was planned with: the tag has been given to something else since. Give each release a tag of its own, or name the digest.", others[image], image, past[image].digest, past[image].number)
+	}
+	return out
+}
+
+// runners are the objects of a plan whose pods run an image.
+func runners(p *object.Plan, image string) []string {
+	var out []string
+	for i := range p.Changes {
+		if c := &p.Changes[i]; object.ImagesOf(c.After.Object)[image] {
+			out = append(out, c.Address)
+		}
+	}
+	return out
+}

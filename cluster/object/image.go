@@ -1,0 +1,76 @@
+package object
+
+import (
+	"slices"
+	"strings"
+)
+
+// PinnedImage is the content that an image's tag stood for when a plan was made.
+type PinnedImage struct {
+	Image  string `json:"image"`            // as the configuration writes it
+	Digest string `json:"digest,omitempty"` // absent: nobody could say
+	From   string `json:"from,omitempty"`   // who said it: pods, nodes, registry
+	Was    string `json:"was,omitempty"`    // another digest that an earlier revision of the stack was planned with
+	Since  int    `json:"since,omitempty"`  // that revision
+	Gone   bool   `json:"gone,omitempty"`   // no node is known to have it, and its registry says that it has not
+	Why    string `json:"why,omitempty"`    // of one that is not pinned
+}
+
+// Who knows a digest.
+const (
+	PinnedByPods     = "pods"     // containers that run it
+	PinnedByNodes    = "nodes"    // which have it in store
+	PinnedByRegistry = "registry" // which would be asked for it
+)
+
+// ImageQuestion asks which content tags stand for in the cluster.
+type ImageQuestion struct {
+	Images []string `json:"images"`
+}
+
+// ImageAnswer answers it, in its order.
+type ImageAnswer struct {
+	Images []PinnedImage `json:"images"`
+}
+
+// ImagesToPin are those that the plan's objects run and that no digest names already,
+// sorted, each once.
+func (p *Plan) ImagesToPin() []string {
+	seen := map[string]bool{}
+	for i := range p.Changes {
+		for image := range ImagesOf(p.Changes[i].After.Object) {
+			if !strings.Contains(image, "@") {
+				seen[image] = true
+			}
+		}
+	}
+	return sorted(seen)
+}
+
+// ImagesOf are the images that an object's pods run.
+func ImagesOf(o Object) map[string]bool {
+	out := map[string]bool{}
+	if o == nil {
+		return out
+	}
+	if t := TemplateOf(o); t != nil {
+		for _, c := range slices.Concat(t.Init, t.Containers) {
+			out[c.Image] = true
+		}
+	}
+	return out
+}
+
+// Pins are the digests that a plan pins, by image; nil if there are none.
+func (p *Plan) Pins() map[string]string {
+	var out map[string]string
+	for _, x := range p.Images {
+		if x.Digest != "" {
+			if out == nil {
+				out = map[string]string{}
+			}
+			out[x.Image] = x.Digest
+		}
+	}
+	return out
+}
