@@ -22,7 +22,7 @@ import (
 type LoginCmd struct {
 	JSONFlag
 	OIDC      bool   `name:"oidc" required:"" help:"By an identity token: of --token-file, of BERTH_OIDC_TOKEN, or as GitHub Actions gives it to jobs with the permission id-token: write."`
-	CAPin     string `name:"ca-pin" env:"BERTH_CA_PIN" placeholder:"HASH" help:"What pins the cluster, as berth token ca-pin prints it. Default: that of the cluster in the client configuration."`
+	Pin       string `env:"BERTH_PIN" placeholder:"HASH" help:"What pins the cluster, as berth token pin prints it. Default: that of the cluster in the client configuration."`
 	As        string `placeholder:"LOGIN" help:"Which login block of the identity provider; default: the first that the token fits."`
 	Audience  string `env:"BERTH_OIDC_AUDIENCE" default:"berth" help:"Whom to ask GitHub for a token for: the audience of the identity provider. Elsewhere, the token has it already."`
 	TokenFile string `env:"BERTH_OIDC_TOKEN_FILE" complete:"file" placeholder:"FILE" help:"A file with the identity token."`
@@ -54,14 +54,14 @@ func (c *LoginCmd) Run(s *session) error {
 	if len(x.Addresses) == 0 {
 		return &object.Error{Code: object.CodeInvalid, Message: "no address of a master is known", Hint: "Set BERTH_ADDR, or give --address."}
 	}
-	pin := strings.ToLower(strings.TrimSpace(c.CAPin))
+	pin := strings.ToLower(strings.TrimSpace(c.Pin))
 	if pin == "" {
 		if pin, err = client.Pin(name, s.environ); err != nil {
-			return &object.Error{Code: object.CodeInvalid, Message: "nothing pins the cluster, so anybody could pass for its masters", Hint: "Set BERTH_CA_PIN to what berth token ca-pin prints where the cluster is known."}
+			return &object.Error{Code: object.CodeInvalid, Message: "nothing pins the cluster, so anybody could pass for its masters", Hint: "Set BERTH_PIN to what berth token pin prints where the cluster is known."}
 		}
 	}
 	if !pinForm.MatchString(pin) {
-		return &object.Error{Code: object.CodeInvalid, Message: "the pin is no hash of 64 hexadecimal digits", Hint: "Copy the whole of what berth token ca-pin prints."}
+		return &object.Error{Code: object.CodeInvalid, Message: "the pin is no hash of 64 hexadecimal digits", Hint: "Copy the whole of what berth token pin prints."}
 	}
 	token, err := c.token(s)
 	if err != nil {
@@ -174,17 +174,17 @@ func githubToken(ctx context.Context, at, bearer, audience string) (string, erro
 	return out.Value, nil
 }
 
-// TokenCAPinCmd is `berth token ca-pin`.
-type TokenCAPinCmd struct{ JSONFlag }
+// TokenPinCmd is `berth token pin`.
+type TokenPinCmd struct{ JSONFlag }
 
 // Run prints the pin alone on standard output, for scripts.
-func (c *TokenCAPinCmd) Run(s *session) error {
+func (c *TokenPinCmd) Run(s *session) error {
 	pin, err := client.Pin(s.flags.Cluster, s.environ)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return s.json(map[string]string{"ca_pin": pin})
+		return s.json(map[string]string{"pin": pin})
 	}
 	fmt.Fprintln(s.stdout, pin)
 	return nil

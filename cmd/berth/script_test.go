@@ -87,8 +87,8 @@ func TestScripts(t *testing.T) {
 					home := filepath.Join(e.WorkDir, "home")
 					e.Setenv("HOME", home)
 					e.Setenv("NO_COLOR", "")
+					e.Setenv("BERTH_PIN_IMAGES", "cluster") // no registry is asked unless a script has one
 					e.Setenv("EXAMPLES", examples)
-					e.Setenv("BERTH_PIN", "cluster") // no registry is asked unless a script has one
 					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
 				},
 				Condition: func(name string) (bool, error) {
@@ -100,8 +100,8 @@ func TestScripts(t *testing.T) {
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
-					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
 					"containers": w.containers, "registry": w.registry,
+					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
 				},
 			})
 		})
@@ -110,11 +110,10 @@ func TestScripts(t *testing.T) {
 
 // scriptWorld is one script's cluster.
 type scriptWorld struct {
-	t *testing.T
-	c *clustertest.Cluster
-
+	t    *testing.T
+	c    *clustertest.Cluster
+	ci   *ci
 	tags *sync.Map // of the registry, if there is one
-	ci   *ci       // that jobs run on, if there is one
 }
 
 func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string) {

@@ -116,7 +116,7 @@ func (r *runner) start(w *scriptWorld, job string, permissions map[string]string
 	slices.Sort(may)
 	r.env = []string{
 		"PATH=" + r.ts.Getenv("PATH"), "WORK=" + r.ts.MkAbs("."), "HOME=" + r.home, "GITHUB_REPOSITORY=acme/shop", "GITHUB_SHA=" + r.known["github.sha"],
-		"GITHUB_OUTPUT=" + filepath.Join(r.home, "output"), "GITHUB_STEP_SUMMARY=" + r.ts.MkAbs("summary"), "GH_MAY=" + strings.Join(may, " "), "CI=true", "BERTH_PIN=" + r.ts.Getenv("BERTH_PIN"),
+		"GITHUB_OUTPUT=" + filepath.Join(r.home, "output"), "GITHUB_STEP_SUMMARY=" + r.ts.MkAbs("summary"), "GH_MAY=" + strings.Join(may, " "), "CI=true",
 	}
 	if permissions["id-token"] == "write" {
 		for _, name := range []string{"ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"} {

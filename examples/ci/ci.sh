@@ -10,7 +10,7 @@
 # CI_OUT         where files go; default: the working directory
 # CI_COMMENT     a command that gets the plan as Markdown on its standard input
 # BERTH_ADDR     the masters' addresses
-# BERTH_CA_PIN      what "berth token ca-pin" prints; with BERTH_OIDC_TOKEN, or where
+# BERTH_PIN      what "berth token pin" prints; with BERTH_OIDC_TOKEN, or where
 #                GitHub gives one, the job logs in by its identity token
 # BERTH_TOKEN    instead of both, a token of "berth token create"
 #
@@ -23,7 +23,7 @@ out=${CI_OUT:-.}
 export BERTH_INPUT=0
 
 login() {
-	if [ -z "${BERTH_TOKEN:-}" ] && [ -n "${BERTH_CA_PIN:-}" ]; then
+	if [ -z "${BERTH_TOKEN:-}" ] && [ -n "${BERTH_PIN:-}" ]; then
 		berth login --oidc --as "$1"
 	fi
 }
