@@ -63,7 +63,7 @@ func (s *IdentityProviderSpec) check(c *checker, at *step) {
 	for i := range s.Logins {
 		l := &s.Logins[i]
 		here := &step{up: at, name: "login", label: l.Name, key: true}
-		if l.TTL < 0 || l.TTL.D() > longestLogin || l.TTL != 0 && l.TTL.D() < time.Minute {
+		if l.TTL.D() < time.Minute || l.TTL.D() > longestLogin {
 			c.fail(here.to("ttl"), "Wrong duration", "A login is good for 1m to 12h.")
 		}
 		if len(l.Claims) == 0 {

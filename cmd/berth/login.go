@@ -29,7 +29,8 @@ type LoginCmd struct {
 }
 
 // Run gets a certificate and writes it beside the client configuration, whose
-// current cluster it becomes. The key never leaves this machine.
+// current cluster it becomes; a certificate that is no login's is not replaced.
+// The key never leaves this machine.
 func (c *LoginCmd) Run(s *session) error {
 	path := client.ConfigPath(s.environ)
 	file, err := client.ReadFile(path)
@@ -79,7 +80,11 @@ func (c *LoginCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join("pki", "login-"+name)
+	before := file.Current
+	if x.Token != "" || x.Cert != "" && !strings.HasPrefix(x.Cert, loginDir) {
+		name += "-login" // a person's own certificate stays what it is
+	}
+	dir := loginDir + name
 	files := pki.Files{Dir: filepath.Join(filepath.Dir(path), dir)}
 	if err := files.SaveRoot([]byte(joined.CA)); err != nil {
 		return err
@@ -87,7 +92,7 @@ func (c *LoginCmd) Run(s *session) error {
 	if err := files.SaveIdentity([]byte(joined.Certificate), key); err != nil {
 		return err
 	}
-	file.Clusters[name] = client.Context{Addresses: x.Addresses, CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, "tls.pem")}
+	file.Clusters[name] = client.Context{Addresses: x.Addresses, CA: dir + "/ca.crt", Cert: dir + "/tls.pem"}
 	file.Current = name
 	if err := file.Write(path); err != nil {
 		return err
@@ -99,8 +104,14 @@ func (c *LoginCmd) Run(s *session) error {
 		return s.json(loggedIn{Name: joined.Name, Role: joined.Role, Expires: joined.Expires, Cluster: name})
 	}
 	fmt.Fprintf(s.stdout, "Logged in as %s (%s) until %s.\n", joined.Name, joined.Role, joined.Expires.UTC().Format("15:04:05 MST"))
+	if before != "" && before != name {
+		fmt.Fprintf(s.stdout, "The current cluster is %s now; --cluster %s is who you were before.\n", name, before)
+	}
 	return nil
 }
+
+// loginDir begins the paths of what a login writes, beside the client configuration.
+const loginDir = "pki/login-"
 
 // loggedIn is what login prints for machines.
 type loggedIn struct {
