@@ -50,7 +50,8 @@ func (w *scriptWorld) runWorkflow(ts *testscript.TestScript, neg bool, args []st
 	if len(args) < 2 {
 		ts.Fatalf("usage: workflow STATUS FILE NAME=VALUE…")
 	}
-	known := map[string]string{"github.token": "t0ken", "github.server_url": "https://github.example", "github.repository": "acme/shop", "inputs.plan_run": ""}
+	known := map[string]string{"github.token": "t0ken", "github.server_url": "https://github.example", "github.repository": "acme/shop", "inputs.plan_run": "",
+		"secrets.BERTH_PLAN_TOKEN": "", "secrets.BERTH_DEPLOY_TOKEN": ""} // a secret that is not set is empty
 	for _, a := range args[2:] {
 		name, value, _ := strings.Cut(a, "=")
 		if file, ok := strings.CutPrefix(value, "@"); ok {
