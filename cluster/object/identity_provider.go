@@ -44,9 +44,11 @@ func (o *IdentityProvider) Clone() Object  { c := *o; return &c }
 const longestLogin = 12 * time.Hour
 
 // issuers are well-known ones that serve everybody in the world, and the claims
-// that tell whose job it is. Without one of them anybody could log in.
+// that tell whose job it is. Without one of them anybody could log in. GitHub's
+// job_workflow_ref is not among them: it names a reusable workflow, and anybody's
+// repository may call one that is public.
 var issuers = map[string][]string{
-	"https://token.actions.githubusercontent.com": {"repository", "repository_id", "repository_owner", "repository_owner_id", "sub", "job_workflow_ref", "enterprise", "enterprise_id"},
+	"https://token.actions.githubusercontent.com": {"repository", "repository_id", "repository_owner", "repository_owner_id", "sub", "enterprise", "enterprise_id"},
 	"https://gitlab.com":                          {"project_path", "project_id", "namespace_path", "namespace_id", "sub", "user_login", "user_id"},
 }
 

@@ -25,6 +25,8 @@ func TestIdentityProviderCheck(t *testing.T) {
 		{"everybody", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"ref": "refs/heads/main"})}, `login["x"].claims: Everybody could log in`},
 		{"everybody, with a slash", IdentityProviderSpec{Issuer: github + "/", Audience: "a", Logins: login(map[string]string{"ref": "refs/heads/main"})}, `login["x"].claims: Everybody could log in`},
 		{"half an owner", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"repository": "ac*"})}, "Everybody could log in"},
+		{"everybody who calls a workflow", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"job_workflow_ref": "acme/ci/.github/workflows/deploy.yml@refs/heads/main"})}, "Everybody could log in"},
+		{"an owner's, by one workflow", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"job_workflow_ref": "acme/ci/.github/workflows/deploy.yml@refs/heads/main", "repository_owner": "acme"})}, ""},
 		{"any subject", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"sub": "repo:*"})}, "Everybody could log in"},
 		{"no claims", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(nil)}, `"claims" is needed`},
 		{"any value", IdentityProviderSpec{Issuer: "https://x", Audience: "a", Logins: login(map[string]string{"ref": "*"})}, `login["x"].claims["ref"]: Wrong claim`},
