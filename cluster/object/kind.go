@@ -25,6 +25,8 @@ const (
 
 	KindNetworkPolicy Kind = "network_policy"
 
+	KindPolicy Kind = "policy"
+
 	KindTemplate    Kind = "template"     // an immutable pod template, named by its digest
 	KindContent     Kind = "content"      // an immutable version of a config map or secret
 	KindEndpoints   Kind = "endpoints"    // the ready pods behind a service
@@ -74,6 +76,8 @@ var kinds = []KindInfo{
 		Doc: "The way in from outside for a host: paths, certificates, limits, weights."},
 	{Kind: KindNetworkPolicy, Plural: "network_policies", Short: "netpol", Namespaced: true, Declared: true, New: func() Object { return &NetworkPolicy{Meta: Meta{Kind: KindNetworkPolicy}} },
 		Doc: "Which packets may reach pods, and where pods may send theirs."},
+	{Kind: KindPolicy, Plural: "policies", Short: "pol", Declared: true, New: func() Object { return &Policy{Meta: Meta{Kind: KindPolicy}} },
+		Doc: "Rules about what may be written to the cluster, by which the masters judge every plan and every other write."},
 	{Kind: KindTemplate, Plural: "templates", Namespaced: true, New: func() Object { return &Template{Meta: Meta{Kind: KindTemplate}} },
 		Doc: "An immutable pod template, named by its digest and shared by its pods."},
 	{Kind: KindContent, Plural: "contents", Namespaced: true, New: func() Object { return &Content{Meta: Meta{Kind: KindContent}} },
