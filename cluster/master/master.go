@@ -35,7 +35,7 @@ type Config struct {
 	Check    api.CheckFunc // optional
 	Plan     api.PlanFunc
 	Policies api.Policies // optional
-	Spool    string // directory for image archives on their way; default the system's
+	Spool    string       // directory for image archives on their way; default the system's
 
 	// NodeTimeout is how long a node may be silent before it is lost; Heartbeat is
 	// how often nodes are told to report.

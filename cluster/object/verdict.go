@@ -73,18 +73,23 @@ func Judged(found []PolicyVerdict) Diagnostics {
 func Refused(found []PolicyVerdict, override string) error {
 	e := &Error{Code: CodePolicy, Hint: "Nothing was written. Change what the policy asks for."}
 	hard := 0
-	for _, d := range Judged(found) {
-		if d.Severity == SeverityError {
-			e.Diagnostics = append(e.Diagnostics, d)
-		}
-	}
-	soft := len(e.Diagnostics)
 	for i := range found {
 		if found[i].Enforcement == PolicyHard {
 			hard++
 		}
 	}
-	soft -= hard
+	for _, d := range Judged(found) {
+		if d.Severity != SeverityError {
+			continue
+		}
+		if len(e.Diagnostics) < hard {
+			d.Detail += " Nobody can override it."
+		} else if override == "" {
+			d.Detail += " To go on all the same: --override-policy \"REASON\", which is recorded."
+		}
+		e.Diagnostics = append(e.Diagnostics, d)
+	}
+	soft := len(e.Diagnostics) - hard
 	switch {
 	case hard > 0:
 		e.Message = "refused by " + count(hard, "hard policy rule") + ", which nobody can override"
