@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X main.version=$(VERSION)
 # Tests with whole clusters have the machine for themselves.
 WHOLE   := ^(TestRealCluster|TestNoRequestIsLost)$$
-PKGS    := containerd runc iptables iproute2 curl
+PKGS    := containerd runc iptables iproute2 curl git
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test race bench lint fmt docs clean
@@ -15,8 +15,8 @@ PKGS    := containerd runc iptables iproute2 curl
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install what real nodes need (containerd, runc, iptables)
-	@missing=""; for c in containerd:containerd runc:runc iptables:iptables ip:iproute2 curl:curl; do \
+setup: ## install what real nodes need (containerd, runc, iptables), and git for modules
+	@missing=""; for c in containerd:containerd runc:runc iptables:iptables ip:iproute2 curl:curl git:git; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${c%%:*} >/dev/null || missing="$$missing $${c##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "make setup: run as root, or install:$$missing" >&2; exit 1; }; \

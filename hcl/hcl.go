@@ -19,6 +19,10 @@ type Options struct {
 	Now time.Time
 	// Input asks a person for a variable that has no value. Nil: that is an error.
 	Input func(Question) (string, error)
+	// Modules finds a module whose source does not begin with ./ or ../, the same
+	// for equal sources. It is not called by more than one goroutine at once. Nil:
+	// such sources are errors.
+	Modules func(source string) (Fetched, error)
 }
 
 // VarArgument is one --var NAME=VALUE or one --var-file FILE; exactly one field is set.

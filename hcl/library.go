@@ -1,10 +1,7 @@
 package hcl
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,12 +19,14 @@ type library struct {
 	dirs     map[string]*directory
 	files    map[string][]byte
 	labels   map[string]string // files by the names that ranges use -> their names beside the configuration
-	mentions sync.Map          // *body -> []mention, since every instance asks for them
+	fetched  func(string) (Fetched, error)
+	mentions sync.Map // *body -> []mention, since every instance asks for them
 }
 
 // directory is one source of modules.
 type directory struct {
 	path      string // absolute, without symbolic links
+	root      string // of what was fetched with it; empty: it stands beside the configuration
 	rel       string // from the configuration: path.module
 	shown     string
 	bodies    []body
@@ -96,21 +95,9 @@ func (l *library) source(from *directory, k *block) (*directory, bool, *hcl.Diag
 		return nil, false, wrong(src.rng(a.exprAt), "Wrong source", "The source of a module is a text without references, such as \"./web\": modules are read before anything is evaluated.")
 	}
 	text := v.AsString()
-	if !strings.HasPrefix(text, "./") && !strings.HasPrefix(text, "../") {
-		return nil, false, wrong(src.rng(a.exprAt), "Wrong source", "%q is not a directory beside this one. A source begins with ./ or ../; modules from elsewhere are copied, or checked out, to where the configuration is.", text)
-	}
-	path, err := filepath.EvalSymlinks(filepath.Join(from.path, filepath.FromSlash(text)))
-	if err == nil {
-		var info os.FileInfo
-		if info, err = os.Stat(path); err == nil && !info.IsDir() {
-			return nil, false, wrong(src.rng(a.exprAt), "Wrong source", "%s is a file. The source of a module is a directory.", text)
-		}
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, false, wrong(src.rng(a.exprAt), "No such module", "There is no directory %s. A source is seen from the directory of the file that names it.", filepath.ToSlash(filepath.Join(from.shown, text)))
-	case err != nil:
-		return nil, false, wrong(src.rng(a.exprAt), "No such module", "%v.", err)
+	path, root, problem := l.place(from, src, a, text)
+	if problem != nil {
+		return nil, false, problem
 	}
 	if d := l.dirs[path]; d != nil {
 		return d, false, nil
@@ -119,7 +106,7 @@ func (l *library) source(from *directory, k *block) (*directory, bool, *hcl.Diag
 	if err != nil {
 		return nil, false, wrong(src.rng(a.exprAt), "No such module", "%v.", err)
 	}
-	d := &directory{path: path, rel: filepath.ToSlash(rel), shown: filepath.Join(l.shown, rel)}
+	d := &directory{path: path, root: root, rel: filepath.ToSlash(rel), shown: filepath.Join(l.shown, rel)}
 	l.dirs[path] = d
 	return d, true, nil
 }

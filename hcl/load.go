@@ -80,19 +80,10 @@ func (r *run) load() *Configuration {
 	if bodies == nil {
 		return nil
 	}
-	abs, err := filepath.Abs(r.dir)
-	if err != nil {
-		r.general("Cannot find the directory", "%v.", err)
+	abs, ok := r.library(bodies)
+	if !ok {
 		return nil
 	}
-	real, err := filepath.EvalSymlinks(abs)
-	if err != nil {
-		r.general("Cannot find the directory", "%v.", err)
-		return nil
-	}
-	r.home = &directory{path: real, rel: ".", shown: filepath.Clean(r.dir), bodies: bodies, sources: map[*block]*directory{}}
-	r.lib = &library{root: real, shown: r.home.shown, dirs: map[string]*directory{}, files: r.files, labels: map[string]string{}}
-	r.add(r.lib.read(r.home))
 	unread := r.diags.HasErrors() // what a module declares is not known, so references cannot be judged
 	r.paths = r.pathsFor(r.home)
 	r.root = &hcl.EvalContext{Functions: functionsFor(abs, r.opts.Now)}
@@ -111,6 +102,24 @@ func (r *run) load() *Configuration {
 	r.connect()
 	r.evaluateAll()
 	return r.result(abs)
+}
+
+// library reads the modules of the configuration; abs is its directory.
+func (r *run) library(bodies []body) (abs string, ok bool) {
+	abs, err := filepath.Abs(r.dir)
+	if err != nil {
+		r.general("Cannot find the directory", "%v.", err)
+		return "", false
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if err != nil {
+		r.general("Cannot find the directory", "%v.", err)
+		return "", false
+	}
+	r.home = &directory{path: real, rel: ".", shown: filepath.Clean(r.dir), bodies: bodies, sources: map[*block]*directory{}}
+	r.lib = &library{root: real, shown: r.home.shown, dirs: map[string]*directory{}, files: r.files, labels: map[string]string{}, fetched: r.opts.Modules}
+	r.add(r.lib.read(r.home))
+	return abs, true
 }
 
 // pathsFor are path.module, path.root and path.cwd. Functions that read files

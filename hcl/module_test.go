@@ -228,7 +228,7 @@ Break the circle: put a value that two of them need into locals or a variable.`}
 		{"no directory", map[string]string{"main.hcl": "module \"a\" {\n  source = \"./b\"\n}\n"},
 			`main.hcl:2:12: No such module: There is no directory b. A source is seen from the directory of the file that names it.`},
 		{"a source from elsewhere", map[string]string{"main.hcl": "module \"a\" {\n  source = \"git::https://x/y\"\n}\n"},
-			`main.hcl:2:12: Wrong source: "git::https://x/y" is not a directory beside this one. A source begins with ./ or ../; modules from elsewhere are copied, or checked out, to where the configuration is.`},
+			`main.hcl:2:12: Wrong source: "git::https://x/y" is not a directory beside this one: such a source begins with ./ or ../.`},
 		{"a stack's setting", map[string]string{"main.hcl": "module \"a\" {\n  source = \"./a\"\n}\n", "a/main.hcl": "berth {\n  stack = \"x\"\n}\n"},
 			`main.hcl:2:3: Setting of the stack in a module: The objects of a module belong to the stack that uses it, so a module cannot set stack. Take the line out; a namespace can be an input: variable "namespace" { … }.`},
 		{"a mistake in a module is told once", map[string]string{"main.hcl": "module \"a\" {\n  source = \"./a\"\n  count = 3\n}\n", "a/main.hcl": "locals {\n  x = var.no\n}\n"},

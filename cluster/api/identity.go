@@ -19,6 +19,7 @@ type Identity struct {
 	Role object.Role
 
 	byToken bool
+	login   string // by which a certificate came that cannot be renewed
 }
 
 // Headers between masters. They count only from a client whose certificate says
@@ -54,6 +55,14 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 			return Identity{}, object.Errorf(object.CodeUnauthorized, object.Ref{}, "%w", err)
 		}
 		peer = Identity{Name: name, Role: object.Role(role)}
+		if len(r.TLS.PeerCertificates) > 0 {
+			peer.login = pki.LoginOf(r.TLS.PeerCertificates[0])
+		}
+		if peer.login != "" {
+			if err := s.stillGood(peer.login, peer.Role); err != nil {
+				return Identity{}, err
+			}
+		}
 		if peer.Role == object.RoleNode {
 			if err := s.revoked(s.Cluster.Snapshot(), r.TLS.PeerCertificates[0]); err != nil {
 				return Identity{}, err

@@ -183,6 +183,9 @@ func (s *Server) postRenew(ctx context.Context, in *renewInput) (*answer[object.
 	if who.byToken {
 		return nil, &object.Error{Code: object.CodeForbidden, Message: "a token has no certificate to renew", Hint: "Join with the token to get one."}
 	}
+	if who.login != "" {
+		return nil, &object.Error{Code: object.CodeForbidden, Message: "the certificate of a login is not renewed", Hint: "Log in again: berth login --oidc"}
+	}
 	out, err := s.issue(req.CSR, who.Name, who.Role)
 	if err != nil {
 		return nil, err

@@ -92,6 +92,7 @@ func (s *Server) register() error {
 	s.plain(op("GET", "/v1/images", "The images on every ready node", "nodes"), access{roles: planners, stream: true}, s.getImages)
 
 	typed(s, op("POST", "/v1/join", "Turn a token into a certificate", "identity"), access{public: true, leader: needLeader, limit: smallBody}, s.postJoin)
+	typed(s, op("POST", "/v1/login", "Turn an identity token of a trusted issuer into a certificate", "identity"), access{public: true, leader: needLeader, limit: smallBody}, s.postLogin)
 	typed(s, op("POST", "/v1/renew", "A new certificate of the same name and role", "identity"), access{roles: everyone, limit: smallBody}, s.postRenew)
 	typed(s, op("POST", "/v1/tokens", "Make a token", "identity"), access{roles: onlyAdmin, leader: needLeader, limit: smallBody}, s.postToken)
 

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/oidc"
 	"github.com/berthdev/berth/cluster/pki"
 	"github.com/berthdev/berth/cluster/seal"
 )
@@ -70,6 +71,7 @@ type Server struct {
 	metrics metrics
 	lines   lineCache
 	prints  fingerprints
+	tokens  *oidc.Verifier
 
 	transports transports
 	closing    chan struct{} // closed when Serve ends: streams end too
@@ -99,7 +101,7 @@ func New(c Config) (*Server, error) {
 	if c.Each == nil {
 		c.Each = object.InOrder
 	}
-	s := &Server{Config: c, mux: http.NewServeMux(), routes: map[string]access{}, closing: make(chan struct{})}
+	s := &Server{Config: c, mux: http.NewServeMux(), routes: map[string]access{}, tokens: oidc.New(c.Now), closing: make(chan struct{})}
 	s.metrics = newMetrics(c.Metrics)
 	if err := s.register(); err != nil {
 		return nil, err

@@ -26,6 +26,14 @@ func (c *Client) Join(ctx context.Context, r object.JoinRequest) (object.Joined,
 	return out, err
 }
 
+// Login gets a certificate for a while by an identity token of an issuer that the
+// cluster trusts.
+func (c *Client) Login(ctx context.Context, r object.LoginRequest) (object.Joined, error) {
+	var out object.Joined
+	err := c.exchange(ctx, http.MethodPost, "/v1/login", nil, r, &out)
+	return out, err
+}
+
 // Renew gets a new certificate of the same name and role.
 func (c *Client) Renew(ctx context.Context, csrPEM []byte) (object.Joined, error) {
 	var out object.Joined

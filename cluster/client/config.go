@@ -106,10 +106,35 @@ func (f File) Write(path string) error {
 // one. BERTH_ADDR (comma-separated) and BERTH_TOKEN override what the file says.
 func Load(name string, environ func(string) string) (Config, error) {
 	var c Config
+	x, path, err := choose(name, environ)
+	if err != nil {
+		return c, err
+	}
+	c.Addrs, c.Token = x.Addresses, x.Token
+	if a := environ("BERTH_ADDR"); a != "" {
+		c.Addrs = Addresses(a)
+	}
+	if t := environ("BERTH_TOKEN"); t != "" {
+		c.Token = t
+		return c, nil // whoever sets a token means to be its bearer, not the file's certificate
+	}
+	if x.Cert != "" {
+		c.TLS, err = x.tls(filepath.Dir(path))
+	}
+	return c, err
+}
+
+// Addresses are those of BERTH_ADDR: with commas or spaces between.
+func Addresses(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// choose finds a cluster in the configuration file, whose path it returns, too.
+func choose(name string, environ func(string) string) (Context, string, error) {
 	path := ConfigPath(environ)
 	f, err := ReadFile(path)
 	if err != nil {
-		return c, err
+		return Context{}, path, err
 	}
 	chosen := name
 	if chosen == "" {
@@ -126,20 +151,9 @@ func Load(name string, environ func(string) string) (Config, error) {
 		if e.Hint == "" && len(names) > 0 {
 			e.Hint = "It has " + strings.Join(names, ", ") + "."
 		}
-		return c, e
+		return x, path, e
 	}
-	c.Addrs, c.Token = x.Addresses, x.Token
-	if a := environ("BERTH_ADDR"); a != "" {
-		c.Addrs = strings.FieldsFunc(a, func(r rune) bool { return r == ',' || r == ' ' })
-	}
-	if t := environ("BERTH_TOKEN"); t != "" {
-		c.Token = t
-		return c, nil // whoever sets a token means to be its bearer, not the file's certificate
-	}
-	if x.Cert != "" {
-		c.TLS, err = x.tls(filepath.Dir(path))
-	}
-	return c, err
+	return x, path, nil
 }
 
 // tls is the TLS configuration of the context's files.

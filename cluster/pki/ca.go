@@ -167,10 +167,10 @@ func ParseRequest(csrPEM []byte) (*Request, error) {
 // authority. Certificates of machines carry the addresses that the request asks
 // for beside their name, localhost and 127.0.0.1; those of people none.
 func (ca *CA) Issue(r *Request, name, role string) ([]byte, error) {
-	return ca.issue(r, name, role, Lifetime(role))
+	return ca.issue(r, name, role, "", Lifetime(role))
 }
 
-func (ca *CA) issue(r *Request, name, role string, lifetime time.Duration) ([]byte, error) {
+func (ca *CA) issue(r *Request, name, role, login string, lifetime time.Duration) ([]byte, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
@@ -189,6 +189,9 @@ func (ca *CA) issue(r *Request, name, role string, lifetime time.Duration) ([]by
 		NotAfter:     at.Add(lifetime),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	if login != "" {
+		t.Subject.OrganizationalUnit = []string{login}
 	}
 	if role == RoleMaster || role == RoleNode {
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)

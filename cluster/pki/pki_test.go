@@ -36,7 +36,7 @@ func issued(t *testing.T, ca *CA, name, role string, lifetime time.Duration, add
 	if err != nil {
 		t.Fatal(err)
 	}
-	if chain, err = ca.issue(r, name, role, lifetime); err != nil {
+	if chain, err = ca.issue(r, name, role, "", lifetime); err != nil {
 		t.Fatal(err)
 	}
 	return chain, key

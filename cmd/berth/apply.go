@@ -391,7 +391,7 @@ func (c *RollbackCmd) Run(s *session) error {
 			return &object.Error{Code: object.CodeNotFound, Message: "no earlier revision of " + past.stack + " was healthy", Hint: "See: berth history"}
 		}
 	}
-	s.pin = c.Pin
+	s.pin = c.PinImages
 	p, err := s.planBack(past, number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err

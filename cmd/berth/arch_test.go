@@ -85,6 +85,7 @@ var doors = map[string]struct {
 	"github.com/alecthomas/kong":        {[]string{"cmd/berth"}, "flags are the command line's affair"},
 	"github.com/danielgtaylor/huma/":    {[]string{"cluster/api"}, "routes are the API's affair"},
 	"github.com/tidwall/btree":          {[]string{"cluster/state"}, "only the state knows how it is stored"},
+	"github.com/coreos/go-oidc":         {[]string{"cluster/oidc"}, "the API asks whose a token is, not how tokens are signed"},
 	"github.com/miekg/dns":              {[]string{"node/dns"}, "everybody else works with names, not with messages"},
 	"github.com/vishvananda/netlink":    {[]string{"node/network", "node/proxy", "cmd/internal/dev"}, "links are made by the pod network, and by the development hosts; the proxy forgets flows"},
 }

@@ -251,7 +251,7 @@ func startReal(t *testing.T, name, subnet, pods string, up ...string) *realClust
 	}
 	tmp := t.TempDir()
 	c := &realCluster{t: t, name: name, bin: filepath.Join(tmp, "berth"), dir: filepath.Join(tmp, "dev")}
-	c.env = append(os.Environ(), "BERTH_CONFIG="+filepath.Join(tmp, "config"), "HOME="+tmp, "NO_COLOR=1", "BERTH_CLUSTER=", "BERTH_ADDR=", "BERTH_PIN=cluster")
+	c.env = append(os.Environ(), "BERTH_CONFIG="+filepath.Join(tmp, "config"), "HOME="+tmp, "NO_COLOR=1", "BERTH_CLUSTER=", "BERTH_ADDR=", "BERTH_PIN_IMAGES=cluster")
 	c.shop, _ = filepath.Abs("../../examples/shop")
 	c.build(c.bin, "", ".")
 	t.Cleanup(func() {

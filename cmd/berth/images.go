@@ -11,7 +11,7 @@ import (
 
 // PinFlag says whom to ask which content the tags of images stand for.
 type PinFlag struct {
-	Pin string `enum:"auto,cluster,off" default:"auto" env:"BERTH_PIN" help:"Whom to ask which content the tags of images stand for: auto (pods and nodes, then the registries of what they do not know), cluster, off."`
+	PinImages string `enum:"auto,cluster,off" default:"auto" env:"BERTH_PIN_IMAGES" help:"Whom to ask which content the tags of images stand for: auto (pods and nodes, then the registries of what they do not know), cluster, off."`
 }
 
 // registryTakes is how long a plan waits for registries.

@@ -54,6 +54,7 @@ type Globals struct {
 type CLI struct {
 	Globals
 
+	Init     InitCmd     `cmd:"" help:"Fetch the modules that stand elsewhere and pin them in the lock file."`
 	Validate ValidateCmd `cmd:"" help:"Check a configuration without a cluster."`
 	Fmt      FmtCmd      `cmd:"" help:"Rewrite configuration files in the canonical layout."`
 	Plan     PlanCmd     `cmd:"" help:"Show what would change and what would happen."`
@@ -81,6 +82,7 @@ type CLI struct {
 	Node     NodeCmd     `cmd:"" help:"Nodes: list, cordon, drain; or be one."`
 	Master   MasterCmd   `cmd:"" help:"Masters: list, remove; or be one."`
 	Dev      DevCmd      `cmd:"" help:"A whole cluster on this machine."`
+	Login    LoginCmd    `cmd:"" help:"Log in by an identity token, as jobs of CI systems do."`
 	Token    TokenCmd    `cmd:"" help:"Tokens by which masters, nodes and clients join."`
 	Image    ImageCmd    `cmd:"" help:"Images on the nodes."`
 	Snapshot SnapshotCmd `cmd:"" help:"Save and restore the state of the cluster."`

@@ -387,6 +387,7 @@ type TokenCmd struct {
 	Create TokenCreateCmd `cmd:"" help:"Make a token; it is shown once."`
 	List   TokenListCmd   `cmd:"" default:"1" help:"List tokens."`
 	Revoke TokenRevokeCmd `cmd:"" help:"End a token."`
+	Pin    TokenPinCmd    `cmd:"" help:"Print what pins the cluster, for berth login: the hash of its authority's key, which is no secret."`
 }
 
 // TokenCreateCmd is `berth token create`.

@@ -214,7 +214,7 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	s.lifetime, s.pin = c.Expire, c.Pin
+	s.lifetime, s.pin = c.Expire, c.PinImages
 	p, err := s.planBack(past, c.Number, "rollback", nil, c.GuardFlags)
 	if err != nil {
 		return err

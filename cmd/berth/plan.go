@@ -178,7 +178,7 @@ type planned struct {
 // With show, the page is written while the masters rehearse.
 func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	var cfg *hcl.Configuration
-	s.pin = f.Pin
+	s.pin = f.PinImages
 	r := planner.Request{Version: version, Now: time.Now(), Targets: f.Target, Destroy: destroy, OnFailure: f.OnFailure}
 	if stack, _, ok := hcl.Identify(s.flags.Chdir); ok && destroy {
 		// What is to end need not be valid any more.

@@ -65,10 +65,18 @@ var images = fake.Script{
 //	containers FILE             write which containers run, by pod and id
 //	killed N berth …            run berth N times and kill it, each time a little later;
 //	                            the word ROUND is the number of the run
+//	issuer                      start a CI system of the script's own; its address is in $ISSUER
+//	job CLAIM=VALUE…            the job that it runs from now on
+//	identity FILE               write the job's identity token
+//	workflow STATUS FILE …      run a GitHub workflow's steps; their output is in the file log
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("there are no scripts", err)
+	}
+	examples, err := filepath.Abs(filepath.Join(root, "examples"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
@@ -80,7 +88,8 @@ func TestScripts(t *testing.T) {
 					home := filepath.Join(e.WorkDir, "home")
 					e.Setenv("HOME", home)
 					e.Setenv("NO_COLOR", "")
-					e.Setenv("BERTH_PIN", "cluster") // no registry is asked unless a script has one
+					e.Setenv("BERTH_PIN_IMAGES", "cluster") // no registry is asked unless a script has one
+					e.Setenv("EXAMPLES", examples)
 					return os.MkdirAll(filepath.Join(home, ".berth"), 0o700)
 				},
 				Condition: func(name string) (bool, error) {
@@ -93,6 +102,7 @@ func TestScripts(t *testing.T) {
 					"cluster": w.cluster, "code": exitsWith, "as": w.as, "editplan": editPlan, "match": matches,
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon,
 					"containers": w.containers, "registry": w.registry,
+					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
 				},
 			})
 		})
@@ -101,9 +111,9 @@ func TestScripts(t *testing.T) {
 
 // scriptWorld is one script's cluster.
 type scriptWorld struct {
-	t *testing.T
-	c *clustertest.Cluster
-
+	t    *testing.T
+	c    *clustertest.Cluster
+	ci   *ci
 	tags *sync.Map // of the registry, if there is one
 }
 

@@ -79,6 +79,7 @@ func (s *session) load(vars VariableFlags) (*hcl.Configuration, error) {
 
 func (s *session) options(vars VariableFlags) hcl.Options {
 	o := hcl.Options{Vars: vars.arguments(), Environ: os.Environ(), Version: version, Now: time.Now().UTC().Truncate(time.Second)}
+	o.Modules = s.modules().Find
 	if s.interactive() {
 		o.Input = s.question
 	}

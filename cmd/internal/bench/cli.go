@@ -125,7 +125,7 @@ func commandLine(berth string) (figures []Figure, err error) {
 	if err := os.WriteFile(filepath.Join(each, "main.hcl"), []byte(forEach), 0o644); err != nil {
 		return nil, err
 	}
-	env := append(os.Environ(), "BERTH_CONFIG="+filepath.Join(tmp, "config"), "XDG_CACHE_HOME="+filepath.Join(tmp, "cache"), "HOME="+tmp, "NO_COLOR=1", "BERTH_PIN=cluster")
+	env := append(os.Environ(), "BERTH_CONFIG="+filepath.Join(tmp, "config"), "XDG_CACHE_HOME="+filepath.Join(tmp, "cache"), "HOME="+tmp, "NO_COLOR=1", "BERTH_PIN_IMAGES=cluster")
 	run := func(name string, goal float64, args ...string) error {
 		cmd := exec.Command(berth, args...)
 		cmd.Env = env

@@ -255,6 +255,17 @@ var columns = map[object.Kind][]column{
 			return fmt.Sprintf("%d in, %d out", len(o.Spec.Ingress), len(o.Spec.Egress))
 		}),
 	},
+	object.KindIdentityProvider: {
+		col("ISSUER", func(o *object.IdentityProvider, _ time.Time) string { return o.Spec.Issuer }),
+		col("AUDIENCE", func(o *object.IdentityProvider, _ time.Time) string { return o.Spec.Audience }),
+		col("LOGINS", func(o *object.IdentityProvider, _ time.Time) string {
+			var parts []string
+			for _, l := range o.Spec.Logins {
+				parts = append(parts, l.Name+" ("+l.Role+")")
+			}
+			return strings.Join(parts, ", ")
+		}),
+	},
 	object.KindNetwork: {
 		col("MODE", func(o *object.Network, _ time.Time) string { return o.Spec.Mode }),
 		col("PODS", func(o *object.Network, _ time.Time) string {
