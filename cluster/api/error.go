@@ -27,6 +27,7 @@ var statuses = map[object.Code]int{
 	object.CodeTooLarge:     http.StatusRequestEntityTooLarge,
 	object.CodeUnplaceable:  http.StatusUnprocessableEntity,
 	object.CodeGuard:        http.StatusExpectationFailed,
+	object.CodePolicy:       http.StatusNotAcceptable,
 	object.CodeNoLeader:     http.StatusServiceUnavailable,
 	object.CodeUnavailable:  http.StatusBadGateway,
 	object.CodeTimeout:      http.StatusGatewayTimeout,

@@ -102,7 +102,8 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 			}
 		}
 	}
-	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, who)))
+	ctx := context.WithValue(r.Context(), identityKey{}, who)
+	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, overrideKey{}, r.Header.Get(object.OverrideHeader))))
 	return nil
 }
 

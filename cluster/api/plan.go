@@ -73,6 +73,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	if !p.Guards.IsZero() {
 		p.Broken = p.Guards.Check(p, &p.Forecast, declared(v, p.Stack))
 	}
+	if p.Verdicts, err = s.verdicts(v, p, identityOf(ctx).author()); err != nil {
+		return nil, err
+	}
 	b, err := p.SealingBytes(s.Each)
 	if err != nil {
 		return nil, err
@@ -289,6 +292,9 @@ func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset
 		}
 		c, applied, err := changeset(v)
 		if err != nil {
+			return nil, err
+		}
+		if err := s.police(ctx, v, &c, p); err != nil {
 			return nil, err
 		}
 		if applied.Index, err = s.Cluster.Propose(ctx, c); err == nil {

@@ -27,6 +27,7 @@ type Config struct {
 	Cluster  Cluster
 	Check    CheckFunc // optional
 	Plan     PlanFunc
+	Policies Policies // optional
 	CA       *pki.CA
 	Identity *pki.Identity
 	Keys     *seal.Keyring

@@ -19,7 +19,12 @@ const attempts = 8
 // own ends the attempts.
 func (s *Server) write(ctx context.Context, r object.Ref, why string, build func(*state.Snapshot, *object.Changeset) error) (*answer[json.RawMessage], error) {
 	who := identityOf(ctx)
-	index, err := s.propose(ctx, who.author(), why, build)
+	index, err := s.propose(ctx, who.author(), why, func(v *state.Snapshot, c *object.Changeset) error {
+		if err := build(v, c); err != nil {
+			return err
+		}
+		return s.police(ctx, v, c, nil)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -221,6 +226,9 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 	}
 	if c.Empty() {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "the changeset has no changes"}
+	}
+	if err := s.police(ctx, v, &c, nil); err != nil {
+		return nil, err
 	}
 	index, err := s.Cluster.Propose(ctx, c)
 	if err != nil {

@@ -32,6 +32,8 @@ type Config struct {
 	TLS *tls.Config
 	// Token authenticates a client that has no certificate.
 	Token string
+	// Override is a reason to set soft policies aside; it is recorded with what is written.
+	Override string
 	// Patience is how long to go on trying while no master can answer; default
 	// 15 s, negative: one round.
 	Patience time.Duration
@@ -192,6 +194,9 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 	if body != nil {
 		r.Body, r.GetBody = body, k.body
 		r.Header.Set("Content-Type", k.contentType)
+	}
+	if c.config.Override != "" {
+		r.Header.Set(object.OverrideHeader, url.PathEscape(c.config.Override))
 	}
 	if k.upgrade != "" {
 		r.Header.Set("Connection", "Upgrade")

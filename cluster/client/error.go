@@ -27,6 +27,7 @@ var codes = map[int]object.Code{
 	http.StatusRequestEntityTooLarge: object.CodeTooLarge,
 	http.StatusUnprocessableEntity:   object.CodeUnplaceable,
 	http.StatusExpectationFailed:     object.CodeGuard,
+	http.StatusNotAcceptable:         object.CodePolicy,
 	http.StatusServiceUnavailable:    object.CodeNoLeader,
 	http.StatusBadGateway:            object.CodeUnavailable,
 	http.StatusGatewayTimeout:        object.CodeTimeout,

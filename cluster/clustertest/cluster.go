@@ -41,6 +41,7 @@ type Options struct {
 	NodeTimeout     time.Duration // default 30s
 	Heartbeat       time.Duration // default 100ms
 	Check           api.CheckFunc // default: nothing is found
+	Policies        api.Policies  // default: none
 	Plan            api.PlanFunc  // default: everything is forecast to be healthy
 	Controllers     []controller.Controller
 	SnapshotEntries uint64
@@ -219,7 +220,7 @@ func (c *Cluster) Restart(name string) {
 	m, o := c.members[i], c.options
 	id := c.Identity(name, object.RoleMaster)
 	cfg := master.Config{
-		Version: "test", CA: c.ca, Identity: id, Keys: c.keys, Check: o.Check, Plan: o.Plan,
+		Version: "test", CA: c.ca, Identity: id, Keys: c.keys, Check: o.Check, Plan: o.Plan, Policies: o.Policies,
 		NodeTimeout: o.NodeTimeout, Heartbeat: o.Heartbeat, Controllers: o.Controllers, Log: o.Log,
 		Consensus: consensus.Config{
 			ID: name, RaftAddress: m.Raft, APIAddress: m.API, Storage: c.storage[name], Bootstrap: c.members,

@@ -34,7 +34,8 @@ type Config struct {
 	Keys     *seal.Keyring
 	Check    api.CheckFunc // optional
 	Plan     api.PlanFunc
-	Spool    string // directory for image archives on their way; default the system's
+	Policies api.Policies // optional
+	Spool    string       // directory for image archives on their way; default the system's
 
 	// NodeTimeout is how long a node may be silent before it is lost; Heartbeat is
 	// how often nodes are told to report.
@@ -111,7 +112,7 @@ func Open(c Config) (*Master, error) {
 	m.metrics = newMetrics(c.Metrics, node)
 	if c.Listener != nil {
 		m.api, err = api.New(api.Config{
-			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: c.Plan, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
+			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: c.Plan, Policies: c.Policies, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
 			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now, Each: consensus.Parallel,
 		})
 		if err != nil {

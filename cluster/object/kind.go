@@ -25,6 +25,7 @@ const (
 
 	KindNetworkPolicy Kind = "network_policy"
 
+	KindPolicy           Kind = "policy"
 	KindIdentityProvider Kind = "identity_provider"
 
 	KindTemplate    Kind = "template"     // an immutable pod template, named by its digest
@@ -76,6 +77,8 @@ var kinds = []KindInfo{
 		Doc: "The way in from outside for a host: paths, certificates, limits, weights."},
 	{Kind: KindNetworkPolicy, Plural: "network_policies", Short: "netpol", Namespaced: true, Declared: true, New: func() Object { return &NetworkPolicy{Meta: Meta{Kind: KindNetworkPolicy}} },
 		Doc: "Which packets may reach pods, and where pods may send theirs."},
+	{Kind: KindPolicy, Plural: "policies", Short: "pol", Declared: true, New: func() Object { return &Policy{Meta: Meta{Kind: KindPolicy}} },
+		Doc: "Rules about what may be written to the cluster, by which the masters judge every plan and every other write."},
 	{Kind: KindIdentityProvider, Plural: "identity_providers", Short: "idp", Declared: true, New: func() Object { return &IdentityProvider{Meta: Meta{Kind: KindIdentityProvider}} },
 		Doc: "An issuer of identity tokens, such as a CI system, whose jobs may log in without a stored secret."},
 	{Kind: KindTemplate, Plural: "templates", Namespaced: true, New: func() Object { return &Template{Meta: Meta{Kind: KindTemplate}} },

@@ -34,10 +34,11 @@ type Plan struct {
 	Images        []PinnedImage           `json:"images,omitempty"`
 	Drift         []Drift                 `json:"drift,omitempty"` // what was changed past the stack, as the masters know
 	Guards        Guards                  `json:"guards,omitzero"`
-	Broken        []Breach                `json:"broken_guards,omitempty"` // as the masters found when they sealed it
-	Lifetime      Duration                `json:"lifetime,omitempty"`      // asked for; 0: PlanLifetime
-	Expires       time.Time               `json:"expires,omitzero"`        // by the masters' clock
-	Seal          string                  `json:"seal,omitempty"`          // by the masters, over everything else but Explanation
+	Broken        []Breach                `json:"broken_guards,omitempty"`   // as the masters found when they sealed it
+	Verdicts      []PolicyVerdict         `json:"policy_verdicts,omitempty"` // rules of the cluster's policies that it breaks
+	Lifetime      Duration                `json:"lifetime,omitempty"`        // asked for; 0: PlanLifetime
+	Expires       time.Time               `json:"expires,omitzero"`          // by the masters' clock
+	Seal          string                  `json:"seal,omitempty"`            // by the masters, over everything else but Explanation
 }
 
 // Actions of a planned change, as Terraform writes them.

@@ -60,6 +60,9 @@ type RevisionSpec struct {
 	OnFailure  string            `json:"on_failure,omitempty"` // revert (default) or pause
 	Outputs    map[string]Output `json:"outputs,omitempty"`
 	Images     map[string]string `json:"images,omitempty"` // what the tags stood for, as far as the plan knew
+	// Override is why soft policies were set aside, and Overridden which rules.
+	Override   string   `json:"policy_override,omitempty"`
+	Overridden []string `json:"policy_overridden,omitempty"`
 }
 
 // RevisionPhase is how far a revision has come.

@@ -61,6 +61,9 @@ func (c *ApplyCmd) Run(s *session) error {
 	if err := object.Broken(p.Broken); err != nil {
 		return err
 	}
+	if err := s.judged(p); err != nil {
+		return err
+	}
 	if len(p.Forecast.Unplaced) > 0 && !c.AllowUnplaced {
 		return &object.Error{Code: object.CodeUnplaceable, Message: fmt.Sprintf("%s would fit on no node: %s", plural(len(p.Forecast.Unplaced), "pod"), p.Forecast.Unplaced[0].Reason),
 			Hint: "Ask for less, add nodes, or go on all the same with --allow-unplaced."}

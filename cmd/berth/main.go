@@ -27,7 +27,7 @@ const (
 	exitChanges     = 2 // plan --detailed-exitcode: there are changes
 	exitStale       = 3 // apply: the saved plan is stale
 	exitFailed      = 4 // apply: the rollout failed (and was put back)
-	exitPolicy      = 5 // apply: refused by a guard
+	exitPolicy      = 5 // apply: refused by a guard or a policy
 	exitUnplaceable = 6 // plan, apply: some pod fits on no node
 	exitUsage       = 64
 )
@@ -40,13 +40,14 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // Globals are the flags that every command takes.
 type Globals struct {
-	Chdir   string `short:"C" name:"chdir" placeholder:"DIR" complete:"directory" help:"Directory of the configuration." default:"."`
-	Address string `name:"address" env:"BERTH_ADDR" placeholder:"HOST:PORT" help:"A master to talk to; several with commas."`
-	Token   string `name:"token" env:"BERTH_TOKEN" placeholder:"TOKEN" help:"Client token; default: the certificate of the client configuration."`
-	Config  string `name:"config" env:"BERTH_CONFIG" placeholder:"FILE" type:"path" help:"Client configuration; default: ~/.berth/config."`
-	Cluster string `name:"cluster" env:"BERTH_CLUSTER" complete:"cluster" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
-	NoColor bool   `name:"no-color" help:"No colours; NO_COLOR does the same."`
-	Input   bool   `name:"input" default:"true" negatable:"" help:"Ask for what is missing. With --input=false, or BERTH_INPUT=0, nobody is asked."`
+	Chdir          string `short:"C" name:"chdir" placeholder:"DIR" complete:"directory" help:"Directory of the configuration." default:"."`
+	Address        string `name:"address" env:"BERTH_ADDR" placeholder:"HOST:PORT" help:"A master to talk to; several with commas."`
+	Token          string `name:"token" env:"BERTH_TOKEN" placeholder:"TOKEN" help:"Client token; default: the certificate of the client configuration."`
+	Config         string `name:"config" env:"BERTH_CONFIG" placeholder:"FILE" type:"path" help:"Client configuration; default: ~/.berth/config."`
+	Cluster        string `name:"cluster" env:"BERTH_CLUSTER" complete:"cluster" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
+	OverridePolicy string `name:"override-policy" placeholder:"REASON" help:"Go on against soft policies; the reason is recorded. For commands that write."`
+	NoColor        bool   `name:"no-color" help:"No colours; NO_COLOR does the same."`
+	Input          bool   `name:"input" default:"true" negatable:"" help:"Ask for what is missing. With --input=false, or BERTH_INPUT=0, nobody is asked."`
 }
 
 // CLI is the tree of commands.
@@ -65,6 +66,8 @@ type CLI struct {
 	Console  ConsoleCmd  `cmd:"" help:"Try expressions against a configuration, without a cluster."`
 	Import   ImportCmd   `cmd:"" help:"Take an object that is there, and belongs to no stack, into the stack."`
 	State    StateCmd    `cmd:"" help:"What the stack owns: list it, show it, rename or let go of it."`
+
+	Policy PolicyCmd `cmd:"" help:"Try policy files without a cluster."`
 
 	Get      GetCmd      `cmd:"" help:"List objects of a kind."`
 	Describe DescribeCmd `cmd:"" help:"Show one object with everything that belongs to it."`
@@ -210,7 +213,7 @@ func (s *session) exit(err error) int {
 		return exitStale
 	case object.CodeUnplaceable:
 		return exitUnplaceable
-	case object.CodeGuard:
+	case object.CodeGuard, object.CodePolicy:
 		return exitPolicy
 	}
 	return exitError

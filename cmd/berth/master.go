@@ -21,6 +21,7 @@ import (
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/pki"
 	"github.com/berthdev/berth/cluster/seal"
+	"github.com/berthdev/berth/hcl/policy"
 	"github.com/berthdev/berth/planner"
 )
 
@@ -113,7 +114,7 @@ func (c *MasterRunCmd) Run(s *session) error {
 	}
 	self := object.Master{Name: c.Name, API: api, Raft: raft}
 	config := master.Config{
-		Version: version, Network: network, CA: ca, Identity: identity, Keys: keys, Check: planner.Check, Plan: forecast, NodeTimeout: c.NodeTimeout.D(), Log: log,
+		Version: version, Network: network, CA: ca, Identity: identity, Keys: keys, Check: planner.Check, Plan: forecast, Policies: &policy.Engine{}, NodeTimeout: c.NodeTimeout.D(), Log: log,
 		Spool: filepath.Join(c.Data, "spool"),
 		Consensus: consensus.Config{ID: c.Name, RaftAddress: raft, APIAddress: api, Storage: consensus.Disk(filepath.Join(c.Data, "raft")),
 			ServerTLS: identity.PeerTLS(), ClientTLS: identity.PeerTLS(), Logger: log},

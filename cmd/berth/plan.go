@@ -61,6 +61,8 @@ type PlanOutput struct {
 	Out              string `placeholder:"FILE" type:"path" help:"Save the plan; berth apply FILE does exactly that."`
 	DetailedExitcode bool   `help:"Exit with 0: no changes, 1: error, 2: changes."`
 
+	Policy []string `type:"path" placeholder:"FILE" help:"Judge by this policy file, too, or by the *.policy.hcl of a directory, before a cluster has it."`
+
 	Expire object.Duration `placeholder:"DURATION" help:"For how long the plan can be applied, such as 24h; default: 168h, a week. At most 2160h."`
 }
 
@@ -71,6 +73,10 @@ func (s *session) deliver(p *object.Plan, o PlanOutput, page *view.Draft) error 
 		if err := writePlan(o.Out, p); err != nil {
 			return err
 		}
+	}
+	p, err := s.judgeLocally(p, o.Policy)
+	if err != nil {
+		return err
 	}
 	if err := o.into(p); err != nil {
 		return err
@@ -89,6 +95,8 @@ func (s *session) deliver(p *object.Plan, o PlanOutput, page *view.Draft) error 
 	switch {
 	case len(p.Broken) > 0:
 		s.tell(object.Broken(p.Broken))
+		return exitCode(exitPolicy)
+	case s.refused(p):
 		return exitCode(exitPolicy)
 	case len(p.Forecast.Unplaced) > 0:
 		return exitCode(exitUnplaceable)
@@ -228,7 +236,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		s.diagnose(placed(slices.Clone(out.plan.Warnings[len(p.Warnings):]), r)) // the plan's own are sealed
 	}
 	if err == nil && cfg != nil {
-		out.plan, err = s.judged(cl, cfg, &p, out.plan)
+		out.plan, err = s.conditions(cl, cfg, &p, out.plan)
 	}
 	return out, err
 }

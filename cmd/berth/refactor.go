@@ -38,10 +38,10 @@ func refactored(r *planner.Request, cfg *hcl.Configuration) {
 	r.Reads = cfg.Reads
 }
 
-// judged holds a sealed plan against the conditions that look at its forecast. A
+// conditions holds a sealed plan against the conditions that look at its forecast. A
 // failed check is told and travels in the plan, which is sealed anew for it; a
 // failed precondition or postcondition ends the command.
-func (s *session) judged(cl *client.Client, cfg *hcl.Configuration, made, sealed *object.Plan) (*object.Plan, error) {
+func (s *session) conditions(cl *client.Client, cfg *hcl.Configuration, made, sealed *object.Plan) (*object.Plan, error) {
 	found := cfg.Judge(sealed)
 	if len(found) > 0 && !found.HasErrors() {
 		made.Warnings = slices.Concat(made.Warnings, found)

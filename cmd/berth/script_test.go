@@ -27,6 +27,7 @@ import (
 	"github.com/berthdev/berth/cluster/clustertest"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
+	"github.com/berthdev/berth/hcl/policy"
 	"github.com/berthdev/berth/node/fake"
 	"github.com/berthdev/berth/planner"
 )
@@ -144,7 +145,7 @@ func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string
 		ts.Check(err)
 		return n
 	}
-	w.c = clustertest.Start(w.t, clustertest.Options{Masters: number(0, 1), Nodes: number(1, 3), Zones: 3, Script: images, Check: planner.Check, Plan: forecast, NodeTimeout: 5 * time.Second})
+	w.c = clustertest.Start(w.t, clustertest.Options{Masters: number(0, 1), Nodes: number(1, 3), Zones: 3, Script: images, Check: planner.Check, Plan: forecast, Policies: &policy.Engine{}, NodeTimeout: 5 * time.Second})
 	ts.Setenv("MASTERS", strings.Join(w.c.Addresses(), ","))
 	w.as(ts, false, []string{"config", "admin"})
 }

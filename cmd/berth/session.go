@@ -44,6 +44,7 @@ func (s *session) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	config.Override = s.flags.OverridePolicy
 	return client.New(config)
 }
 

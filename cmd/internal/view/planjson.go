@@ -15,41 +15,42 @@ var planSchema []byte
 func PlanSchema() []byte { return planSchema }
 
 type jsonPlan struct {
-	Format     string                `json:"format_version"`
-	Version    string                `json:"berth_version,omitempty"`
-	Stack      string                `json:"stack"`
-	Revision   int                   `json:"revision"`
-	Cause      string                `json:"cause"`
-	Index      uint64                `json:"index"`
-	Timestamp  string                `json:"timestamp,omitempty"`
-	Source     object.Source         `json:"source,omitzero"`
-	Applyable  bool                  `json:"applyable"`
-	Complete   bool                  `json:"complete"`
-	Errored    bool                  `json:"errored"`
-	Waves      int                   `json:"waves"`
-	Operation  *object.Operation     `json:"operation,omitempty"`
-	Changes    []jsonChange          `json:"resource_changes"`
-	Planned    jsonValues            `json:"planned_values"`
-	Outputs    map[string]jsonOutput `json:"output_changes,omitempty"`
-	Summary    jsonSummary           `json:"summary"`
-	Forecast   jsonForecast          `json:"forecast"`
-	Placement  []object.Placement    `json:"placement"`
-	Unplaced   []object.Unplaced     `json:"unplaced"`
-	Timeline   []object.ForecastStep `json:"timeline"`
-	Stays      []object.Placement    `json:"stays,omitempty"`
-	Available  []object.Availability `json:"availability"`
-	Nodes      []object.NodePeak     `json:"nodes"`
-	Use        []object.NodeUse      `json:"use,omitempty"`
-	Reach      []object.ReachChange  `json:"reachability"`
-	ReachMore  int                   `json:"reachability_more,omitempty"`
-	ReachCut   bool                  `json:"reachability_cut,omitempty"`
-	Diagnostic object.Diagnostics    `json:"diagnostics,omitempty"`
-	Images     []object.PinnedImage  `json:"images,omitempty"`
-	Drift      []object.Drift        `json:"drift,omitempty"`
-	Guards     object.Guards         `json:"guards,omitzero"`
-	Broken     []object.Breach       `json:"broken_guards,omitempty"`
-	Expires    string                `json:"expires,omitempty"`
-	Explained  *object.Explanation   `json:"explanation,omitempty"`
+	Format     string                 `json:"format_version"`
+	Version    string                 `json:"berth_version,omitempty"`
+	Stack      string                 `json:"stack"`
+	Revision   int                    `json:"revision"`
+	Cause      string                 `json:"cause"`
+	Index      uint64                 `json:"index"`
+	Timestamp  string                 `json:"timestamp,omitempty"`
+	Source     object.Source          `json:"source,omitzero"`
+	Applyable  bool                   `json:"applyable"`
+	Complete   bool                   `json:"complete"`
+	Errored    bool                   `json:"errored"`
+	Waves      int                    `json:"waves"`
+	Operation  *object.Operation      `json:"operation,omitempty"`
+	Changes    []jsonChange           `json:"resource_changes"`
+	Planned    jsonValues             `json:"planned_values"`
+	Outputs    map[string]jsonOutput  `json:"output_changes,omitempty"`
+	Summary    jsonSummary            `json:"summary"`
+	Forecast   jsonForecast           `json:"forecast"`
+	Placement  []object.Placement     `json:"placement"`
+	Unplaced   []object.Unplaced      `json:"unplaced"`
+	Timeline   []object.ForecastStep  `json:"timeline"`
+	Stays      []object.Placement     `json:"stays,omitempty"`
+	Available  []object.Availability  `json:"availability"`
+	Nodes      []object.NodePeak      `json:"nodes"`
+	Use        []object.NodeUse       `json:"use,omitempty"`
+	Reach      []object.ReachChange   `json:"reachability"`
+	ReachMore  int                    `json:"reachability_more,omitempty"`
+	ReachCut   bool                   `json:"reachability_cut,omitempty"`
+	Diagnostic object.Diagnostics     `json:"diagnostics,omitempty"`
+	Images     []object.PinnedImage   `json:"images,omitempty"`
+	Drift      []object.Drift         `json:"drift,omitempty"`
+	Guards     object.Guards          `json:"guards,omitzero"`
+	Broken     []object.Breach        `json:"broken_guards,omitempty"`
+	Verdicts   []object.PolicyVerdict `json:"policy_verdicts,omitempty"`
+	Expires    string                 `json:"expires,omitempty"`
+	Explained  *object.Explanation    `json:"explanation,omitempty"`
 }
 
 // jsonValues are the objects that change as they will be, and all outputs. What
@@ -153,6 +154,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
+	out.Verdicts = plan.Verdicts
 	out.Guards, out.Broken, out.Drift, out.Images = plan.Guards, plan.Broken, plan.Drift, plan.Images
 	if !plan.Expires.IsZero() {
 		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")

@@ -162,6 +162,7 @@ func misfits(plan *object.Plan) object.Diagnostics {
 	for _, b := range plan.Broken {
 		out = append(out, object.Diagnostic{Severity: object.SeverityError, Summary: "Refused by --" + b.Guard, Detail: b.Message})
 	}
+	out = append(out, object.Judged(plan.Verdicts)...)
 	for _, u := range plan.Forecast.Unplaced {
 		out = append(out, object.Diagnostic{Severity: object.SeverityError, Summary: "A pod fits on no node", Detail: u.Reason, Address: u.Pod.String()})
 	}

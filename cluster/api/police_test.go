@@ -1,0 +1,55 @@
+package api_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// refuses breaks one rule with every change of a config map.
+type refuses struct{ enforcement string }
+
+func (refuses) Check(*object.Policy) object.Diagnostics { return nil }
+func (refuses) Foresees([]*object.Policy) bool          { return false }
+func (r refuses) Judge(all []*object.Policy, p *object.Plan, _ string) []object.PolicyVerdict {
+	var out []object.PolicyVerdict
+	for _, c := range p.Changes {
+		if c.Ref.Kind == object.KindConfigMap && len(all) > 0 {
+			out = append(out, object.PolicyVerdict{Policy: all[0].Name, Rule: "none", Enforcement: r.enforcement, Address: c.Address, Message: "no"})
+		}
+	}
+	return out
+}
+
+func TestNoWriteGoesPastAPolicy(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	was := configMap("default", "a", nil)
+	w.write(was, &object.Policy{Meta: object.Meta{Kind: object.KindPolicy, Name: "p"}, Spec: object.PolicySpec{Source: "x"}})
+	admin := w.admin()
+	sealed, err := admin.Plan(ctx, cmPlan("settings")) // while nothing refuses it
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.servers["m1"].Policies = refuses{object.PolicyHard}
+	index := w.shared.store.Snapshot().Index()
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: *sealed})
+	wantCode(t, err, object.CodePolicy)
+	_, err = admin.Create(ctx, configMap("default", "b", nil))
+	wantCode(t, err, object.CodePolicy)
+	_, err = admin.Put(ctx, configMap("default", "a", map[string]string{"k": "v"}))
+	wantCode(t, err, object.CodePolicy)
+	_, err = admin.Delete(ctx, was.Ref(), 0)
+	wantCode(t, err, object.CodePolicy)
+	var c object.Changeset
+	c.Create(configMap("default", "b", nil))
+	_, err = admin.Propose(ctx, c)
+	wantCode(t, err, object.CodePolicy)
+	if w.shared.store.Snapshot().Index() != index {
+		t.Error("something was written")
+	}
+	w.servers["m1"].Policies = refuses{object.PolicyAdvisory}
+	if _, err := admin.Create(ctx, configMap("default", "b", nil)); err != nil {
+		t.Error(err)
+	}
+}
