@@ -36,6 +36,7 @@ type Plan struct {
 	Guards        Guards                  `json:"guards,omitzero"`
 	Broken        []Breach                `json:"broken_guards,omitempty"`   // as the masters found when they sealed it
 	Verdicts      []PolicyVerdict         `json:"policy_verdicts,omitempty"` // rules of the cluster's policies that it breaks
+	Freezes       []Frozen                `json:"freezes,omitempty"`         // that held for it when the masters sealed it
 	Lifetime      Duration                `json:"lifetime,omitempty"`        // asked for; 0: PlanLifetime
 	Expires       time.Time               `json:"expires,omitzero"`          // by the masters' clock
 	Seal          string                  `json:"seal,omitempty"`            // by the masters, over everything else but Explanation

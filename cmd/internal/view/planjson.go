@@ -49,6 +49,7 @@ type jsonPlan struct {
 	Guards     object.Guards          `json:"guards,omitzero"`
 	Broken     []object.Breach        `json:"broken_guards,omitempty"`
 	Verdicts   []object.PolicyVerdict `json:"policy_verdicts,omitempty"`
+	Freezes    []object.Frozen        `json:"freezes,omitempty"`
 	Expires    string                 `json:"expires,omitempty"`
 	Explained  *object.Explanation    `json:"explanation,omitempty"`
 }
@@ -154,7 +155,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
-	out.Verdicts = plan.Verdicts
+	out.Verdicts, out.Freezes = plan.Verdicts, plan.Freezes
 	out.Guards, out.Broken, out.Drift, out.Images = plan.Guards, plan.Broken, plan.Drift, plan.Images
 	if !plan.Expires.IsZero() {
 		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")
