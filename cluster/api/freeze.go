@@ -24,11 +24,13 @@ func (s *Server) admit(ctx context.Context, v *state.Snapshot, c *object.Changes
 // freeze refuses what falls into the window of a freeze, or records that the freeze
 // was set aside.
 func (s *Server) freeze(ctx context.Context, v *state.Snapshot, c *object.Changeset, p *object.Plan) error {
-	all := freezes(v)
-	if role := identityOf(ctx).Role; len(all) == 0 || role == object.RoleNode || role == object.RoleMaster {
+	objects := touched(v, c, p)
+	if role := identityOf(ctx).Role; len(objects) == 0 || role == object.RoleNode || role == object.RoleMaster {
 		return nil // machines tell what is so
 	}
-	found, reason := object.Freezing(all, touched(v, c, p), s.Now()), reasonOf(ctx.Value(thawKey{}))
+	// A freeze that comes or changes before this is committed has to be looked at first.
+	c.Expect = append(slices.Clip(c.Expect), object.Expectation{Ref: object.Ref{Kind: object.KindFreeze}, Version: v.Index()})
+	found, reason := object.Freezing(freezes(v), objects, s.Now()), reasonOf(ctx.Value(thawKey{}))
 	if err := object.Refuses(found, reason); err != nil || len(found) == 0 {
 		return err
 	}

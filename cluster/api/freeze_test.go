@@ -95,3 +95,21 @@ func TestNoWriteGoesPastAFreeze(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A freeze that comes between a look at the state and the commit counts.
+func TestAFreezeThatComesInBetween(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	now, looks := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), 0
+	w.servers["m1"].Now = func() time.Time {
+		// The second look at the clock of a write is for freezes, after its snapshot.
+		if looks++; looks == 2 {
+			w.write(&object.Freeze{Meta: object.Meta{Kind: object.KindFreeze, Name: "weekend"}, Spec: object.FreezeSpec{From: "fri 17:00", To: "mon 07:00", TimeZone: "UTC"}})
+		}
+		return now
+	}
+	_, err := w.admin().Create(ctx, configMap("default", "b", nil))
+	wantCode(t, err, object.CodeFrozen)
+	if looks < 3 {
+		t.Errorf("it was refused at the first try, after %d looks", looks)
+	}
+}

@@ -36,7 +36,7 @@ func (r *release) worn() int {
 	}
 	n := 0
 	for p := range r.v.PodsOf(r.wanted.set.Ref()) {
-		if _, failing, _ := verdict(p, r.now); failing && live(p) && r.before(p) {
+		if _, failing, _ := verdict(p, r.now); failing && live(p) && r.before(p) && !leaving(r.v, p) {
 			n++
 		}
 	}
@@ -50,7 +50,7 @@ func (r *release) before(p *object.Pod) bool { return p.CreatedAt.Before(r.statu
 // what is not available. When they are asked to stop, the rollout makes it larger
 // again.
 func (r *release) discard(in rollout.Input, worn int) {
-	step := rollout.Step{New: max(in.New.Pods-worn, 0)}
+	step := rollout.Step{New: min(in.New.Size, max(in.New.Pods-worn, 0))}
 	for _, x := range in.Old {
 		step.Old = append(step.Old, x.Size)
 	}
