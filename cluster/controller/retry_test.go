@@ -1,10 +1,15 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/rollout"
 	"github.com/berthdev/berth/cluster/state"
 )
 
@@ -140,4 +145,52 @@ func TestAbortedVersionCanBeAppliedAgain(t *testing.T) {
 	w.settled()
 	w.mended = w.now
 	w.awaits(w.commit(one(web("never:2", 4))), object.RevisionHealthy)
+}
+
+// Whenever it is tried again, the limits of the update hold, and once nothing is
+// wrong any more a last try brings the same version up.
+func TestRetryKeepsTheLimits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want, surge, missing := rapid.IntRange(1, 6).Draw(t, "want"), rapid.IntRange(0, 2).Draw(t, "surge"), rapid.IntRange(0, 2).Draw(t, "unavailable")
+		shape := func(d *object.Deployment) {
+			d.Spec.Update.Surge, d.Spec.Update.Unavailable = object.Amount{N: surge}, object.Amount{N: missing}
+			d.Spec.Update.ProgressDeadline, d.Spec.Update.OnFailure = object.Duration(30*time.Second), "pause"
+		}
+		w := newWorld(t, 3)
+		w.awaits(w.commit(one(web("ok:1", want, shape))), object.RevisionHealthy)
+		most, least := rollout.Limits(want, surge, missing)
+		most, least = want+most, want-least
+		w.neverBelow("web", least)
+		low := w.watch
+		w.watch = func(v *state.Snapshot) {
+			low(v)
+			if n := len(slices.Concat(slices.Collect(maps.Values(w.livePods("web")))...)); n > most {
+				w.t.Fatalf("%d pods, at most %d are allowed:\n%s", n, most, w.dump())
+			}
+		}
+		bad := rapid.SampledFrom([]string{"missing:2", "crash:2", "never:2"}).Draw(t, "bad")
+		n := w.commit(one(web(bad, want, shape)))
+		try := func() {
+			if w.deployment("web").Clone().(*object.Deployment).Retry() == nil {
+				w.retry("web")
+			}
+		}
+		for _, x := range rapid.SliceOfN(rapid.IntRange(0, 60), 0, 12).Draw(t, "script") {
+			if x%3 == 0 {
+				try()
+			}
+			w.rest(time.Duration(x) * time.Second)
+		}
+		w.settled()
+		w.mended = w.now
+		if bad == "never:2" {
+			w.mended = epoch
+		}
+		try()
+		w.awaits(n, object.RevisionHealthy)
+		w.settled()
+		if pods := w.livePods("web"); len(pods) != 1 || len(pods[bad]) != want {
+			t.Fatalf("pods: %v", pods)
+		}
+	})
 }
