@@ -38,11 +38,14 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 	r.asks(p)
 	if p.Operation != nil {
 		r.operate(p.Operation)
-		return r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
+		f := r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
+		f.Starts = r.nodes.past.list()
+		return f
 	}
 	before := fork.Snapshot()
 	r.run(p)
 	f := r.log.forecast(r.outcome, r.reason, r.now)
+	f.Starts = r.nodes.past.list()
 	reachability(before, p, &f)
 	return f
 }
