@@ -96,6 +96,8 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 		return err
 	}
 	all := policies(v)
+	// A policy that comes or changes before this is committed has to judge it first.
+	c.Expect = append(slices.Clip(c.Expect), object.Expectation{Ref: object.Ref{Kind: object.KindPolicy}, Version: v.Index()})
 	if len(all) == 0 {
 		return nil
 	}
@@ -114,15 +116,6 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 	found, reason := s.Policies.Judge(all, &judged, c.Author), overrideOf(ctx)
 	if err := object.Refused(found, reason); err != nil {
 		return err
-	}
-	written := map[object.Ref]bool{}
-	for _, x := range c.Changes {
-		written[x.Ref] = true
-	}
-	for _, x := range all {
-		if !written[x.Ref()] {
-			c.Expect = append(slices.Clip(c.Expect), object.Expectation{Ref: x.Ref(), Version: x.Version})
-		}
 	}
 	if rules := object.Overridden(found); len(rules) > 0 {
 		override(v, c, rules, reason)

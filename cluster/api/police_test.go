@@ -53,3 +53,20 @@ func TestNoWriteGoesPastAPolicy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What the masters make of plans is not written past the plans: a revision or a
+// template of somebody's own would bring in what a policy refuses.
+func TestOnlyMastersWriteRevisions(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	for _, o := range []object.Object{
+		&object.Revision{Meta: object.Meta{Kind: object.KindRevision, Name: "shop-1"}, Spec: object.RevisionSpec{Stack: "shop", Number: 1}},
+		&object.Stack{Meta: object.Meta{Kind: object.KindStack, Name: "shop"}},
+		&object.Template{Meta: object.Meta{Kind: object.KindTemplate, Namespace: "default", Name: "x"}},
+		&object.Content{Meta: object.Meta{Kind: object.KindContent, Namespace: "default", Name: "x"}},
+	} {
+		var c object.Changeset
+		c.Create(o)
+		_, err := w.admin().Propose(ctx, c)
+		wantCode(t, err, object.CodeForbidden)
+	}
+}

@@ -195,6 +195,12 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 		if x.Ref.Kind == object.KindToken && x.Op != object.OpDelete {
 			return nil, object.Errorf(object.CodeForbidden, x.Ref, "tokens are made by POST /v1/tokens")
 		}
+		switch x.Ref.Kind {
+		case object.KindRevision, object.KindStack, object.KindTemplate, object.KindContent:
+			e := object.Errorf(object.CodeForbidden, x.Ref, "a %s is written by the masters only", x.Ref.Kind)
+			e.Hint = "Plan and apply (POST /v1/plan, POST /v1/apply), or write the object that it is made of."
+			return nil, e
+		}
 		if x.Op == object.OpDelete && x.Ref.Kind == object.KindNode {
 			s.revoke(v, &c, x.Ref.Name)
 		}

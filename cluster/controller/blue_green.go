@@ -26,7 +26,6 @@ func (r *release) blueGreen(in *rollout.Input) {
 	}
 	in.Surge, in.Unavailable = in.Want, 0
 	in.Canary, in.Target = true, in.Want
-	back := r.name == st.Previous // it has served before: nobody has to look at it again
 	next := object.CanaryStatus{Set: r.name}
 	if c != nil && c.Set == r.name {
 		next = *c
@@ -39,7 +38,7 @@ func (r *release) blueGreen(in *rollout.Input) {
 	if next.Since.IsZero() {
 		next.Since = r.now
 	}
-	if !back {
+	if next.Step == 0 { // else it has served before: nobody has to look at it again
 		if end := next.Since.Add(sw.After.D()); r.now.Before(end) {
 			r.wake(end)
 			return

@@ -77,11 +77,15 @@ func TestBlueGreenSwitchesAtOnce(t *testing.T) {
 }
 
 func TestBlueGreenGoesBackAtOnce(t *testing.T) {
-	w := started(t, service("web"), web("ok:1", 4, blueGreen()))
+	manual := blueGreen(func(b *object.BlueGreen) { b.Manual = true })
+	w := started(t, service("web"), web("ok:1", 4, manual))
 	blue := w.livePods("web")["ok:1"]
-	w.awaits(w.commit(one(service("web"), web("ok:2", 4, blueGreen()))), object.RevisionHealthy)
+	n := w.commit(one(service("web"), web("ok:2", 4, manual)))
+	w.until("it waits", func(*state.Snapshot) bool { c := w.deployment("web").Status.Canary; return c != nil && c.Waits })
+	edit(w, ref(object.KindDeployment, "web"), func(d *object.Deployment) { d.Spec.Promoted = d.Status.Canary.Token() })
+	w.awaits(n, object.RevisionHealthy)
 	began, births := w.now, w.view().Count(object.KindPod)
-	w.awaits(w.commit(one(service("web"), web("ok:1", 4, blueGreen()))), object.RevisionHealthy)
+	w.awaits(w.commit(one(service("web"), web("ok:1", 4, manual))), object.RevisionHealthy)
 	if took := w.now.Sub(began); took > time.Second {
 		t.Errorf("the way back took %s", took)
 	}

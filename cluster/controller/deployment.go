@@ -274,7 +274,7 @@ func (r *release) start(in rollout.Input) {
 			// the next version, since.
 			if r.name == st.Previous && st.Set == st.Proven {
 				// The way back has no steps: they count as done.
-				st.Canary = &object.CanaryStatus{Set: r.name, Step: len(d.Spec.Update.Steps)}
+				st.Canary = &object.CanaryStatus{Set: r.name, Step: max(1, len(d.Spec.Update.Steps))}
 			}
 			if st.Proven != "" && st.Proven != r.name {
 				st.Previous = st.Proven

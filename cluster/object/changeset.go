@@ -41,7 +41,8 @@ type Change struct {
 }
 
 // Expectation makes a changeset conditional on an object that it does not write:
-// its Meta.Version must be Version; 0 means that it must not exist.
+// its Meta.Version must be Version; 0 means that it must not exist. A Ref without a
+// name speaks of the whole kind: no object of it may be newer than Version.
 type Expectation struct {
 	Ref     Ref    `json:"ref"`
 	Version uint64 `json:"version"`

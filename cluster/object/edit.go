@@ -43,6 +43,9 @@ const (
 func Edited(before, after Object, by, why string, at time.Time, index uint64) []Edit {
 	out := slices.Clone(before.Head().Edits)
 	for _, f := range append(Compare(before, after).Fields(), byHand(before, after)...) {
+		if slices.Contains(steering, f.Path) {
+			continue
+		}
 		e := Edit{Path: f.Path, Before: editValue(f.Before), After: editValue(f.After), Sensitive: f.Sensitive, By: by, Why: why, At: at, Index: index}
 		if i := slices.IndexFunc(out, func(x Edit) bool { return x.Path == f.Path }); i >= 0 {
 			e.Before = out[i].Before
@@ -58,6 +61,10 @@ func Edited(before, after Object, by, why string, at time.Time, index uint64) []
 	}
 	return out
 }
+
+// steering are the operational fields by which a person leads the rollout of what
+// the configuration says: no way past it.
+var steering = []string{"promoted", "aborted", "released"}
 
 // byHand are the operational fields (hcl:"-") of the specification that differ.
 func byHand(before, after Object) []FieldDiff {
@@ -128,6 +135,8 @@ func Way(before, after Object) string {
 			return "rollout promote"
 		case "aborted":
 			return "rollout abort"
+		case "released":
+			return "rollout resume"
 		case "paused":
 			if f.After == nil {
 				return "rollout resume"

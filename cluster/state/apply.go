@@ -74,6 +74,14 @@ func (s *Store) apply(events []Event, index uint64, c *object.Changeset) ([]Even
 		return o
 	}
 	for _, x := range c.Expect {
+		if x.Ref.Name == "" {
+			for o := range s.live.List(x.Ref.Kind) {
+				if o.Head().Version > x.Version {
+					return events, conflict(o.Ref(), o, object.PartSpec, x.Version)
+				}
+			}
+			continue
+		}
 		if o := get(x.Ref); x.Version != versionOf(o) {
 			return events, conflict(x.Ref, o, object.PartSpec, x.Version)
 		}

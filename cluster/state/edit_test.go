@@ -65,3 +65,18 @@ func TestEditsAreRemembered(t *testing.T) {
 		t.Fatalf("an author must not write edits: %+v", got)
 	}
 }
+
+// Whoever promotes or aborts a rollout, or gives a promise up, leads what the
+// configuration asked for and changes nothing past it.
+func TestSteeringARolloutIsNoEdit(t *testing.T) {
+	d := &object.Deployment{Meta: object.Meta{Kind: object.KindDeployment, Namespace: "default", Name: "web", Stack: "shop"}}
+	next := d.Clone().(*object.Deployment)
+	next.Spec.Promoted, next.Spec.Aborted, next.Spec.Released = "web-1/0", "web-2", "shop-3"
+	if e := object.Edited(d, next, "ann", "", time.Now(), 5); len(e) > 0 {
+		t.Errorf("%+v", e)
+	}
+	next.Spec.Paused = true
+	if e := object.Edited(d, next, "ann", "", time.Now(), 5); len(e) != 1 || e[0].Path != "paused" {
+		t.Errorf("%+v", e)
+	}
+}

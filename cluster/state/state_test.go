@@ -546,3 +546,26 @@ func TestConcurrentForks(t *testing.T) {
 		t.Fatalf("%d objects", n)
 	}
 }
+
+// Who was judged by what there is of a kind is refused when there is more of it.
+func TestExpectationOfAWholeKind(t *testing.T) {
+	s := New()
+	policy := func(name string) *object.Policy {
+		return &object.Policy{Meta: object.Meta{Kind: object.KindPolicy, Name: name}}
+	}
+	write := func(index uint64, seen uint64, o object.Object) error {
+		c := object.Changeset{Author: "t", Expect: []object.Expectation{{Ref: object.Ref{Kind: object.KindPolicy}, Version: seen}}}
+		c.Create(o)
+		_, err := s.Apply(index, c)
+		return err
+	}
+	if err := write(1, 0, policy("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(2, 0, &object.Namespace{Meta: object.Meta{Kind: object.KindNamespace, Name: "x"}}); !object.IsCode(err, object.CodeConflict) {
+		t.Errorf("a newer policy was overlooked: %v", err)
+	}
+	if err := write(3, 1, &object.Namespace{Meta: object.Meta{Kind: object.KindNamespace, Name: "x"}}); err != nil {
+		t.Error(err)
+	}
+}
