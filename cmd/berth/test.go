@@ -52,7 +52,9 @@ func (c *TestCmd) Run(s *session) error {
 		s.diagnose(report.Diagnostics)
 	}
 	if !diags.HasErrors() {
-		c.files(s, files, o, report)
+		if err := c.files(s, files, o, report); err != nil {
+			return err
+		}
 	}
 	report.Count()
 	if c.JUnit != "" {
@@ -78,7 +80,7 @@ func (c *TestCmd) Run(s *session) error {
 
 // files runs the files beside one another, for each has a cluster of its own, and
 // prints them in their order.
-func (c *TestCmd) files(s *session, files []*hcl.TestFile, o hcl.Options, report *view.TestReport) {
+func (c *TestCmd) files(s *session, files []*hcl.TestFile, o hcl.Options, report *view.TestReport) error {
 	find := o.Modules
 	var one sync.Mutex
 	o.Modules = func(source string) (hcl.Fetched, error) {
@@ -103,27 +105,36 @@ func (c *TestCmd) files(s *session, files []*hcl.TestFile, o hcl.Options, report
 	}()
 	for i, f := range files {
 		if !c.JSON {
-			view.TestBegins(s.stdout, f.Name, s.style(s.stdout))
+			if err := view.TestBegins(s.stdout, f.Name, s.style(s.stdout)); err != nil {
+				return err
+			}
 		}
 		r := <-done[i]
 		if report.Files = append(report.Files, r); !c.JSON {
-			c.show(s, r)
+			if err := c.show(s, r); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // show prints what a file's runs found.
-func (c *TestCmd) show(s *session, f *view.TestFileReport) {
+func (c *TestCmd) show(s *session, f *view.TestFileReport) error {
 	s.diagnose(f.Diagnostics)
 	for _, x := range f.Runs {
-		view.TestRan(s.stdout, x, s.style(s.stdout))
+		if err := view.TestRan(s.stdout, x, s.style(s.stdout)); err != nil {
+			return err
+		}
 		if c.Verbose && x.Plan != nil {
-			view.Plan(s.stdout, x.Plan, s.style(s.stdout))
+			if err := view.Plan(s.stdout, x.Plan, s.style(s.stdout)); err != nil {
+				return err
+			}
 			fmt.Fprintln(s.stdout)
 		}
 		s.diagnose(x.Diagnostics)
 	}
-	view.TestEnds(s.stdout, f, s.style(s.stdout))
+	return view.TestEnds(s.stdout, f, s.style(s.stdout))
 }
 
 // chosen are the files that --filter names.
