@@ -26,6 +26,8 @@ type Options struct {
 	// for equal sources. It is not called by more than one goroutine at once. Nil:
 	// such sources are errors.
 	Modules func(source string) (Fetched, error)
+
+	given map[string]given // by a test, over everything else
 }
 
 // VarArgument is one --var NAME=VALUE or one --var-file FILE; exactly one field is set.

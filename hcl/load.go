@@ -218,7 +218,7 @@ func sourcesOf(dir, shown string) ([]*source, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	for _, e := range entries {
 		name := e.Name()
-		if e.IsDir() || ignored(name) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+		if e.IsDir() || ignored(name) || strings.HasSuffix(name, TestSuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, name))

@@ -64,6 +64,7 @@ type CLI struct {
 	Show     ShowCmd     `cmd:"" help:"Show a saved plan, the stack as the masters hold it, or a revision."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
+	Test     TestCmd     `cmd:"" help:"Run the configuration's tests in a twin, without a cluster."`
 	Console  ConsoleCmd  `cmd:"" help:"Try expressions against a configuration, without a cluster."`
 	Import   ImportCmd   `cmd:"" help:"Take an object that is there, and belongs to no stack, into the stack."`
 	State    StateCmd    `cmd:"" help:"What the stack owns: list it, show it, rename or let go of it."`
