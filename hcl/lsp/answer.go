@@ -18,11 +18,16 @@ type question struct {
 	place    place
 	scope    *scope
 	snippets bool
+	last     struct { // the range of the last item: most have the same
+		at  span
+		rng textRange
+	}
 }
 
 func (w *workspace) ask(doc *document, at position, snippets bool) *question {
 	q := &question{w: w, doc: doc, o: doc.outline(), at: offset(doc.text, at), snippets: snippets}
 	q.place = q.o.place(q.at)
+	q.last.rng = rangeIn(doc.text, q.last.at)
 	q.scope = w.scope(filepath.Dir(doc.path))
 	if q.scope.files[doc.path] == nil { // values of variables, which are no part of the scope
 		q.scope.files[doc.path] = &outline{root: &node{}}
@@ -82,7 +87,10 @@ func (q *question) completeHead(n *node) []completionItem {
 }
 
 func (q *question) item(at span, label string, kind int, detail, doc string) completionItem {
-	c := completionItem{Label: label, Kind: kind, Detail: detail, TextEdit: textEdit{rangeIn(q.doc.text, at), label}}
+	if q.last.at != at {
+		q.last.at, q.last.rng = at, rangeIn(q.doc.text, at)
+	}
+	c := completionItem{Label: label, Kind: kind, Detail: detail, TextEdit: textEdit{q.last.rng, label}}
 	if doc != "" {
 		m := markdown(doc)
 		c.Documentation = &m

@@ -1,6 +1,8 @@
 package lsp
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -201,6 +203,60 @@ func TestGrammarIsTheLoaders(t *testing.T) {
 					t.Errorf("%s { %s }: the loader says %v", head, text, diags)
 				}
 			}
+		}
+	}
+}
+
+// TestExamples: the outline and the grammar know all that the examples write.
+func TestExamples(t *testing.T) {
+	seen := 0
+	err := filepath.WalkDir("../../examples", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !native(path) {
+			return err
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		w := &workspace{open: map[string]*document{}, saved: map[string]savedFile{}}
+		doc := &document{uri: "file:///" + path, path: path, text: src}
+		w.set(path, doc)
+		s := w.scope(filepath.Dir(path))
+		var walk func(n *node)
+		walk = func(n *node) {
+			g := s.grammar(path, n)
+			for _, a := range n.attrs {
+				if seen++; n.kind != "locals" && g.find(a.name) == nil {
+					t.Errorf("%s: %s in %s is not known", path, a.name, n.kind)
+				}
+			}
+			for _, b := range n.blocks {
+				if seen++; g.find(b.kind) == nil {
+					t.Errorf("%s: %s in %s is not known", path, b.kind, n.kind)
+				}
+				walk(b)
+			}
+		}
+		walk(doc.outline().root)
+		return nil
+	})
+	if err != nil || seen < 100 {
+		t.Errorf("%d names, %v", seen, err)
+	}
+}
+
+// BenchmarkCompletion asks in the middle of two thousand deployments that have just
+// been changed, while a quote is open.
+func BenchmarkCompletion(b *testing.B) {
+	var text strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&text, "deployment \"web-%d\" {\n  replicas = 2\n  pod {\n    container \"web\" {\n      image = \"web:${var.version}\"\n    }\n  }\n}\n", i)
+	}
+	marked := text.String() + "service \"a\" {\n  namespace = \"x\n  selector = deployment.‸\n}\n" + text.String()
+	dir := b.TempDir()
+	for b.Loop() {
+		if got := asked(dir, "main.hcl", marked).complete(); len(got) != 4000 {
+			b.Fatalf("%d", len(got))
 		}
 	}
 }
