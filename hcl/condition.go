@@ -28,6 +28,7 @@ type condition struct {
 	each    bool
 	count   bool
 	self    bool // a postcondition: self is the object
+	sides   bool // an assertion of a test: its failure shows both sides of a comparison
 }
 
 // pending is a condition that waits for the forecast.
@@ -223,7 +224,11 @@ func (c *condition) judge(ctx *hcl.EvalContext, address string) hcl.Diagnostics 
 		}
 	}
 	if len(marks) == 0 {
-		if found := c.found(ctx); len(found) > 0 {
+		found := c.found(ctx)
+		if c.sides {
+			found = append(c.bothSides(ctx), found...)
+		}
+		if len(found) > 0 {
 			detail += "\n\n" + strings.Join(found, "\n")
 		}
 	}

@@ -1,12 +1,14 @@
 package hcl
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -15,8 +17,8 @@ import (
 // are checked before there is a forecast.
 var (
 	foreseenNames = []string{
-		"add", "change", "destroy", "deployment", "duration", "nodes", "outcome", "peak_cpu_percent", "peak_memory_percent", "placements", "pod",
-		"pods_started", "pods_stopped", "pods_unchanged", "replica_set", "steps", "unplaced", "waves",
+		"add", "change", "changes", "destroy", "deployment", "duration", "nodes", "outcome", "peak_cpu_percent", "peak_memory_percent", "placements", "pod",
+		"pods_started", "pods_stopped", "pods_unchanged", "replica_set", "steps", "timeline", "unplaced", "waves",
 	}
 	foreseenKinds     = []object.Kind{object.KindDeployment, object.KindReplicaSet, object.KindPod}
 	foreseenWorkloads = []string{"action", "min_ready", "min_ready_at", "nodes", "placements", "pods_started", "pods_stopped", "replicas"}
@@ -139,6 +141,8 @@ func (r *run) foreseen(p *object.Plan) cty.Value {
 		unplaced = append(unplaced, cty.ObjectVal(map[string]cty.Value{"pod": cty.StringVal(u.Pod.Name), "reason": cty.StringVal(u.Reason)}))
 	}
 	vals["steps"], vals["unplaced"] = cty.TupleVal(steps), cty.TupleVal(unplaced)
+	vals["timeline"] = vals["steps"] // as the plan's JSON calls it
+	vals["changes"] = changesForeseen(p)
 	nodes := map[string]cty.Value{}
 	for _, n := range f.Nodes {
 		nodes[n.Node] = cty.ObjectVal(map[string]cty.Value{"cpu_percent": cty.NumberIntVal(int64(n.CPU)), "memory_percent": cty.NumberIntVal(int64(n.Memory)), "pods": cty.NumberIntVal(int64(n.Pods))})
@@ -221,4 +225,44 @@ func addressOrNone(r object.Ref) string {
 		return ""
 	}
 	return r.Address()
+}
+
+// changesForeseen are the changes of the plan, by address.
+func changesForeseen(p *object.Plan) cty.Value {
+	vals := make(map[string]cty.Value, len(p.Changes))
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		fields := make(map[string]cty.Value, len(c.Fields))
+		for _, f := range c.Fields {
+			fields[f.Path] = cty.ObjectVal(map[string]cty.Value{
+				"before": jsonValue(f.Before), "after": jsonValue(f.After), "sensitive": cty.BoolVal(f.Sensitive), "replaces": cty.BoolVal(f.Replaces), "why": cty.StringVal(f.Why),
+			})
+		}
+		what := strings.Join(c.Actions, ",")
+		if c.Replaces() {
+			what = "replace"
+		}
+		vals[c.Address] = cty.ObjectVal(map[string]cty.Value{
+			"action": cty.StringVal(what), "reason": cty.StringVal(c.Reason), "wave": cty.NumberIntVal(int64(c.Wave)), "fields": cty.ObjectVal(fields),
+		})
+	}
+	return cty.ObjectVal(vals)
+}
+
+// jsonValue is a value that encoding/json can write; null for what it cannot.
+func jsonValue(v any) cty.Value {
+	null := cty.NullVal(cty.DynamicPseudoType)
+	text, err := json.Marshal(v)
+	if err != nil {
+		return null
+	}
+	t, err := ctyjson.ImpliedType(text)
+	if err != nil {
+		return null
+	}
+	out, err := ctyjson.Unmarshal(text, t)
+	if err != nil {
+		return null
+	}
+	return out
 }

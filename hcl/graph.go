@@ -106,7 +106,7 @@ func mentionsOf(b *body, hidden []string, out []mention) []mention {
 }
 
 // rules says which roots besides variables, locals and objects a place knows.
-type rules struct{ each, count, self, plan bool }
+type rules struct{ each, count, self, plan, output bool }
 
 // link resolves what a node mentions into edges and a scope.
 func (r *run) link(n *node, mentions []mention, allow rules) {
@@ -228,6 +228,18 @@ func (r *run) resolve(n *node, t hcl.Traversal, allow rules) *hcl.Diagnostic {
 		}
 		n.scope.plan = true
 		return resolvePlan(t)
+	case "output":
+		if !allow.output {
+			break
+		}
+		if !named {
+			return wrong(at, "Incomplete reference", "Name the output: output.NAME.")
+		}
+		if r.outputs[name] == nil {
+			return wrong(nameAt, "No such output", "This configuration has no output %q.%s", name, hint(name, keys(r.outputs), among(keys(r.outputs))))
+		}
+		n.edges = append(n.edges, edge{to: &r.outputs[name].node, at: at})
+		return nil
 	case "self":
 		if allow.self {
 			return nil

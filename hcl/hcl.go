@@ -32,6 +32,8 @@ type Options struct {
 	// Unset lets variables do without a value: it is not known then, and neither is
 	// what depends on it. Editors look at configurations so, and at modules alone.
 	Unset bool
+
+	given map[string]given // by a test, over everything else
 }
 
 // VarArgument is one --var NAME=VALUE or one --var-file FILE; exactly one field is set.

@@ -141,6 +141,8 @@ type given struct {
 	from    string // for people: --var, berth.hclvars:3
 	at      *hcl.Range
 	objects []*declaration // of an input
+	valueAt *hcl.Range     // in a test file, where at is the name's
+	lenient bool           // in a test file: it need not be declared
 }
 
 // assign finds each variable's value: default, environment, files, arguments,
@@ -187,6 +189,18 @@ func (r *run) assign() {
 			r.general("No such variable", "--var gives a value to %q, which this configuration does not declare.%s", name, hint(name, keys(r.variables), "Declare it: variable \""+name+"\" { … }."))
 		default:
 			r.giveText(values, v, text, "--var "+name)
+		}
+	}
+	for _, name := range keys(r.opts.given) {
+		g := r.opts.given[name]
+		switch {
+		case r.variables[name] != nil:
+			if g.valueAt != nil {
+				g.at = g.valueAt
+			}
+			values[name] = g
+		case !g.lenient:
+			r.diags = append(r.diags, r.undeclared(name, g))
 		}
 	}
 	for _, name := range keys(r.variables) {

@@ -29,22 +29,29 @@ const maxSteps = 1_000_000
 // nothing more would happen. Equal inputs give equal forecasts, whatever each is:
 // keys of one snapshot are reconciled in its order or beside one another.
 func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
-	m = m.withDefaults()
-	r := &rehearsal{
-		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
-		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
-		log: newLogbook(fork.Snapshot(), p, from),
-	}
+	r := newRehearsal(fork, p, from, m, each)
 	r.asks(p)
 	if p.Operation != nil {
 		r.operate(p.Operation)
-		return r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
+		f := r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
+		f.Starts = r.nodes.past.list()
+		return f
 	}
 	before := fork.Snapshot()
 	r.run(p)
 	f := r.log.forecast(r.outcome, r.reason, r.now)
+	f.Starts = r.nodes.past.list()
 	reachability(before, p, &f)
 	return f
+}
+
+func newRehearsal(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) *rehearsal {
+	m = m.withDefaults()
+	return &rehearsal{
+		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
+		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
+		log: newLogbook(fork.Snapshot(), p, from),
+	}
 }
 
 // rehearsal is a run of the control plane in virtual time.
@@ -62,6 +69,7 @@ type rehearsal struct {
 	steps     int
 	log       *logbook
 	failed    bool // the revision is given up: what follows puts it back and is not forecast
+	through   bool // what puts it back is carried out, too; see Carry
 	outcome   string
 	reason    string
 	refused   int // keys that lost to another of the same entry and look again one by one
@@ -79,17 +87,7 @@ type turn struct {
 }
 
 func (r *rehearsal) run(p *object.Plan) {
-	v := r.fork.Snapshot()
-	r.queue.Seed(v)
-	r.nodes.adopt(v)
-	stack, _ := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack})
-	number := 1
-	if stack != nil {
-		number = stack.Spec.Revision + 1
-	}
-	r.revision = object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
-	if err := r.apply(object.CommitPlan(p, stack, number, "forecast", r.now)); err != nil {
-		r.outcome, r.reason = OutcomeFailed, "the plan could not be committed: "+err.Error()
+	if !r.begin(p) {
 		return
 	}
 	for {
@@ -115,6 +113,24 @@ func (r *rehearsal) run(p *object.Plan) {
 		r.now = next
 		r.report()
 	}
+}
+
+// begin commits the plan; false if that cannot be.
+func (r *rehearsal) begin(p *object.Plan) bool {
+	v := r.fork.Snapshot()
+	r.queue.Seed(v)
+	r.nodes.adopt(v)
+	stack, _ := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack})
+	number := 1
+	if stack != nil {
+		number = stack.Spec.Revision + 1
+	}
+	r.revision = object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
+	if err := r.apply(object.CommitPlan(p, stack, number, "forecast", r.now)); err != nil {
+		r.outcome, r.reason = OutcomeFailed, "the plan could not be committed: "+err.Error()
+		return false
+	}
+	return true
 }
 
 // settle lets controllers and scheduler work until neither has anything to do at
@@ -249,7 +265,7 @@ func (r *rehearsal) observe(events []state.Event) {
 		if rev, ok := e.After.(*object.Revision); ok && e.Ref == r.revision {
 			switch rev.Status.Phase {
 			case object.RevisionPaused, object.RevisionReverting, object.RevisionReverted, object.RevisionFailed:
-				r.failed = true
+				r.failed = !r.through
 			}
 		}
 		if dep, ok := e.After.(*object.Deployment); ok && (dep.Stack == r.stack || r.log.whole) && dep.Status.Canary != nil && dep.Status.Canary.Waits {

@@ -52,6 +52,7 @@ type fleet struct {
 	seq   uint64
 	busy  map[string]time.Time            // until when a node is busy with earlier pods
 	image map[string]map[string]time.Time // node -> image -> since when, or from when on, it has it
+	past  history
 }
 
 func newFleet(m NodeModel, from time.Time) *fleet {
@@ -60,6 +61,7 @@ func newFleet(m NodeModel, from time.Time) *fleet {
 
 // adopt takes over what is under way when the rehearsal begins.
 func (f *fleet) adopt(v *state.Snapshot) {
+	f.past = newHistory(v)
 	for n := range state.All[*object.Node](v, object.KindNode) {
 		if n.Status.Condition != object.NodeReady {
 			continue // it will not report; that is for the node-life controller
@@ -150,6 +152,14 @@ func (f *fleet) readyAt(t *object.PodTemplate, running time.Time) time.Time {
 	}
 	for i := range t.Containers {
 		at := running
+		if probed := t.Containers[i].Startup != nil || t.Containers[i].Readiness != nil; probed {
+			if took, ok := f.past.of(t.Containers[i].Image); ok {
+				if at = running.Add(took); at.After(ready) {
+					ready = at
+				}
+				continue
+			}
+		}
 		for _, p := range []*object.Probe{t.Containers[i].Startup, t.Containers[i].Readiness} {
 			if p == nil {
 				continue

@@ -26,19 +26,27 @@ func (r *rehearsal) operate(o *object.Operation) {
 		return
 	}
 	r.nodes.adopt(r.fork.Snapshot())
+	if r.toRest() {
+		r.rest(o)
+	}
+}
+
+// toRest lets time pass until nothing more would happen, or the look-ahead ends;
+// false if that is not reached.
+func (r *rehearsal) toRest() bool {
 	for r.settle() {
 		if r.promote() {
 			continue
 		}
 		next, ok := r.next()
 		if !ok || next.After(r.deadline) {
-			r.rest(o)
-			return
+			return true
 		}
 		r.now = next
 		r.report()
 	}
 	r.outcome, r.reason = OutcomeUnfinished, fmt.Sprintf("the controllers did not come to rest within %d steps", maxSteps)
+	return false
 }
 
 // rest judges how things stand in the end.

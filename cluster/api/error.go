@@ -28,6 +28,7 @@ var statuses = map[object.Code]int{
 	object.CodeUnplaceable:  http.StatusUnprocessableEntity,
 	object.CodeGuard:        http.StatusExpectationFailed,
 	object.CodePolicy:       http.StatusNotAcceptable,
+	object.CodeFrozen:       http.StatusLocked,
 	object.CodeNoLeader:     http.StatusServiceUnavailable,
 	object.CodeUnavailable:  http.StatusBadGateway,
 	object.CodeTimeout:      http.StatusGatewayTimeout,

@@ -103,6 +103,7 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 		}
 	}
 	ctx := context.WithValue(r.Context(), identityKey{}, who)
+	ctx = context.WithValue(ctx, thawKey{}, r.Header.Get(object.FreezeHeader))
 	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, overrideKey{}, r.Header.Get(object.OverrideHeader))))
 	return nil
 }

@@ -76,6 +76,10 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	if p.Verdicts, err = s.verdicts(v, p, identityOf(ctx).author()); err != nil {
 		return nil, err
 	}
+	if p.Freezes, err = s.frozen(v, p, now); err != nil {
+		return nil, err
+	}
+	p.Warnings = append(p.Warnings, object.Warnings(p.Freezes)...)
 	b, err := p.SealingBytes(s.Each)
 	if err != nil {
 		return nil, err
@@ -294,7 +298,7 @@ func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset
 		if err != nil {
 			return nil, err
 		}
-		if err := s.police(ctx, v, &c, p); err != nil {
+		if err := s.admit(ctx, v, &c, p); err != nil {
 			return nil, err
 		}
 		if applied.Index, err = s.Cluster.Propose(ctx, c); err == nil {

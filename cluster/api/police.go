@@ -26,7 +26,12 @@ type overrideKey struct{}
 
 // overrideOf is why the sender of a request sets soft policies aside; empty: does not.
 func overrideOf(ctx context.Context) string {
-	raw, _ := ctx.Value(overrideKey{}).(string) // absent from requests that make no context of ours
+	return reasonOf(ctx.Value(overrideKey{}))
+}
+
+// reasonOf is a reason as a header carried it.
+func reasonOf(value any) string {
+	raw, _ := value.(string) // absent from requests that make no context of ours
 	reason, err := url.PathUnescape(raw)
 	if err != nil {
 		reason = raw // somebody wrote it by hand

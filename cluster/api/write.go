@@ -23,7 +23,7 @@ func (s *Server) write(ctx context.Context, r object.Ref, why string, build func
 		if err := build(v, c); err != nil {
 			return err
 		}
-		return s.police(ctx, v, c, nil)
+		return s.admit(ctx, v, c, nil)
 	})
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 	if c.Empty() {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "the changeset has no changes"}
 	}
-	if err := s.police(ctx, v, &c, nil); err != nil {
+	if err := s.admit(ctx, v, &c, nil); err != nil {
 		return nil, err
 	}
 	index, err := s.Cluster.Propose(ctx, c)

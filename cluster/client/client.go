@@ -34,6 +34,8 @@ type Config struct {
 	Token string
 	// Override is a reason to set soft policies aside; it is recorded with what is written.
 	Override string
+	// OverrideFreeze is the same for freezes.
+	OverrideFreeze string
 	// Patience is how long to go on trying while no master can answer; default
 	// 15 s, negative: one round.
 	Patience time.Duration
@@ -197,6 +199,9 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 	}
 	if c.config.Override != "" {
 		r.Header.Set(object.OverrideHeader, url.PathEscape(c.config.Override))
+	}
+	if c.config.OverrideFreeze != "" {
+		r.Header.Set(object.FreezeHeader, url.PathEscape(c.config.OverrideFreeze))
 	}
 	if k.upgrade != "" {
 		r.Header.Set("Connection", "Upgrade")

@@ -28,6 +28,7 @@ var codes = map[int]object.Code{
 	http.StatusUnprocessableEntity:   object.CodeUnplaceable,
 	http.StatusExpectationFailed:     object.CodeGuard,
 	http.StatusNotAcceptable:         object.CodePolicy,
+	http.StatusLocked:                object.CodeFrozen,
 	http.StatusServiceUnavailable:    object.CodeNoLeader,
 	http.StatusBadGateway:            object.CodeUnavailable,
 	http.StatusGatewayTimeout:        object.CodeTimeout,

@@ -230,6 +230,10 @@ func (r *release) advance() {
 	if r.stuck(endangered) {
 		return
 	}
+	if n := r.worn(); n > 0 {
+		r.discard(in, n)
+		return
+	}
 	if f := r.broken(); f != nil {
 		r.fail(f)
 		return
@@ -268,6 +272,7 @@ func (r *release) input() rollout.Input {
 // start begins a rollout, or begins to watch one anew after a change of the spec.
 func (r *release) start(in rollout.Input) {
 	st, d := &r.status, r.d
+	r.again()
 	if st.Set != r.name || st.Phase == object.RolloutStable || st.Phase == "" {
 		if st.Set != "" && st.Set != r.name && !d.Spec.Paused {
 			// Stable once is enough: it may have been paused, or unable to start
@@ -299,7 +304,7 @@ func (r *release) start(in rollout.Input) {
 // history.
 func (r *release) finish() {
 	st, d := &r.status, r.d
-	st.Set, st.Proven = r.wanted.set.Name, r.wanted.set.Name
+	st.Set, st.Proven, st.Retried = r.wanted.set.Name, r.wanted.set.Name, time.Time{}
 	if st.Phase != object.RolloutStable {
 		if st.Previous != "" && st.Step > 0 {
 			r.tell(d.Ref(), levelInfo, "rolled", "%s is complete: %s available", st.Set, plural(st.Available, "pod"))
@@ -351,7 +356,7 @@ func (r *release) broken() *failure {
 	for p := range r.v.PodsOf(r.wanted.set.Ref()) {
 		f, failing, later := verdict(p, r.now)
 		r.wake(later)
-		if !failing {
+		if !failing || r.before(p) {
 			continue
 		}
 		// Pods that stop make room; and a version that is served in full only wants

@@ -21,6 +21,7 @@ type world struct {
 	runs    map[object.Ref]*run
 	dead    map[string]bool // nodes that are silent
 	full    bool            // nothing can be placed
+	mended  time.Time       // pods that begin later do well whatever their image is
 	watch   func(v *state.Snapshot)
 	changes int // changesets applied
 }
@@ -220,6 +221,9 @@ func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStat
 		return st, time.Time{}
 	}
 	image := v.Template(p).Containers[0].Image
+	if !w.mended.IsZero() && !r.bound.Before(w.mended) {
+		image = "ok:"
+	}
 	if digest := v.Template(p).Reads["config_map/conf"]; digest != "" {
 		r := ref(object.KindContent, object.ContentName(ref(object.KindConfigMap, "conf"), digest))
 		if c, ok := state.Find[*object.Content](v, r); !ok {

@@ -283,6 +283,9 @@ func (a *apply) change(c *object.RevisionChange) (bool, *object.Error) {
 		return true, nil
 	}
 	object.KeepOperational(after, now)
+	if d, ok := after.(*object.Deployment); ok && a.rev.Spec.Cause == causeRevert {
+		d.Spec.Aborted = "" // it is given up; who applies the version again means it
+	}
 	// A deployment is written even if it stays as it is: what it reads has changed
 	// then, and its status has to speak of this moment, not of the one before.
 	if c.Ref.Kind == object.KindDeployment || !object.Equal(now, after) || now.Head().Stack != after.Head().Stack || !slices.Equal(now.Head().After, after.Head().After) {

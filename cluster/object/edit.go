@@ -64,7 +64,7 @@ func Edited(before, after Object, by, why string, at time.Time, index uint64) []
 
 // steering are the operational fields by which a person leads the rollout of what
 // the configuration says: no way past it.
-var steering = []string{"promoted", "aborted", "released"}
+var steering = []string{"promoted", "aborted", "released", "retries"}
 
 // byHand are the operational fields (hcl:"-") of the specification that differ.
 func byHand(before, after Object) []FieldDiff {
@@ -137,6 +137,8 @@ func Way(before, after Object) string {
 			return "rollout abort"
 		case "released":
 			return "rollout resume"
+		case "retries":
+			return "rollout retry"
 		case "paused":
 			if f.After == nil {
 				return "rollout resume"

@@ -23,6 +23,7 @@ const (
 	CodeUnplaceable  Code = "unplaceable"  // the plan asks for more than the nodes have
 	CodeGuard        Code = "guard"        // the plan does more than its guards allow
 	CodePolicy       Code = "policy"       // a policy of the cluster refuses it
+	CodeFrozen       Code = "frozen"       // it falls into the window of a freeze
 	CodeNoLeader     Code = "no_leader"    // the masters have no leader just now: try again
 	CodeUnavailable  Code = "unavailable"  // cannot be reached, or not ready
 	CodeTooLarge     Code = "too_large"    // over a limit

@@ -26,6 +26,7 @@ const (
 	KindNetworkPolicy Kind = "network_policy"
 
 	KindPolicy           Kind = "policy"
+	KindFreeze           Kind = "freeze"
 	KindIdentityProvider Kind = "identity_provider"
 
 	KindTemplate    Kind = "template"     // an immutable pod template, named by its digest
@@ -79,6 +80,8 @@ var kinds = []KindInfo{
 		Doc: "Which packets may reach pods, and where pods may send theirs."},
 	{Kind: KindPolicy, Plural: "policies", Short: "pol", Declared: true, New: func() Object { return &Policy{Meta: Meta{Kind: KindPolicy}} },
 		Doc: "Rules about what may be written to the cluster, by which the masters judge every plan and every other write."},
+	{Kind: KindFreeze, Plural: "freezes", Declared: true, New: func() Object { return &Freeze{Meta: Meta{Kind: KindFreeze}} },
+		Doc: "A window in time in which people change nothing in some namespaces, or in the whole cluster."},
 	{Kind: KindIdentityProvider, Plural: "identity_providers", Short: "idp", Declared: true, New: func() Object { return &IdentityProvider{Meta: Meta{Kind: KindIdentityProvider}} },
 		Doc: "An issuer of identity tokens, such as a CI system, whose jobs may log in without a stored secret."},
 	{Kind: KindTemplate, Plural: "templates", Namespaced: true, New: func() Object { return &Template{Meta: Meta{Kind: KindTemplate}} },

@@ -36,6 +36,7 @@ type Plan struct {
 	Guards        Guards                  `json:"guards,omitzero"`
 	Broken        []Breach                `json:"broken_guards,omitempty"`   // as the masters found when they sealed it
 	Verdicts      []PolicyVerdict         `json:"policy_verdicts,omitempty"` // rules of the cluster's policies that it breaks
+	Freezes       []Frozen                `json:"freezes,omitempty"`         // that held for it when the masters sealed it
 	Lifetime      Duration                `json:"lifetime,omitempty"`        // asked for; 0: PlanLifetime
 	Expires       time.Time               `json:"expires,omitzero"`          // by the masters' clock
 	Seal          string                  `json:"seal,omitempty"`            // by the masters, over everything else but Explanation
@@ -116,9 +117,10 @@ type Forecast struct {
 	Stop       int            `json:"pods_stopped"`
 	Unchanged  int            `json:"pods_unchanged"`
 	Nodes      []NodePeak     `json:"nodes,omitempty"`
-	Use        []NodeUse      `json:"use,omitempty"`       // of a rebalance: of every node
-	PeakCPU    int            `json:"peak_cpu_percent"`    // of the whole cluster's
-	PeakMemory int            `json:"peak_memory_percent"` // of the whole cluster's
+	Use        []NodeUse      `json:"use,omitempty"`         // of a rebalance: of every node
+	Starts     []StartTime    `json:"start_times,omitempty"` // of images that ran before; others are estimated by their probes
+	PeakCPU    int            `json:"peak_cpu_percent"`      // of the whole cluster's
+	PeakMemory int            `json:"peak_memory_percent"`   // of the whole cluster's
 	// Reach is who can connect to whom after the apply and could not before, or the
 	// other way round: the first of them, and how many more there are. With ReachCut
 	// there were too many to go through all.
@@ -183,6 +185,12 @@ type Availability struct {
 	Ready    int      `json:"ready"`
 	Want     int      `json:"want"`
 	At       Duration `json:"at"`
+}
+
+// StartTime is how long pods of an image took from running to ready.
+type StartTime struct {
+	Image string   `json:"image"`
+	Ready Duration `json:"ready"`
 }
 
 // NodePeak is the most that is asked of a node at any moment.

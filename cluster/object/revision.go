@@ -63,6 +63,9 @@ type RevisionSpec struct {
 	// Override is why soft policies were set aside, and Overridden which rules.
 	Override   string   `json:"policy_override,omitempty"`
 	Overridden []string `json:"policy_overridden,omitempty"`
+	// Thaw is why freezes were set aside, and Thawed which ones.
+	Thaw   string   `json:"freeze_override,omitempty"`
+	Thawed []string `json:"freeze_overridden,omitempty"`
 }
 
 // RevisionPhase is how far a revision has come.

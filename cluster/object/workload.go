@@ -54,6 +54,7 @@ type DeploymentSpec struct {
 	Promoted  string    `json:"promoted,omitempty" hcl:"-"` // the pause of a canary that a person has ended, see CanaryStatus.Token
 	Aborted   string    `json:"aborted,omitempty" hcl:"-"`  // the version that a person gave up
 	Released  string    `json:"released,omitempty" hcl:"-"` // the revision whose promise of ready pods a person gave up
+	Retries   int       `json:"retries,omitempty" hcl:"-"`  // how often a person had a rollout tried again, see Retry
 }
 
 // Update is the way from one version of a deployment to the next.
@@ -137,6 +138,8 @@ type DeploymentStatus struct {
 	LowestAt  time.Time     `json:"lowest_at,omitzero"`  // when that was
 	HeldSince time.Time     `json:"held_since,omitzero"` // since when its next step would break the promise of its plan
 	HeldBy    string        `json:"held_by,omitempty"`   // the revision that made the promise
+	Retries   int           `json:"retries,omitempty"`   // the spec's that this speaks of
+	Retried   time.Time     `json:"retried,omitzero"`    // when Set was tried again, until it is stable
 	Canary    *CanaryStatus `json:"canary,omitempty"`    // of a rollout by steps, until it has ended
 	Reason    string        `json:"reason,omitempty"`    // a Reason… constant, or "progress_deadline"
 	Message   string        `json:"message,omitempty"`

@@ -64,6 +64,11 @@ func (c *ApplyCmd) Run(s *session) error {
 	if err := s.judged(p); err != nil {
 		return err
 	}
+	if c.Plan == "" { // a saved one may have been made in a window that is over
+		if err := object.Refuses(p.Freezes, s.flags.OverrideFreeze); err != nil {
+			return err
+		}
+	}
 	if len(p.Forecast.Unplaced) > 0 && !c.AllowUnplaced {
 		return &object.Error{Code: object.CodeUnplaceable, Message: fmt.Sprintf("%s would fit on no node: %s", plural(len(p.Forecast.Unplaced), "pod"), p.Forecast.Unplaced[0].Reason),
 			Hint: "Ask for less, add nodes, or go on all the same with --allow-unplaced."}
@@ -403,6 +408,9 @@ func (c *RollbackCmd) Run(s *session) error {
 		return nil
 	}
 	if err := object.Broken(p.Broken); err != nil {
+		return err
+	}
+	if err := object.Refuses(p.Freezes, s.flags.OverrideFreeze); err != nil {
 		return err
 	}
 	if !c.AutoApprove {

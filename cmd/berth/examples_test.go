@@ -40,6 +40,9 @@ func TestExamples(t *testing.T) {
 			if code, out := berth(append([]string{"-C", dir, "validate"}, exampleFlags[e.Name()]...)...); code != exitOK {
 				t.Errorf("validate ends with %d:\n%s", code, out)
 			}
+			if code, out := berth(append([]string{"-C", dir, "test"}, exampleFlags[e.Name()]...)...); code != exitOK {
+				t.Errorf("test ends with %d:\n%s", code, out)
+			}
 			if !strings.Contains(string(list), "]("+e.Name()+"/)") {
 				t.Errorf("examples/README.md does not list it")
 			}

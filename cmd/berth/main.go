@@ -27,7 +27,7 @@ const (
 	exitChanges     = 2 // plan --detailed-exitcode: there are changes
 	exitStale       = 3 // apply: the saved plan is stale
 	exitFailed      = 4 // apply: the rollout failed (and was put back)
-	exitPolicy      = 5 // apply: refused by a guard or a policy
+	exitPolicy      = 5 // apply: refused by a guard, a policy or a freeze
 	exitUnplaceable = 6 // plan, apply: some pod fits on no node
 	exitUsage       = 64
 )
@@ -46,6 +46,7 @@ type Globals struct {
 	Config         string `name:"config" env:"BERTH_CONFIG" placeholder:"FILE" type:"path" help:"Client configuration; default: ~/.berth/config."`
 	Cluster        string `name:"cluster" env:"BERTH_CLUSTER" complete:"cluster" placeholder:"NAME" help:"Cluster of the client configuration; default: its current one."`
 	OverridePolicy string `name:"override-policy" placeholder:"REASON" help:"Go on against soft policies; the reason is recorded. For commands that write."`
+	OverrideFreeze string `name:"override-freeze" placeholder:"REASON" help:"Go on in the window of a freeze; the reason is recorded. For commands that write."`
 	NoColor        bool   `name:"no-color" help:"No colours; NO_COLOR does the same."`
 	Input          bool   `name:"input" default:"true" negatable:"" help:"Ask for what is missing. With --input=false, or BERTH_INPUT=0, nobody is asked."`
 }
@@ -63,6 +64,7 @@ type CLI struct {
 	Show     ShowCmd     `cmd:"" help:"Show a saved plan, the stack as the masters hold it, or a revision."`
 	Graph    GraphCmd    `cmd:"" help:"Draw who waits for whom: the waves of a rollout."`
 	Output   OutputCmd   `cmd:"" help:"Show the stack's outputs."`
+	Test     TestCmd     `cmd:"" help:"Run the configuration's tests in a twin, without a cluster."`
 	Console  ConsoleCmd  `cmd:"" help:"Try expressions against a configuration, without a cluster."`
 	Import   ImportCmd   `cmd:"" help:"Take an object that is there, and belongs to no stack, into the stack."`
 	State    StateCmd    `cmd:"" help:"What the stack owns: list it, show it, rename or let go of it."`
@@ -215,7 +217,7 @@ func (s *session) exit(err error) int {
 		return exitStale
 	case object.CodeUnplaceable:
 		return exitUnplaceable
-	case object.CodeGuard, object.CodePolicy:
+	case object.CodeGuard, object.CodePolicy, object.CodeFrozen:
 		return exitPolicy
 	}
 	return exitError

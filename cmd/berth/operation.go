@@ -236,6 +236,7 @@ func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOut
 	if err != nil {
 		return err
 	}
+	s.diagnose(p.Warnings)
 	return s.deliver(p, f, nil)
 }
 

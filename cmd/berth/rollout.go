@@ -19,6 +19,7 @@ type RolloutCmd struct {
 	Pause   RolloutPauseCmd   `cmd:"" help:"Take no further step."`
 	Resume  RolloutResumeCmd  `cmd:"" help:"Go on."`
 	Promote RolloutPromoteCmd `cmd:"" help:"End the pause of a canary's step."`
+	Retry   RolloutRetryCmd   `cmd:"" help:"Try a version again that failed or was given up."`
 	Abort   RolloutAbortCmd   `cmd:"" help:"Give the new version up and go back to the one before."`
 	Undo    RolloutUndoCmd    `cmd:"" help:"Go back to the version before."`
 	Restart RolloutRestartCmd `cmd:"" help:"Replace all pods, step by step."`
@@ -171,6 +172,14 @@ func (c *RolloutAbortCmd) Run(s *session) error {
 		d.Spec.Aborted, d.Spec.Paused = st.Set, false
 		return nil
 	})
+}
+
+// RolloutRetryCmd is `berth rollout retry`.
+type RolloutRetryCmd struct{ WorkloadArg }
+
+// Run clears the failure; a paused revision goes on by that.
+func (c *RolloutRetryCmd) Run(s *session) error {
+	return s.operate(c.WorkloadArg, "is tried again; follow it with: berth rollout status "+c.Workload, (*object.Deployment).Retry)
 }
 
 // operate changes a deployment's operational fields.

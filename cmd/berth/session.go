@@ -44,7 +44,7 @@ func (s *session) connect() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Override = s.flags.OverridePolicy
+	config.Override, config.OverrideFreeze = s.flags.OverridePolicy, s.flags.OverrideFreeze
 	return client.New(config)
 }
 

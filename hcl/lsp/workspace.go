@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/berthdev/berth/hcl"
 )
 
 // workspace is what the editor has open, and the outlines of what lies beside it.
@@ -82,10 +84,10 @@ func (w *workspace) set(path string, d *document) {
 }
 
 // configures reports whether a file belongs to a configuration: others, such as
-// policies, are formatted only.
+// policies and tests, are formatted only.
 func configures(path string) bool {
 	base := filepath.Base(path)
-	if strings.HasPrefix(base, ".") || strings.HasSuffix(base, ".policy.hcl") {
+	if strings.HasPrefix(base, ".") || strings.HasSuffix(base, ".policy.hcl") || strings.HasSuffix(base, hcl.TestSuffix) {
 		return false
 	}
 	for _, suffix := range []string{".hcl", ".hcl.json", ".hclvars", ".hclvars.json"} {

@@ -32,6 +32,7 @@ const (
 var goals = []goal{
 	{pkg: "hcl", bench: "LoadLiteral", metric: "ns/op", unit: "s", scale: nsToS, name: "load 10,000 blocks in 20 files"},
 	{pkg: "hcl", bench: "LoadForEach", metric: "ns/op", unit: "s", scale: nsToS, name: "load 10,000 by for_each"},
+	{pkg: "cmd/berth", bench: "Test100Runs", metric: "ns/op", unit: "s", scale: nsToS, name: "berth test: 100 runs of examples/shop", bound: 1},
 	{pkg: "planner", bench: "Diff10000New", metric: "ns/op", unit: "ms", scale: nsToMs, name: "diff of 10,000 new deployments"},
 	{pkg: "planner", bench: "Diff10000OneChanged", metric: "ns/op", unit: "ms", scale: nsToMs, name: "diff with one change among 10,000"},
 	{pkg: "planner", bench: "Forecast1000Pods", metric: "ns/op", unit: "s", scale: nsToS, name: "forecast of a rollout of 1,000 pods", bound: 0.3},

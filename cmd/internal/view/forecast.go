@@ -247,6 +247,13 @@ func (p *printer) verdict(f *object.Forecast) {
 	}
 	p.line(line)
 	p.line(fmt.Sprintf("Capacity: peak cpu %d%%%s, peak memory %d%%%s.", f.PeakCPU, highest(f.Nodes, func(n object.NodePeak) int { return n.CPU }), f.PeakMemory, highest(f.Nodes, func(n object.NodePeak) int { return n.Memory })))
+	if len(f.Starts) > 0 {
+		var parts []string
+		for _, x := range f.Starts {
+			parts = append(parts, fmt.Sprintf("%s %s", x.Image, short(x.Ready.D())))
+		}
+		p.line("Start times as measured: ", names(parts), ".")
+	}
 	for _, g := range unplacedByReason(f.Unplaced) {
 		p.line()
 		p.line(p.paint(red, plural(len(g.pods), "pod")+" will fit nowhere"), ": ", names(g.pods))

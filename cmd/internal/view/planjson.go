@@ -49,6 +49,7 @@ type jsonPlan struct {
 	Guards     object.Guards          `json:"guards,omitzero"`
 	Broken     []object.Breach        `json:"broken_guards,omitempty"`
 	Verdicts   []object.PolicyVerdict `json:"policy_verdicts,omitempty"`
+	Freezes    []object.Frozen        `json:"freezes,omitempty"`
 	Expires    string                 `json:"expires,omitempty"`
 	Explained  *object.Explanation    `json:"explanation,omitempty"`
 }
@@ -86,14 +87,15 @@ type jsonSummary struct {
 }
 
 type jsonForecast struct {
-	Outcome    string          `json:"outcome"`
-	Reason     string          `json:"reason,omitempty"`
-	Duration   object.Duration `json:"duration"`
-	Start      int             `json:"pods_started"`
-	Stop       int             `json:"pods_stopped"`
-	Unchanged  int             `json:"pods_unchanged"`
-	PeakCPU    int             `json:"peak_cpu_percent"`
-	PeakMemory int             `json:"peak_memory_percent"`
+	Outcome    string             `json:"outcome"`
+	Reason     string             `json:"reason,omitempty"`
+	Duration   object.Duration    `json:"duration"`
+	Start      int                `json:"pods_started"`
+	Stop       int                `json:"pods_stopped"`
+	Unchanged  int                `json:"pods_unchanged"`
+	PeakCPU    int                `json:"peak_cpu_percent"`
+	PeakMemory int                `json:"peak_memory_percent"`
+	Starts     []object.StartTime `json:"start_times,omitempty"`
 }
 
 type jsonChange struct {
@@ -143,7 +145,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		Format: plan.Format, Version: plan.Version, Stack: plan.Stack, Revision: plan.Base + 1, Cause: plan.Cause, Index: plan.Index, Source: plan.Source,
 		Applyable: !plan.Empty() && (plan.Operation == nil || plan.Operation.Applicable()), Operation: plan.Operation, Explained: plan.Explanation, Stays: f.Stays, Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
 		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
-		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory},
+		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory, f.Starts},
 		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes), Use: f.Use,
 		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
 		Diagnostic: plan.Warnings, Planned: jsonValues{Root: jsonModule{Resources: []jsonResource{}}},
@@ -154,7 +156,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
-	out.Verdicts = plan.Verdicts
+	out.Verdicts, out.Freezes = plan.Verdicts, plan.Freezes
 	out.Guards, out.Broken, out.Drift, out.Images = plan.Guards, plan.Broken, plan.Drift, plan.Images
 	if !plan.Expires.IsZero() {
 		out.Expires = plan.Expires.UTC().Format("2006-01-02T15:04:05Z")

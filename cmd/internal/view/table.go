@@ -255,6 +255,23 @@ var columns = map[object.Kind][]column{
 			return fmt.Sprintf("%d in, %d out", len(o.Spec.Ingress), len(o.Spec.Egress))
 		}),
 	},
+	object.KindFreeze: {
+		col("NAMESPACES", func(o *object.Freeze, _ time.Time) string {
+			if len(o.Spec.Namespaces) == 0 {
+				return "all"
+			}
+			return strings.Join(o.Spec.Namespaces, ",")
+		}),
+		col("FROM", func(o *object.Freeze, _ time.Time) string { return o.Spec.From }),
+		col("TO", func(o *object.Freeze, _ time.Time) string { return o.Spec.To }),
+		col("ZONE", func(o *object.Freeze, _ time.Time) string { return o.Spec.TimeZone }),
+		col("HOLDS UNTIL", func(o *object.Freeze, now time.Time) string {
+			if until, ok := o.Spec.Until(now); ok {
+				return until.Format("Mon 2006-01-02 15:04 MST")
+			}
+			return "-"
+		}),
+	},
 	object.KindIdentityProvider: {
 		col("ISSUER", func(o *object.IdentityProvider, _ time.Time) string { return o.Spec.Issuer }),
 		col("AUDIENCE", func(o *object.IdentityProvider, _ time.Time) string { return o.Spec.Audience }),
