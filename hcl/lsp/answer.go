@@ -88,7 +88,7 @@ func (q *question) completeHead(n *node) []completionItem {
 
 func (q *question) item(at span, label string, kind int, detail, doc string) completionItem {
 	if q.last.at != at {
-		q.last.at, q.last.rng = at, rangeIn(q.doc.text, at)
+		q.last.at, q.last.rng = at, rangeIn(q.doc.text, q.line(at))
 	}
 	c := completionItem{Label: label, Kind: kind, Detail: detail, TextEdit: textEdit{q.last.rng, label}}
 	if doc != "" {
@@ -96,6 +96,16 @@ func (q *question) item(at span, label string, kind int, detail, doc string) com
 		c.Documentation = &m
 	}
 	return c
+}
+
+// line is the part of a span on the cursor's line: an editor replaces nothing else,
+// and an open quote may hold more.
+func (q *question) line(s span) span {
+	s.start = max(s.start, min(s.end, strings.LastIndexByte(string(q.doc.text[:q.at]), '\n')+1))
+	if i := strings.IndexByte(string(q.doc.text[s.start:s.end]), '\n'); i >= 0 {
+		s.end = s.start + i
+	}
+	return s
 }
 
 // completeBody offers attributes and blocks.

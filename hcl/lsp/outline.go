@@ -195,7 +195,7 @@ func (p *parser) labels(b *node) {
 			p.i++
 		case hclsyntax.TokenOQuote:
 			l := label{at: span{t.Range.End.Byte, t.Range.End.Byte}}
-			for p.i++; !ends(p.peek()); p.i++ {
+			for p.i++; !ends(p.peek()) && p.peek().Type != hclsyntax.TokenOHeredoc; p.i++ { // a heredoc's beginning has its newline in it
 				t := p.peek()
 				b.head.end = t.Range.End.Byte
 				if t.Type == hclsyntax.TokenCQuote {
