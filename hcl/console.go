@@ -33,7 +33,7 @@ const consoleFile = "<console>"
 func NewConsole(dir string, o Options) (*Console, object.Diagnostics) {
 	r := newRun(dir, o)
 	r.unset = map[string]bool{}
-	if sources, wrongs := sourcesOf(dir, dir); len(sources) == 0 && len(wrongs) == 0 {
+	if sources, wrongs := sourcesOf(dir, dir, o.Overlay); len(sources) == 0 && len(wrongs) == 0 {
 		r.bare()
 	} else {
 		r.load()

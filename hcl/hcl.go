@@ -26,6 +26,12 @@ type Options struct {
 	// for equal sources. It is not called by more than one goroutine at once. Nil:
 	// such sources are errors.
 	Modules func(source string) (Fetched, error)
+	// Overlay holds texts that are not saved yet, by absolute path: they stand in the
+	// place of the files, and beside them if there are none.
+	Overlay map[string][]byte
+	// Unset lets variables do without a value: it is not known then, and neither is
+	// what depends on it. Editors look at configurations so, and at modules alone.
+	Unset bool
 
 	given map[string]given // by a test, over everything else
 }

@@ -21,6 +21,7 @@ type library struct {
 	labels   map[string]string // files by the names that ranges use -> their names beside the configuration
 	reader   reader
 	fetched  func(string) (Fetched, error)
+	overlay  overlay
 	mentions sync.Map // *body -> []mention, since every instance asks for them
 }
 
@@ -56,7 +57,7 @@ func (l *library) read(top *directory) hcl.Diagnostics {
 		}
 		wrongs := make([]hcl.Diagnostics, len(next))
 		texts := make([][]*source, len(next))
-		parallel(len(next), func(i int) { texts[i], wrongs[i] = next[i].parse() })
+		parallel(len(next), func(i int) { texts[i], wrongs[i] = next[i].parse(l.overlay) })
 		for i := range next {
 			diags = append(diags, wrongs[i]...)
 			for _, s := range texts[i] {
@@ -113,8 +114,8 @@ func (l *library) source(from *directory, k *block) (*directory, bool, *hcl.Diag
 }
 
 // parse reads a directory's files.
-func (d *directory) parse() ([]*source, hcl.Diagnostics) {
-	sources, diags := sourcesOf(d.path, d.shown)
+func (d *directory) parse(unsaved overlay) ([]*source, hcl.Diagnostics) {
+	sources, diags := sourcesOf(d.path, d.shown, unsaved)
 	d.sources = map[*block]*directory{}
 	for _, s := range sources {
 		b, wrongs := parse(s, strings.HasSuffix(s.name, ".json"))

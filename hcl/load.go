@@ -134,7 +134,7 @@ func (r *run) library(bodies []body) (abs string, ok bool) {
 		return "", false
 	}
 	r.home = &directory{path: real, rel: ".", shown: filepath.Clean(r.dir), bodies: bodies, sources: map[*block]*directory{}}
-	r.lib = &library{root: real, shown: r.home.shown, dirs: map[string]*directory{}, files: r.files, labels: map[string]string{}, fetched: r.opts.Modules}
+	r.lib = &library{root: real, shown: r.home.shown, dirs: map[string]*directory{}, files: r.files, labels: map[string]string{}, fetched: r.opts.Modules, overlay: r.opts.Overlay}
 	r.add(r.lib.read(r.home))
 	return abs, true
 }
@@ -185,7 +185,7 @@ func (r *run) read() []body {
 		r.general("Not a configuration", "There is no directory %s. Name the directory with -C DIR.", r.dir)
 		return nil
 	}
-	sources, wrongs := sourcesOf(r.dir, r.dir)
+	sources, wrongs := sourcesOf(r.dir, r.dir, r.opts.Overlay)
 	r.add(wrongs)
 	if len(sources) == 0 {
 		if len(r.diags) == 0 {
@@ -209,19 +209,18 @@ func (r *run) read() []body {
 
 // sourcesOf are the configuration files of a directory; shown is the directory
 // as messages name it.
-func sourcesOf(dir, shown string) ([]*source, hcl.Diagnostics) {
+func sourcesOf(dir, shown string, unsaved overlay) ([]*source, hcl.Diagnostics) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, hcl.Diagnostics{&hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Not a configuration", Detail: err.Error() + "."}}
 	}
 	var sources []*source
 	var diags hcl.Diagnostics
-	for _, e := range entries {
-		name := e.Name()
-		if e.IsDir() || ignored(name) || strings.HasSuffix(name, TestSuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+	for _, name := range unsaved.names(dir, entries) {
+		if ignored(name) || strings.HasSuffix(name, TestSuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(dir, name))
+		b, err := unsaved.read(filepath.Join(dir, name))
 		if err != nil {
 			diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Cannot read a file", Detail: err.Error() + "."})
 			continue

@@ -1,6 +1,7 @@
 package hcl
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -39,3 +40,19 @@ func Diagnose(diags hcl.Diagnostics, files map[string][]byte) object.Diagnostics
 
 // Hint is "Did you mean …" for a name that is not known, else otherwise.
 func Hint(name string, known []string, otherwise string) string { return hint(name, known, otherwise) }
+
+// Functions are all functions of the language, for those who describe them: files
+// are not read by these, and there is no clock.
+func Functions() map[string]function.Function { return functionsFor("", time.Time{}) }
+
+// BlockNames are the blocks that may stand at the top of a file.
+func BlockNames() []string { return blockNames() }
+
+// AttributesOf lists what a reference to an object of a kind can name, sorted.
+func AttributesOf(info object.KindInfo) []string { return slices.Clone(attributesOf(info)) }
+
+// ForeseenNames lists what conditions can ask of plan, and of a workload in it:
+// plan.duration, plan.deployment["web"].min_ready.
+func ForeseenNames() (plan, workload []string) {
+	return slices.Clone(foreseenNames), slices.Clone(foreseenWorkloads)
+}

@@ -245,6 +245,8 @@ func (r *run) settle(v *variable, values map[string]given) {
 		r.settle(v, asked)
 		r.opts.Input = in
 		return
+	case r.opts.Unset:
+		v.value = cty.UnknownVal(v.typ.WithoutOptionalAttributesDeep())
 	case r.unset != nil:
 		r.unset[v.name] = true
 		v.failed = true
@@ -283,7 +285,7 @@ func (r *run) giveText(values map[string]given, v *variable, text, from string) 
 }
 
 func (r *run) variableFile(values map[string]given, file, shown string) {
-	src, err := os.ReadFile(file)
+	src, err := overlay(r.opts.Overlay).read(file)
 	if err != nil {
 		r.general("Cannot read a variable file", "%v.", err)
 		return

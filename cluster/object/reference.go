@@ -171,6 +171,15 @@ func typeText(f Field) string {
 	return scalarText(f.Type)
 }
 
+// TypeText names the type of an attribute as the reference does, without the
+// marks of Markdown: what editors show.
+func TypeText(f Field) string {
+	if f.Block {
+		return "block"
+	}
+	return strings.ReplaceAll(scalarText(f.Type), "`", "")
+}
+
 func scalarText(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[CPU]():

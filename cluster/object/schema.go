@@ -42,6 +42,9 @@ func Schema() []byte {
 		"condition": boolean("What must be so."), "error_message": text("What to say when it is not."),
 	}}
 	top["check"] = named(schema{"type": "object", "additionalProperties": false, "properties": schema{"assert": repeated(condition)}}, "What should be so; a plan warns when it is not.")
+	top["module"] = named(schema{"type": "object", "required": []string{"source"}, "properties": schema{
+		"source": text("Its directory, \"./DIR\", or a git source."),
+	}}, "Another directory, made with the inputs given here.")
 	top["data"] = schema{"type": "object", "description": "Objects of other stacks, by kind and name, as they are when the plan is made.", "additionalProperties": schema{"type": "object", "additionalProperties": repeated(anything)}}
 	top["moved"] = described(repeated(schema{"type": "object", "required": []string{"from", "to"}, "additionalProperties": false, "properties": schema{
 		"from": text("What it was called."), "to": text("What it is called now."),

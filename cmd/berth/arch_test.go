@@ -81,6 +81,7 @@ var doors = map[string]struct {
 	"github.com/containerd/":            {[]string{"node/runtime", "cmd/internal/registries"}, "the agent keeps promises; which daemon runs the containers is runtime's affair, and the client only asks registries"},
 	"github.com/coreos/go-iptables/":    {[]string{"node/proxy"}, "two writers of iptables rules would undo each other"},
 	"github.com/hashicorp/hcl/":         {[]string{"hcl"}, "everybody else works with objects, not with syntax"},
+	"github.com/creachadair/jrpc2":      {[]string{"hcl/lsp"}, "editors talk to the language server; everybody else speaks HTTP"},
 	"github.com/zclconf/go-cty":         {[]string{"hcl"}, "everybody else works with objects, not with the language's values"},
 	"github.com/alecthomas/kong":        {[]string{"cmd/berth"}, "flags are the command line's affair"},
 	"github.com/danielgtaylor/huma/":    {[]string{"cluster/api"}, "routes are the API's affair"},

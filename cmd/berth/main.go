@@ -68,6 +68,8 @@ type CLI struct {
 	Console  ConsoleCmd  `cmd:"" help:"Try expressions against a configuration, without a cluster."`
 	Import   ImportCmd   `cmd:"" help:"Take an object that is there, and belongs to no stack, into the stack."`
 	State    StateCmd    `cmd:"" help:"What the stack owns: list it, show it, rename or let go of it."`
+	Lsp      LspCmd      `cmd:"" help:"Help an editor, which starts this itself: mistakes, completion, documentation."`
+	Schema   SchemaCmd   `cmd:"" help:"Print the JSON Schema of configurations in JSON, *.hcl.json, for editors."`
 
 	Policy PolicyCmd `cmd:"" help:"Try policy files without a cluster."`
 

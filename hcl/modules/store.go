@@ -29,6 +29,7 @@ const (
 	Locked  Mode = iota // it is refused
 	Init                // it is fetched and pinned
 	Upgrade             // every source is looked at again, and pinned anew
+	Kept                // as Locked, and what is not on this machine is refused, too: nothing is fetched
 )
 
 // Store is the modules of one configuration. It is not for use by several
@@ -77,7 +78,7 @@ func (s *Store) find(name string, source Source) (string, error) {
 		pinned = false
 	}
 	switch {
-	case !pinned && s.mode == Locked:
+	case !pinned && (s.mode == Locked || s.mode == Kept):
 		return "", &object.Error{Code: object.CodeNotFound, Message: "the module " + name + " is not in " + hcl.LockFile, Hint: "Fetch and pin it with: berth init"}
 	case !pinned:
 		lock = hcl.Locked{Source: name, Ref: source.Ref}
@@ -95,6 +96,9 @@ func (s *Store) find(name string, source Source) (string, error) {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		}
+	}
+	if s.mode == Kept {
+		return "", &object.Error{Code: object.CodeNotFound, Message: "the module " + name + " is not on this machine", Hint: "Fetch it with: berth init"}
 	}
 	root, lock, err := s.fetch(source, lock)
 	if err != nil {
