@@ -243,6 +243,9 @@ func soon(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
+			for _, look := range []string{"get pods -A --wide", "get nodes", "events -A"} { // why not
+				_ = ts.Exec("berth", strings.Fields(look)...)
+			}
 			ts.Fatalf("it did not print %s", args[0])
 		}
 	}
