@@ -38,17 +38,7 @@ func (s *Server) freeze(ctx context.Context, v *state.Snapshot, c *object.Change
 	for i := range found {
 		names[i] = found[i].Freeze
 	}
-	about := c.Changes[0].Ref
-	for i := range c.Changes {
-		if r, ok := c.Changes[i].Object.Object.(*object.Revision); ok {
-			n := *r
-			n.Spec.Thaw, n.Spec.Thawed = reason, names
-			c.Changes[i].Object.Object = &n
-			about = r.Ref()
-		}
-	}
-	state.Tell(v, c, about, object.EventSpec{Level: "warning", Reason: "freeze_overridden", Source: "freeze", Last: c.Time,
-		Message: c.Author + " set aside the freeze " + strings.Join(names, ", ") + ": " + reason})
+	setAside(v, c, "freeze", "the freeze "+strings.Join(names, ", ")+": "+reason, func(r *object.RevisionSpec) { r.Thaw, r.Thawed = reason, names })
 	return nil
 }
 

@@ -123,25 +123,24 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 		return err
 	}
 	if rules := object.Overridden(found); len(rules) > 0 {
-		override(v, c, rules, reason)
+		setAside(v, c, "policy", strings.Join(rules, ", ")+": "+reason, func(r *object.RevisionSpec) { r.Override, r.Overridden = reason, rules })
 	}
 	return nil
 }
 
-// override records in a changeset that soft policies were set aside: in the
-// revision, if there is one, and as an event about what is written.
-func override(v *state.Snapshot, c *object.Changeset, rules []string, reason string) {
+// setAside records in a changeset what its author set aside, soft policies or
+// freezes: in the revision, if there is one, and as an event about what is written.
+func setAside(v *state.Snapshot, c *object.Changeset, source, what string, record func(*object.RevisionSpec)) {
 	about := c.Changes[0].Ref
 	for i := range c.Changes {
 		if r, ok := c.Changes[i].Object.Object.(*object.Revision); ok {
 			n := *r
-			n.Spec.Override, n.Spec.Overridden = reason, rules
+			record(&n.Spec)
 			c.Changes[i].Object.Object = &n
 			about = r.Ref()
 		}
 	}
-	state.Tell(v, c, about, object.EventSpec{Level: "warning", Reason: "policy_overridden", Source: "policy", Last: c.Time,
-		Message: c.Author + " set aside " + strings.Join(rules, ", ") + ": " + reason})
+	state.Tell(v, c, about, object.EventSpec{Level: "warning", Reason: source + "_overridden", Source: source, Last: c.Time, Message: c.Author + " set aside " + what})
 }
 
 // planned are the changes of declared kinds in a changeset, as a plan has them.

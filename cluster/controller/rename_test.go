@@ -99,3 +99,19 @@ func TestRenameReverts(t *testing.T) {
 		t.Errorf("after the revert of %d and %d there are %v", n, m, names)
 	}
 }
+
+// a became b, then b became c and another object took the name b: a is c, however
+// the names are gone through.
+func TestFormerNamesWhereANameIsTakenAgain(t *testing.T) {
+	a, b, c := ref(object.KindDeployment, "a"), ref(object.KindDeployment, "b"), ref(object.KindDeployment, "c")
+	for range 20 {
+		f := formerNames{}
+		f.add(&object.RevisionChange{Ref: b, From: a})
+		f.add(&object.RevisionChange{Ref: c, From: b})
+		changes := []object.RevisionChange{{Ref: b, Op: object.OpDelete}, {Ref: c, Op: object.OpDelete}, {Ref: a, Op: object.OpCreate}}
+		f.back(changes)
+		if changes[2].From != c || changes[1].To != a || !changes[0].To.IsZero() {
+			t.Fatalf("%+v", changes)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -46,13 +47,15 @@ func (f formerNames) add(c *object.RevisionChange) {
 	first := c.From
 	if older, ok := f[first]; ok {
 		first = older
+		delete(f, c.From) // the name is free: another object may have it by now
 	}
 	f[c.Ref] = first
 }
 
 // back makes renames of those pairs of a delete and a create that undo one.
 func (f formerNames) back(changes []object.RevisionChange) {
-	for now, was := range f {
+	for _, now := range slices.SortedFunc(maps.Keys(f), object.Ref.Compare) {
+		was := f[now]
 		gone := slices.IndexFunc(changes, func(c object.RevisionChange) bool { return c.Ref == now && c.Op == object.OpDelete })
 		made := slices.IndexFunc(changes, func(c object.RevisionChange) bool { return c.Ref == was && c.Op == object.OpCreate })
 		if gone >= 0 && made >= 0 {
