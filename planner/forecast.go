@@ -47,8 +47,10 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 
 func newRehearsal(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) *rehearsal {
 	m = m.withDefaults()
+	queue := controller.NewQueue(controller.All())
+	queue.Postpone("revision") // it looks at all that was changed
 	return &rehearsal{
-		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
+		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
@@ -194,7 +196,7 @@ func (r *rehearsal) reconcile() {
 		r.refused--
 		most = 1
 	}
-	for len(turns) < most {
+	for len(turns) < most && (len(turns) == 0 || !r.queue.Rested()) {
 		c, key, ok := r.queue.Next(r.now)
 		if !ok {
 			break
@@ -231,15 +233,24 @@ func (r *rehearsal) reconcile() {
 		return
 	}
 	events, errs := r.fork.ApplyBatch(v.Index()+1, batch)
+	r.notice(events)
+	v = r.fork.Snapshot()
 	for i, t := range writers {
 		wake := t.result.Wake
 		if errs[i] != nil {
 			wake = r.now
 			r.refused++
+		} else {
+			own := events[:len(batch[i].Changes)] // one for each change
+			events = events[len(own):]
+			if t.result.Done {
+				r.queue.ObserveDone(v, own, t.controller, t.key)
+			} else {
+				r.queue.Observe(v, own)
+			}
 		}
 		r.queue.WakeAt(t.controller, t.key, wake)
 	}
-	r.observe(events)
 }
 
 func stamped(c object.Changeset, author string, now time.Time) object.Changeset {
@@ -260,6 +271,12 @@ func (r *rehearsal) apply(c object.Changeset) error {
 }
 
 func (r *rehearsal) observe(events []state.Event) {
+	r.notice(events)
+	r.queue.Observe(r.fork.Snapshot(), events)
+}
+
+// notice lets all but the controllers see what was written.
+func (r *rehearsal) notice(events []state.Event) {
 	v := r.fork.Snapshot()
 	for _, e := range events {
 		if rev, ok := e.After.(*object.Revision); ok && e.Ref == r.revision {
@@ -284,7 +301,6 @@ func (r *rehearsal) observe(events []state.Event) {
 		}
 	}
 	r.log.record(v, events, r.now)
-	r.queue.Observe(v, events)
 }
 
 // promote does what a person will be asked for, at once, and notes it; false if

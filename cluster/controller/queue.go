@@ -18,6 +18,8 @@ type Queue struct {
 	inputs      map[object.Kind][]wiring
 	line        []task // line[head:] wait
 	head        int
+	last        []bool // by controller: its keys wait in tail
+	tail        []task // let those in line go first
 	waiting     map[task]bool
 	alarms      alarmHeap
 	alarmOf     map[task]*alarm
@@ -36,7 +38,7 @@ type task struct {
 
 // NewQueue returns an empty queue for the controllers.
 func NewQueue(controllers []Controller) *Queue {
-	q := &Queue{controllers: controllers, inputs: map[object.Kind][]wiring{}, waiting: map[task]bool{}, alarmOf: map[task]*alarm{}}
+	q := &Queue{controllers: controllers, inputs: map[object.Kind][]wiring{}, last: make([]bool, len(controllers)), waiting: map[task]bool{}, alarmOf: map[task]*alarm{}}
 	for i, c := range controllers {
 		for _, in := range c.Inputs() {
 			q.inputs[in.Kind] = append(q.inputs[in.Kind], wiring{i, in.Keys})
@@ -44,6 +46,18 @@ func NewQueue(controllers []Controller) *Queue {
 	}
 	return q
 }
+
+// Postpone lets the keys of a controller wait until no others do: one that looks at
+// the work of all the others looks once then, not after each batch of them. It must
+// not be asked of a queue that never comes to rest.
+func (q *Queue) Postpone(name string) {
+	for i, c := range q.controllers {
+		q.last[i] = q.last[i] || c.Name() == name
+	}
+}
+
+// Rested reports whether none wait but the keys that are postponed.
+func (q *Queue) Rested() bool { return q.head == len(q.line) }
 
 // Seed makes every key wait that any object of the snapshot could wake. A new
 // leader calls it once; nothing else needs to be handed over.
@@ -68,8 +82,20 @@ func (q *Queue) Seed(v *state.Snapshot) {
 
 // Observe makes the keys wait that the events wake; v is the state after them.
 func (q *Queue) Observe(v *state.Snapshot, events []state.Event) {
-	for _, e := range events {
-		q.observe(v, e)
+	for i := range events {
+		q.observe(v, events[i])
+	}
+}
+
+// ObserveDone is Observe for the events of a changeset that was a key's last word,
+// see Result.Done: they wake all but that key.
+func (q *Queue) ObserveDone(v *state.Snapshot, events []state.Event, c Controller, key object.Ref) {
+	own := task{q.number(c), key}
+	set := q.waiting[own]
+	q.waiting[own] = true // as if it waited already
+	q.Observe(v, events)
+	if !set {
+		delete(q.waiting, own)
 	}
 }
 
@@ -82,10 +108,20 @@ func (q *Queue) observe(v *state.Snapshot, e state.Event) {
 }
 
 func (q *Queue) push(t task) {
-	if !q.waiting[t] {
-		q.waiting[t] = true
+	n := len(q.waiting)
+	if q.waiting[t] = true; len(q.waiting) == n {
+		return
+	}
+	if q.last[t.controller] {
+		q.tail = append(q.tail, t)
+	} else {
 		q.line = append(q.line, t)
 	}
+}
+
+// number is a controller's place among the queue's.
+func (q *Queue) number(c Controller) int {
+	return slices.IndexFunc(q.controllers, func(known Controller) bool { return known == c || known.Name() == c.Name() })
 }
 
 // Next takes the key whose turn it is, alarms that are due at now included. The
@@ -98,7 +134,10 @@ func (q *Queue) Next(now time.Time) (Controller, object.Ref, bool) {
 		q.push(a.task)
 	}
 	if q.head == len(q.line) {
-		return nil, object.Ref{}, false
+		if len(q.tail) == 0 {
+			return nil, object.Ref{}, false
+		}
+		q.line, q.tail, q.head = q.tail, q.line[:0], 0
 	}
 	t := q.line[q.head]
 	q.head++
@@ -113,28 +152,29 @@ func (q *Queue) Next(now time.Time) (Controller, object.Ref, bool) {
 }
 
 // Len is how many keys wait, alarms not counted.
-func (q *Queue) Len() int { return len(q.line) - q.head }
+func (q *Queue) Len() int { return len(q.line) - q.head + len(q.tail) }
 
 // WakeAt makes the key wait from t on. A key has one alarm for each controller:
 // a new one replaces the old, a zero t only drops it.
 func (q *Queue) WakeAt(c Controller, key object.Ref, t time.Time) {
-	for i, known := range q.controllers {
-		if known.Name() != c.Name() {
-			continue
-		}
-		tk := task{i, key}
-		q.silence(tk)
-		if !t.IsZero() {
-			q.set++
-			a := &alarm{task: tk, at: t, seq: q.set}
-			q.alarmOf[tk] = a
-			heap.Push(&q.alarms, a)
-		}
+	i := q.number(c)
+	if i < 0 {
 		return
+	}
+	tk := task{i, key}
+	q.silence(tk)
+	if !t.IsZero() {
+		q.set++
+		a := &alarm{task: tk, at: t, seq: q.set}
+		q.alarmOf[tk] = a
+		heap.Push(&q.alarms, a)
 	}
 }
 
 func (q *Queue) silence(t task) {
+	if len(q.alarmOf) == 0 {
+		return
+	}
 	if a, ok := q.alarmOf[t]; ok {
 		heap.Remove(&q.alarms, a.index)
 		delete(q.alarmOf, t)
