@@ -29,7 +29,15 @@ const maxSteps = 1_000_000
 // nothing more would happen. Equal inputs give equal forecasts, whatever each is:
 // keys of one snapshot are reconciled in its order or beside one another.
 func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
-	r := newRehearsal(fork, p, from, m, each)
+	return ForecastFrom(nil, fork, p, from, m, each)
+}
+
+// ForecastFrom is Forecast for who knows what waits on the state, and which alarms
+// are set: a queue that is in step with it, which the rehearsal uses up. Without
+// one, each key of the state is looked at once, as a new leader does it, and all
+// that have settled say so.
+func ForecastFrom(queue *controller.Queue, fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
+	r := newRehearsal(queue, fork, p, from, m, each)
 	r.asks(p)
 	if p.Operation != nil {
 		r.operate(p.Operation)
@@ -45,9 +53,12 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 	return f
 }
 
-func newRehearsal(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) *rehearsal {
+func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) *rehearsal {
 	m = m.withDefaults()
-	queue := controller.NewQueue(controller.All())
+	if queue == nil {
+		queue = controller.NewQueue(controller.All())
+		queue.Seed(fork.Snapshot())
+	}
 	queue.Postpone("revision") // it looks at all that was changed
 	return &rehearsal{
 		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
@@ -120,7 +131,6 @@ func (r *rehearsal) run(p *object.Plan) {
 // begin commits the plan; false if that cannot be.
 func (r *rehearsal) begin(p *object.Plan) bool {
 	v := r.fork.Snapshot()
-	r.queue.Seed(v)
 	r.nodes.adopt(v)
 	stack, _ := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack})
 	number := 1
@@ -160,7 +170,8 @@ func (r *rehearsal) settle() bool {
 		if res.Changes.Empty() {
 			return true
 		}
-		if r.apply(stamped(res.Changes, "scheduler", r.now)) != nil {
+		events, errs := r.fork.ApplyOwned(v.Index()+1, []object.Changeset{stamped(res.Changes, "scheduler", r.now)})
+		if r.observe(events); errs[0] != nil {
 			return true // nobody else writes in between, so this would repeat itself
 		}
 	}
@@ -232,7 +243,7 @@ func (r *rehearsal) reconcile() {
 	if len(batch) == 0 {
 		return
 	}
-	events, errs := r.fork.ApplyBatch(v.Index()+1, batch)
+	events, errs := r.fork.ApplyOwned(v.Index()+1, batch)
 	r.notice(events)
 	v = r.fork.Snapshot()
 	for i, t := range writers {
@@ -347,7 +358,7 @@ func (r *rehearsal) report() {
 	if len(batch) == 0 {
 		return
 	}
-	events, _ := r.fork.ApplyBatch(r.fork.Snapshot().Index()+1, batch)
+	events, _ := r.fork.ApplyOwned(r.fork.Snapshot().Index()+1, batch)
 	r.observe(events)
 }
 

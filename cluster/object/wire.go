@@ -32,10 +32,14 @@ func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
 	w := wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
 	err := each(len(r.Plan.Changes), func(i int) (err error) {
 		c := &r.Plan.Changes[i]
-		if w.Before[i], err = encodeSide(c.Ref, c.Before); err != nil {
+		var came [2]received
+		if i < len(r.Plan.received) {
+			came = r.Plan.received[i]
+		}
+		if w.Before[i], err = encodeSide(c.Ref, c.Before, came[0]); err != nil {
 			return err
 		}
-		w.After[i], err = encodeSide(c.Ref, c.After)
+		w.After[i], err = encodeSide(c.Ref, c.After, came[1])
 		return err
 	})
 	if err != nil {
@@ -73,8 +77,10 @@ func DecodeApply(b []byte, each Each) (*ApplyRequest, error) {
 	if len(w.Before) != len(changes) || len(w.After) != len(changes) {
 		return nil, fmt.Errorf("%d changes, but %d and %d objects", len(changes), len(w.Before), len(w.After))
 	}
+	r.Plan.received = make([][2]received, len(changes))
 	err := each(len(changes), func(i int) (err error) {
 		c := &changes[i]
+		defer func() { r.Plan.received[i] = [2]received{{c.Before.Object, w.Before[i]}, {c.After.Object, w.After[i]}} }()
 		if c.Before, err = decodeSide(c.Ref.Kind, w.Before[i]); err != nil {
 			return fmt.Errorf("%s: %w", c.Ref, err)
 		}
@@ -89,9 +95,20 @@ func DecodeApply(b []byte, each Each) (*ApplyRequest, error) {
 	return r, nil
 }
 
-func encodeSide(r Ref, a Any) (cbor.RawMessage, error) {
+// received is an object as it came, with the bytes that it was read from: a plan is
+// sealed over these, and not over what they would be if they were written again. Who
+// sends other than the canonical encoding gets a seal over that.
+type received struct {
+	object Object
+	raw    cbor.RawMessage
+}
+
+func encodeSide(r Ref, a Any, came received) (cbor.RawMessage, error) {
 	if a.IsZero() {
 		return null, nil
+	}
+	if a.Object == came.object && a.Head().Kind == r.Kind { // objects do not change
+		return came.raw, nil
 	}
 	if a.Head().Kind != r.Kind { // by which it is read
 		return nil, Errorf(CodeInvalid, r, "the plan has another object for it: %s", a.Ref())
