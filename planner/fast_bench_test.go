@@ -3,6 +3,7 @@ package planner
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -55,6 +56,26 @@ func BenchmarkForecastOneOf10000(b *testing.B) {
 		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
 		if f.Outcome != OutcomeHealthy {
 			b.Fatal(f.Outcome, f.Reason)
+		}
+	}
+}
+
+// A rollout of ten thousand pods on five hundred nodes.
+func BenchmarkForecast10000Pods(b *testing.B) {
+	c := newCluster(b, 500)
+	small := func(d *object.Deployment) {
+		d.Spec.Pod.Containers[0].Resources = object.Resources{CPU: 100, Memory: 64 << 20}
+	}
+	c.apply(c.plan(request(deployment("web", "web:1", 10_000, small))), time.Second)
+	p, diags := Diff(c.store.Snapshot(), request(deployment("web", "web:2", 10_000, small)))
+	if diags.HasErrors() {
+		b.Fatal(diags)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
+		if f.Outcome != OutcomeHealthy || f.Start != 10_000 {
+			b.Fatal(f.Outcome, f.Reason, f.Start)
 		}
 	}
 }

@@ -49,7 +49,9 @@ func TestForecastFromTheLeadersQueue(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := newCluster(t, rapid.IntRange(1, 4).Draw(rt, "nodes"))
 		draw := func(step int) []object.Object {
-			n := func(low, high int, what string) int { return rapid.IntRange(low, high).Draw(rt, fmt.Sprint(what, step)) }
+			n := func(low, high int, what string) int {
+				return rapid.IntRange(low, high).Draw(rt, fmt.Sprint(what, step))
+			}
 			objects := []object.Object{configMap("conf", fmt.Sprint(n(0, 1, "conf"))), service("web")}
 			for i := range n(1, 3, "deployments") {
 				objects = append(objects, deployment([]string{"web", "api", "job"}[i], fmt.Sprint("web:", n(1, 2, "image")), n(0, 4, "replicas"), func(d *object.Deployment) {

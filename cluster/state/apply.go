@@ -81,8 +81,7 @@ func (s *Store) apply(events []Event, index uint64, c *object.Changeset, owned b
 				}
 			}
 		}
-		o, _ := s.live.Get(r)
-		return o
+		return s.get(r)
 	}
 	for _, x := range c.Expect {
 		if x.Ref.Name == "" {
