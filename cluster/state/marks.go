@@ -196,6 +196,9 @@ func (v *Snapshot) PodsWith(namespace string, labels map[string]string) iter.Seq
 // these labels, in a fixed order. It looks at no service with another selector.
 func (v *Snapshot) ServicesFor(namespace string, labels map[string]string) iter.Seq[*object.Service] {
 	return func(yield func(*object.Service) bool) {
+		if v.Count(object.KindService) == 0 {
+			return
+		}
 		for _, k := range slices.Sorted(maps.Keys(labels)) {
 			for r := range v.links(v.idx.byMark, labelMark(object.KindService, namespace, k, labels[k])) {
 				if s, ok := Find[*object.Service](v, r); ok && object.HasLabels(labels, s.Spec.Selector) && !yield(s) {
