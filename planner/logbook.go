@@ -115,7 +115,7 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 
 // counts reports whether the pod is ready to serve.
 func counts(p *object.Pod) bool {
-	return p != nil && p.Status.Ready && !p.Spec.Stop && !p.Terminal()
+	return p != nil && p.Status.Ready && !p.Spec.Stop && !p.Terminal() && !p.ForCheck()
 }
 
 func (b *logbook) workloadOf(v *state.Snapshot, p *object.Pod) object.Ref {
