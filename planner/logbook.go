@@ -259,7 +259,9 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 		w.watched = true
 		step.Op, b.last = "start", at
 		b.steps = append(b.steps, step)
-		b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
+		if !after.ForCheck() { // it is gone before anybody compares
+			b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
+		}
 		delete(b.unplaces, e.Ref)
 	}
 	stops := after != nil && after.Spec.Stop && (before == nil || !before.Spec.Stop)

@@ -28,6 +28,9 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 		return nil, object.Errorf(object.CodeForbidden, object.Ref{Kind: object.KindNode, Name: in.Name}, "node %s may report only for itself", who.Name)
 	}
 	s.Cluster.Heartbeat(in.Name, r.Applied)
+	if r.Traffic != nil {
+		s.Cluster.Traffic(in.Name, r.Traffic)
+	}
 	index, err := s.propose(ctx, who.author(), "", func(v *state.Snapshot, c *object.Changeset) error {
 		t := &teller{v, c, who.author(), s.Now().UTC()}
 		s.reportNode(t, in.Name, &r)

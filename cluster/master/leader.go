@@ -48,6 +48,7 @@ type leader struct {
 	retry     time.Time
 
 	judged time.Time // when the heartbeats were last looked at
+	checks *checks
 }
 
 // task is a key of a controller, or of one of the leader's own duties.
@@ -72,6 +73,11 @@ func (b *mailbox) put(r result) {
 	b.mu.Lock()
 	b.items = append(b.items, r)
 	b.mu.Unlock()
+	b.nudge()
+}
+
+// nudge has the loop look, at what came here or to another place.
+func (b *mailbox) nudge() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -97,7 +103,7 @@ func newLeader(m *Master) *leader {
 	l := &leader{
 		m: m, node: m.node, since: m.config.Now(), byName: map[string]controller.Controller{},
 		underWay: map[task]bool{}, failures: map[task]int{}, results: mailbox{wake: make(chan struct{}, 1)},
-		scheduler: scheduler.New(m.config.Policy),
+		scheduler: scheduler.New(m.config.Policy), checks: newChecks(&m.traffic),
 	}
 	for _, c := range m.config.Controllers {
 		l.byName[c.Name()] = c
@@ -110,6 +116,7 @@ func newLeader(m *Master) *leader {
 func (l *leader) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer l.checks.close()
 	for ctx.Err() == nil {
 		now := l.m.config.Now()
 		v, err := l.observe()
@@ -121,6 +128,7 @@ func (l *leader) run(ctx context.Context) {
 			l.schedule(v, now)
 			l.judge(v, now)
 			l.found(v, now)
+			l.analyse(ctx, v, now)
 		}
 		if l.busy() {
 			continue
@@ -155,6 +163,9 @@ func (l *leader) observe() (*state.Snapshot, error) {
 		if safely(func() { l.queue.Seed(v) }) != nil {
 			l.seedSingly(v)
 		}
+		for d := range v.List(object.KindDeployment) {
+			l.checks.follow(d, d.Ref())
+		}
 	}
 	var events []state.Event
 	for {
@@ -176,6 +187,7 @@ func (l *leader) observe() (*state.Snapshot, error) {
 	}
 	v := l.node.Snapshot()
 	l.wake(v, events)
+	l.followChecks(events)
 	l.pods = l.pods || slices.ContainsFunc(events, concernsScheduler)
 	return v, nil
 }
@@ -260,6 +272,9 @@ func (l *leader) pause(now time.Time) time.Duration {
 		if at, ok := l.queue.NextWake(); ok {
 			d = min(d, at.Sub(now))
 		}
+	}
+	if at := l.checks.next; !at.IsZero() {
+		d = min(d, at.Sub(now))
 	}
 	if !l.retry.IsZero() {
 		d = min(d, l.retry.Sub(now))
