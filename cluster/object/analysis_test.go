@@ -165,7 +165,10 @@ func TestValidateChecks(t *testing.T) {
 		"interval":      {func(c *Check) { c.HTTP = &HTTPSource{URL: "http://a"}; c.Interval = Duration(time.Millisecond) }, "interval: Wrong duration"},
 		"cannot fail":   {func(c *Check) { c.HTTP = &HTTPSource{URL: "http://a"}; c.FailureLimit = 5 }, "failure_limit: Check that cannot fail"},
 		"labels":        {func(c *Check) { c.Run = &RunSource{Pod: pod(map[string]string{"app": "web"})} }, "run.pod.labels[\"app\"]: Label of the deployment's pods"},
-		"address":       {func(c *Check) { c.Prometheus = &PrometheusSource{Address: "x", Query: "up"}; c.SuccessCondition = "> 0" }, "prometheus.address: Wrong URL"},
+		"address": {func(c *Check) {
+			c.Prometheus = &PrometheusSource{Address: "x", Query: "up"}
+			c.SuccessCondition = "> 0"
+		}, "prometheus.address: Wrong URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &Deployment{Meta: Meta{Kind: KindDeployment, Namespace: "default", Name: "web"}}
