@@ -31,6 +31,12 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 	if r.Traffic != nil {
 		s.Cluster.Traffic(in.Name, r.Traffic)
 	}
+	if !allKnown(s.Cluster.Snapshot(), in.Name, r.Pods) {
+		// The node may follow a master that has applied more than this one.
+		if err := s.catchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
 	index, err := s.propose(ctx, who.author(), "", func(v *state.Snapshot, c *object.Changeset) error {
 		t := &teller{v, c, who.author(), s.Now().UTC()}
 		s.reportNode(t, in.Name, &r)
@@ -105,6 +111,15 @@ func (s *Server) firstLabels(v *state.Snapshot, c *object.Changeset, name string
 		return nil
 	}
 	return labels
+}
+
+// allKnown reports whether every pod that a node speaks of is there and on that
+// node. One that is not is gone, or not there yet.
+func allKnown(v *state.Snapshot, node string, pods []object.PodReport) bool {
+	return !slices.ContainsFunc(pods, func(r object.PodReport) bool {
+		p, ok := state.Find[*object.Pod](v, r.Ref)
+		return !ok || p.Created != r.Created || p.Spec.Node != node
+	})
 }
 
 // reportPod writes one pod's status, unless it speaks of a pod that is not there
