@@ -63,7 +63,7 @@ func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, fr
 	return &rehearsal{
 		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
-		log: newLogbook(fork.Snapshot(), p, from),
+		checks: map[object.Ref]bool{}, log: newLogbook(fork.Snapshot(), p, from),
 	}
 }
 
@@ -76,7 +76,8 @@ type rehearsal struct {
 	each      object.Each
 	stack     string
 	revision  object.Ref
-	waits     []object.Ref // deployments that the plan concerns and that wait for a person
+	waits     []object.Ref        // deployments that the plan concerns and that wait for a person
+	checks    map[object.Ref]bool // deployments with checks that nobody measures here
 	from, now time.Time
 	deadline  time.Time
 	steps     int
@@ -299,6 +300,10 @@ func (r *rehearsal) notice(events []state.Event) {
 		if dep, ok := e.After.(*object.Deployment); ok && (dep.Stack == r.stack || r.log.whole) && dep.Status.Canary != nil && dep.Status.Canary.Waits {
 			r.waits = append(r.waits, e.Ref)
 		}
+		if dep, ok := e.After.(*object.Deployment); ok && dep.Status.Canary != nil {
+			before, _ := e.Before.(*object.Deployment)
+			r.checked(v, dep, before)
+		}
 		after, ok := e.After.(*object.Pod)
 		if !ok || after.Spec.Node == "" {
 			continue
@@ -342,18 +347,20 @@ func pauses(p *object.Plan) time.Duration {
 	for i := range p.Changes {
 		if d, ok := p.Changes[i].After.Object.(*object.Deployment); ok {
 			for _, s := range d.Spec.Update.Steps {
-				sum += s.Pause.D()
+				sum += s.Pause.D() + length(s.Checks)
 			}
 			if u := d.Spec.Update; u.Strategy == "blue_green" {
-				sum += u.Switch().After.D()
+				sum += u.Switch().After.D() + length(u.Switch().Checks)
 			}
+			sum += length(d.Spec.Update.Checks)
 		}
 	}
 	return sum
 }
 
-// report lets the nodes say what has happened by now.
+// report lets the nodes say what has happened by now, and checks pass.
 func (r *rehearsal) report() {
+	r.pass()
 	batch := r.nodes.report(r.fork.Snapshot(), r.now)
 	if len(batch) == 0 {
 		return
@@ -366,6 +373,9 @@ func (r *rehearsal) report() {
 func (r *rehearsal) next() (time.Time, bool) {
 	a, okA := r.queue.NextWake()
 	b, okB := r.nodes.next()
+	if c, ok := r.nextCheck(); ok && (!okB || c.Before(b)) {
+		b, okB = c, true
+	}
 	switch {
 	case okA && (!okB || a.Before(b)):
 		return latest(a, r.now), true

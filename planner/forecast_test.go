@@ -301,3 +301,60 @@ func TestForecastCanary(t *testing.T) {
 		t.Errorf("%s %s: %d waits, %s, %d started, %d stopped", f.Outcome, f.Reason, waits, f.Duration, f.Start, f.Stop)
 	}
 }
+
+// TestForecastChecks: checks are named, taken to pass, and their time counts; what a
+// run needs is placed and gone in the end.
+func TestForecastChecks(t *testing.T) {
+	minute := object.Duration(time.Minute)
+	run := deployment("smoke", "smoke:1", 1).Spec.Pod
+	run.Labels = nil
+	checked := func(d *object.Deployment) {
+		d.Spec.Update.Strategy = "canary"
+		d.Spec.Update.Steps = []object.CanaryStep{{Name: "try", Weight: 5, Checks: []object.Check{
+			{Name: "slo", Interval: minute, Count: 30, Prometheus: &object.PrometheusSource{Address: "http://there", Query: "up"}, SuccessCondition: "> 0"},
+			{Name: "smoke", Interval: minute, Run: &object.RunSource{Pod: run, Timeout: minute}},
+		}}}
+		d.Spec.Update.Checks = []object.Check{
+			{Name: "errors", Interval: 2 * minute, Signal: &object.SignalSource{Metric: object.SignalErrorRate}, SuccessCondition: "< 1%"},
+			{Name: "ready", Interval: minute, Signal: &object.SignalSource{Metric: object.SignalReadiness}, SuccessCondition: ">= 1"},
+		}
+	}
+	c := newCluster(t, 3)
+	c.apply(c.plan(request(deployment("web", "web:1", 4, checked))), time.Second)
+	p := c.plan(request(deployment("web", "web:2", 4, checked)))
+	f := p.Forecast
+	var notes []string
+	smoke := 0
+	for _, s := range f.Steps {
+		if s.Op == "check" {
+			notes = append(notes, s.Note)
+		}
+		if strings.Contains(s.Ref.Name, "smoke") && s.Op == "start" && s.Node != "" {
+			smoke++
+		}
+	}
+	want := []string{
+		"goes on if check slo passes: 30 measurements, one each 1m (the forecast assumes: it does)",
+		"goes on if check smoke passes: one run (the forecast assumes: it does)",
+		"goes on if check errors passes: one measurement each 2m until web is complete (the forecast assumes: it does)",
+		"goes on if check ready passes: one measurement each 1m until web is complete (the forecast assumes: it does)",
+	}
+	if !slices.Equal(notes, want) {
+		t.Errorf("notes:\n%s", strings.Join(notes, "\n"))
+	}
+	if f.Outcome != OutcomeHealthy || f.Duration.D() < 30*time.Minute || f.Duration.D() > 32*time.Minute || f.Start != 5 || smoke != 1 {
+		t.Errorf("%s %s: %s, %d started, %d of them for the check", f.Outcome, f.Reason, f.Duration, f.Start, smoke)
+	}
+	for _, x := range f.Placements {
+		if strings.Contains(x.Pod.Name, "smoke") {
+			t.Errorf("%s is promised a node, and gone before anybody compares", x.Pod)
+		}
+	}
+	if len(f.Lowest) != 1 || f.Lowest[0].Ready != 4 {
+		t.Errorf("lowest: %+v", f.Lowest)
+	}
+	again := c.plan(request(deployment("web", "web:2", 4, checked))).Forecast
+	if !reflect.DeepEqual(f, again) {
+		t.Error("the forecast differs from one time to the next")
+	}
+}

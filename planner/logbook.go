@@ -115,7 +115,7 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 
 // counts reports whether the pod is ready to serve.
 func counts(p *object.Pod) bool {
-	return p != nil && p.Status.Ready && !p.Spec.Stop && !p.Terminal()
+	return p != nil && p.Status.Ready && !p.Spec.Stop && !p.Terminal() && !p.ForCheck()
 }
 
 func (b *logbook) workloadOf(v *state.Snapshot, p *object.Pod) object.Ref {
@@ -259,7 +259,9 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 		w.watched = true
 		step.Op, b.last = "start", at
 		b.steps = append(b.steps, step)
-		b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
+		if !after.ForCheck() { // it is gone before anybody compares
+			b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
+		}
 		delete(b.unplaces, e.Ref)
 	}
 	stops := after != nil && after.Spec.Stop && (before == nil || !before.Spec.Stop)

@@ -16,6 +16,7 @@ type NodeModel struct {
 	Each     time.Duration // a node's own time for one pod; pods that come together queue for it
 	Init     time.Duration // one init container
 	Warmup   time.Duration // from running until a probe can succeed
+	Check    time.Duration // a check's run, from running to its end
 	Stop     time.Duration // from the stop signal to the end; at most the pod's grace
 	Deadline time.Duration // longest virtual time to look ahead
 }
@@ -23,14 +24,14 @@ type NodeModel struct {
 // DefaultNodes are figures measured on real nodes, rounded up.
 var DefaultNodes = NodeModel{
 	Pull: 2 * time.Second, Start: 250 * time.Millisecond, Each: 50 * time.Millisecond, Init: time.Second,
-	Warmup: 500 * time.Millisecond, Stop: 500 * time.Millisecond, Deadline: time.Hour,
+	Warmup: 500 * time.Millisecond, Check: 2 * time.Second, Stop: 500 * time.Millisecond, Deadline: time.Hour,
 }
 
 func (m NodeModel) withDefaults() NodeModel {
 	def := DefaultNodes
 	for _, f := range []struct{ have, def *time.Duration }{
 		{&m.Pull, &def.Pull}, {&m.Start, &def.Start}, {&m.Each, &def.Each}, {&m.Init, &def.Init},
-		{&m.Warmup, &def.Warmup}, {&m.Stop, &def.Stop}, {&m.Deadline, &def.Deadline},
+		{&m.Warmup, &def.Warmup}, {&m.Check, &def.Check}, {&m.Stop, &def.Stop}, {&m.Deadline, &def.Deadline},
 	} {
 		if *f.have <= 0 {
 			*f.have = *f.def
@@ -72,6 +73,8 @@ func (f *fleet) adopt(v *state.Snapshot) {
 			case p.Terminal() || failing:
 			case p.Spec.Stop:
 				f.stop(v, p, f.from)
+			case p.Status.Phase == object.PodRunning && p.ForCheck():
+				f.at(f.from.Add(f.model.Check), p, succeed)
 			case p.Status.Phase == object.PodRunning && !p.Status.Ready:
 				f.at(f.readyAt(v.Template(p), f.from), p, becomeReady)
 			case p.Status.Phase != object.PodRunning:
@@ -201,13 +204,17 @@ func (f *fleet) report(v *state.Snapshot, now time.Time) []object.Changeset {
 		switch x.what {
 		case run:
 			st.Phase, st.Started, st.Address = object.PodRunning, now, "0.0.0.0"
-			if at := f.readyAt(t, now); at.After(now) {
+			if p.ForCheck() {
+				f.at(now.Add(f.model.Check), p, succeed)
+			} else if at := f.readyAt(t, now); at.After(now) {
 				f.at(at, p, becomeReady)
 			} else {
 				st.Ready, st.ReadySince = true, now
 			}
 		case becomeReady:
 			st.Ready, st.ReadySince = true, now
+		case succeed:
+			st.Phase = object.PodSucceeded
 		case end:
 			st.Phase, st.Ready = object.PodStopped, false
 		}
@@ -226,7 +233,7 @@ func containers(t *object.PodTemplate, st *object.PodStatus, now time.Time) []ob
 	out := make([]object.ContainerStatus, len(t.Containers))
 	for i := range t.Containers {
 		out[i] = object.ContainerStatus{Name: t.Containers[i].Name, State: "running", Image: t.Containers[i].Image, Ready: st.Ready, Started: st.Started}
-		if st.Phase == object.PodStopped {
+		if st.Phase == object.PodStopped || st.Phase == object.PodSucceeded {
 			out[i].State, out[i].Finished = "exited", now
 		}
 	}
@@ -248,6 +255,7 @@ type happening int
 const (
 	run happening = iota
 	becomeReady
+	succeed // of a check's run
 	end
 )
 

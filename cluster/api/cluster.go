@@ -47,6 +47,10 @@ type Cluster interface {
 	// that its proxies have put in force; see object.Report.
 	Heartbeat(node string, applied uint64)
 
+	// Traffic counts, on the leader, what a node's ingress has answered; a report that
+	// comes twice counts once.
+	Traffic(node string, t *object.Traffic)
+
 	// Acknowledged returns when every node that proxies has put an index in force, or
 	// ctx ends; then it names those that have not, in order. Leader only.
 	Acknowledged(ctx context.Context, index uint64) []string

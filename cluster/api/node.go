@@ -28,6 +28,9 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 		return nil, object.Errorf(object.CodeForbidden, object.Ref{Kind: object.KindNode, Name: in.Name}, "node %s may report only for itself", who.Name)
 	}
 	s.Cluster.Heartbeat(in.Name, r.Applied)
+	if r.Traffic != nil {
+		s.Cluster.Traffic(in.Name, r.Traffic)
+	}
 	if !allKnown(s.Cluster.Snapshot(), in.Name, r.Pods) {
 		// The node may follow a master that has applied more than this one.
 		if err := s.catchUp(ctx); err != nil {

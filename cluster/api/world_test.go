@@ -217,6 +217,8 @@ func (m member) Heartbeat(node string, applied uint64) {
 	}
 }
 
+func (m member) Traffic(string, *object.Traffic) {}
+
 func (m member) Save(_ context.Context, w io.Writer) error {
 	_, err := io.WriteString(w, "the whole state")
 	return err

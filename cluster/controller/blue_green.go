@@ -31,19 +31,23 @@ func (r *release) blueGreen(in *rollout.Input) {
 		next = *c
 	}
 	st.Canary = &next
-	if in.New.Available < in.Want || st.Reason != "" {
-		next.Since, next.Waits = time.Time{}, false
+	if in.New.Available < in.Want || st.Reason != "" && !stoppedByCheck(st.Reason) {
+		next.Since, next.Waits, next.Checks = time.Time{}, false, nil
 		return
 	}
 	if next.Since.IsZero() {
 		next.Since = r.now
 	}
-	if next.Step == 0 { // else it has served before: nobody has to look at it again
+	if next.Step == 0 && r.d.Spec.Promoted != next.Token() { // else it has served before, or a person knows better
+		passed := r.check(&next, "", sw.Checks, false)
 		if end := next.Since.Add(sw.After.D()); r.now.Before(end) {
 			r.wake(end)
 			return
 		}
-		if next.Waits = sw.Manual && r.d.Spec.Promoted != next.Token(); next.Waits {
+		if !passed {
+			return
+		}
+		if next.Waits = sw.Manual; next.Waits {
 			return
 		}
 	}

@@ -22,7 +22,7 @@ func (r *release) steps(in *rollout.Input) {
 }
 
 // canary leads the rollout through its steps: pods first, then the connections,
-// then the pause. The way back to a version that was stable last has no steps, and
+// then the checks and the pause. The way back to a version that was stable last has no steps, and
 // neither has the way to the first version. One that has failed stays at its step.
 func (r *release) canary(in *rollout.Input) {
 	st, u := &r.status, r.d.Spec.Update
@@ -30,7 +30,15 @@ func (r *release) canary(in *rollout.Input) {
 		st.Canary = r.left()
 		return
 	}
-	if r.proven() == nil || r.d.Spec.Paused {
+	if r.d.Spec.Paused {
+		return
+	}
+	if r.proven() == nil { // its last pods are gone: the checks beside the steps are what is left
+		if st.Canary != nil && st.Canary.Set == r.name {
+			c := *st.Canary
+			r.checkBeside(&c)
+			st.Canary = &c
+		}
 		return
 	}
 	if st.Canary == nil || st.Canary.Set != r.name {
@@ -38,10 +46,11 @@ func (r *release) canary(in *rollout.Input) {
 	}
 	weighs := u.Strategy == "canary"
 	c := *st.Canary
+	judged, over := r.checkBeside(&c)
 	for c.Step < len(u.Steps) {
 		s := u.Steps[c.Step]
 		in.Canary, in.Target, in.Hold = true, target(u.Steps[:c.Step+1], in.Want), !weighs
-		if st.Reason != "" {
+		if !judged {
 			break
 		}
 		if c.Since.IsZero() {
@@ -55,15 +64,22 @@ func (r *release) canary(in *rollout.Input) {
 			}
 			r.tell(r.d.Ref(), levelInfo, "canary", "step %d of %d: %s", c.Step+1, len(u.Steps), what)
 		}
-		if end := c.Since.Add(s.Pause.D()); r.now.Before(end) {
-			r.wake(end)
-			break
+		if !over {
+			passed := r.check(&c, s.Name, s.Checks, false)
+			if end := c.Since.Add(s.Pause.D()); r.now.Before(end) {
+				r.wake(end)
+				break
+			}
+			if !passed || r.found.finding != nil {
+				break
+			}
+			if c.Waits = s.Manual; c.Waits {
+				break
+			}
 		}
-		if c.Waits = s.Manual && r.d.Spec.Promoted != c.Token(); c.Waits {
-			break
-		}
+		c.Checks = beside(c.Checks)
 		c.Step++
-		c.Since, st.Progress = time.Time{}, r.now
+		c.Since, c.Waits, st.Progress, over = time.Time{}, false, r.now, false
 		in.Canary, in.Hold = false, false
 	}
 	if c.Step == len(u.Steps) && weighs {

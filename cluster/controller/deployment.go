@@ -42,6 +42,9 @@ func (deployments) Inputs() []Input {
 			return nil
 		}},
 		{Kind: object.KindPod, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
+			if owner := latest(e).Head().Owner; owner.Kind == object.KindDeployment {
+				return []object.Ref{owner} // a check's
+			}
 			rs, ok := state.Find[*object.ReplicaSet](v, latest(e).Head().Owner)
 			if !ok || rs.Owner.Kind != object.KindDeployment {
 				return nil
@@ -54,7 +57,7 @@ func (deployments) Inputs() []Input {
 }
 
 func (deployments) Outputs() []object.Kind {
-	return []object.Kind{object.KindDeployment, object.KindReplicaSet, object.KindContent, object.KindEvent}
+	return []object.Kind{object.KindDeployment, object.KindReplicaSet, object.KindPod, object.KindContent, object.KindEvent}
 }
 
 // version is a replica set of a deployment with its pods counted.
@@ -78,6 +81,7 @@ type release struct {
 	reads    reads
 	status   object.DeploymentStatus
 	finished bool // the wanted version is there
+	found    analysis
 }
 
 func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -86,7 +90,7 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	if !ok {
 		return w.done()
 	}
-	r := &release{work: w, d: d, status: d.Status}
+	r := &release{work: w, d: d, status: d.Status, found: analysis{runs: map[string]bool{}}}
 	for o := range v.Owned(key) {
 		if rs, ok := o.(*object.ReplicaSet); ok {
 			r.versions = append(r.versions, w.version(rs, d.Spec.Update.MinReadyTime))
@@ -98,6 +102,7 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	} else {
 		r.advance()
 	}
+	r.sweep()
 	setStatus(w, d, &d.Status, &r.status)
 	// The way of a canary goes from status to status, one look for each.
 	s := d.Spec.Update.Strategy
@@ -223,7 +228,7 @@ func (r *release) advance() {
 		st.Best, st.Progress = in.New.Available, r.now
 	}
 	switch {
-	case step.Done && r.wanted != nil:
+	case step.Done && r.wanted != nil && r.found.finding == nil && !r.found.open:
 		r.finish()
 		return
 	case d.Spec.Paused:
@@ -245,6 +250,14 @@ func (r *release) advance() {
 		r.fail(f)
 		return
 	}
+	if f := r.found.finding; f != nil {
+		if f.reason == object.ReasonInconclusive {
+			r.unknown(f)
+		} else {
+			r.fail(f)
+		}
+		return
+	}
 	if endangered {
 		r.held(step)
 		return
@@ -255,8 +268,8 @@ func (r *release) advance() {
 		st.Progress = r.now
 		r.resize(in, step)
 	}
-	if st.Canary == nil || st.Canary.Since.IsZero() {
-		r.deadline() // a pause is no lack of progress
+	if (st.Canary == nil || st.Canary.Since.IsZero()) && !(step.Done && r.found.open) {
+		r.deadline() // a pause is no lack of progress, and neither is a check
 	}
 }
 
@@ -341,6 +354,11 @@ func (r *release) finish() {
 func (r *release) stuck(endangered bool) bool {
 	st := &r.status
 	if st.Reason == "" {
+		return false
+	}
+	if r.cleared() {
+		st.Phase, st.Progress = object.RolloutProgressing, r.now
+		st.Reason, st.Message, st.LastLog = "", "", nil
 		return false
 	}
 	// There is room now; or enough pods are ready, or the new ones will never be.

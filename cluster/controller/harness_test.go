@@ -209,7 +209,7 @@ func (w *world) report() (next time.Time) {
 }
 
 // behave is a pod's status now and when it next changes. Images are named for
-// what they do: ok, missing, crash, once (crashes once), never (is never ready).
+// what they do: ok, missing, crash, once (crashes once), never (is never ready), done and exit (end with 0 and with 3).
 func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStatus, time.Time) {
 	st := object.PodStatus{Phase: object.PodStarting, Since: r.bound, Started: r.bound, Address: "10.0.0." + p.Name}
 	if !r.stop.IsZero() {
@@ -242,6 +242,12 @@ func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStat
 	switch kind, _, _ := strings.Cut(image, ":"); {
 	case w.now.Before(at(time.Second)):
 		return st, at(time.Second)
+	case kind == "done", kind == "exit":
+		st.Phase, c.State = object.PodSucceeded, "exited"
+		if kind == "exit" {
+			st.Phase, c.ExitCode = object.PodFailed, 3
+		}
+		st.Containers = []object.ContainerStatus{c}
 	case kind == "missing":
 		st.Reason, st.Message = object.ReasonImageNotFound, "no such image: "+image
 	case kind == "crash", kind == "once" && w.now.Before(at(3*time.Second)):

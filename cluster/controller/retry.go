@@ -23,6 +23,11 @@ func (r *release) again() {
 		st.Since, st.Step = r.now, 0
 		st.Lowest, st.LowestAt = st.Ready, r.now
 	}
+	if c := st.Canary; c != nil && len(c.Checks) > 0 {
+		anew := *c
+		anew.Checks = nil
+		st.Canary = &anew
+	}
 	st.Retries, st.Retried = d.Spec.Retries, r.now
 	r.tell(d.Ref(), levelInfo, "retried", "%s is tried again", r.name)
 }

@@ -18,7 +18,7 @@ func (a *apply) fail(g gate) {
 			st.Phase = object.RevisionPaused
 			a.because("revision %s is paused: %s", a.rev.Name, g.reason)
 			how := "failed"
-			if g.reason == object.ReasonPromise {
+			if g.reason == object.ReasonPromise || g.reason == object.ReasonInconclusive {
 				how = "is paused"
 			}
 			a.tell(a.rev.Ref(), levelWarning, "paused", "%s %s (%s): %s", g.object, how, g.reason, g.message)

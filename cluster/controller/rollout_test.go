@@ -28,7 +28,7 @@ func (w *world) neverBelow(name string, least int) {
 	}
 }
 
-func started(t *testing.T, objects ...object.Object) *world {
+func started(t fataler, objects ...object.Object) *world {
 	w := newWorld(t, 3)
 	w.awaits(w.commit(objects), object.RevisionHealthy)
 	return w

@@ -102,6 +102,11 @@ func (c Cluster) Heartbeat(node string, applied uint64) {
 	c.m.beats.hear(node, applied, c.m.config.Now())
 }
 
+// Traffic counts what a node's ingress has answered.
+func (c Cluster) Traffic(node string, t *object.Traffic) {
+	c.m.traffic.Add(node, t, c.m.config.Now())
+}
+
 // Acknowledged waits until every node that proxies has put an index in force.
 func (c Cluster) Acknowledged(ctx context.Context, index uint64) []string {
 	for {

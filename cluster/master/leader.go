@@ -49,6 +49,7 @@ type leader struct {
 
 	judged time.Time // when the heartbeats were last looked at
 	asked  ask       // to be answered, if it has a reply
+	checks *checks
 }
 
 // task is a key of a controller, or of one of the leader's own duties.
@@ -73,6 +74,11 @@ func (b *mailbox) put(r result) {
 	b.mu.Lock()
 	b.items = append(b.items, r)
 	b.mu.Unlock()
+	b.nudge()
+}
+
+// nudge has the loop look, at what came here or to another place.
+func (b *mailbox) nudge() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -98,7 +104,7 @@ func newLeader(m *Master) *leader {
 	l := &leader{
 		m: m, node: m.node, since: m.config.Now(), byName: map[string]controller.Controller{},
 		underWay: map[task]bool{}, failures: map[task]int{}, results: mailbox{wake: make(chan struct{}, 1)},
-		scheduler: scheduler.New(m.config.Policy),
+		scheduler: scheduler.New(m.config.Policy), checks: newChecks(&m.traffic),
 	}
 	for _, c := range m.config.Controllers {
 		l.byName[c.Name()] = c
@@ -111,6 +117,7 @@ func newLeader(m *Master) *leader {
 func (l *leader) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer l.checks.close()
 	for ctx.Err() == nil {
 		now := l.m.config.Now()
 		v, err := l.observe()
@@ -123,6 +130,7 @@ func (l *leader) run(ctx context.Context) {
 			l.judge(v, now)
 			l.found(v, now)
 			l.answer(ctx)
+			l.analyse(ctx, v, now)
 		}
 		if l.busy() {
 			continue
@@ -158,6 +166,9 @@ func (l *leader) observe() (*state.Snapshot, error) {
 		if safely(func() { l.queue.Seed(v) }) != nil {
 			l.seedSingly(v)
 		}
+		for d := range v.List(object.KindDeployment) {
+			l.checks.follow(d, d.Ref())
+		}
 	}
 	var events []state.Event
 	for {
@@ -179,6 +190,7 @@ func (l *leader) observe() (*state.Snapshot, error) {
 	}
 	v := l.node.Snapshot()
 	l.wake(v, events)
+	l.followChecks(events)
 	l.pods = l.pods || slices.ContainsFunc(events, concernsScheduler)
 	return v, nil
 }
@@ -263,6 +275,9 @@ func (l *leader) pause(now time.Time) time.Duration {
 		if at, ok := l.queue.NextWake(); ok {
 			d = min(d, at.Sub(now))
 		}
+	}
+	if at := l.checks.next; !at.IsZero() {
+		d = min(d, at.Sub(now))
 	}
 	if !l.retry.IsZero() {
 		d = min(d, l.retry.Sub(now))

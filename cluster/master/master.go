@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/berthdev/berth/cluster/analysis"
 	"github.com/berthdev/berth/cluster/api"
 	"github.com/berthdev/berth/cluster/consensus"
 	"github.com/berthdev/berth/cluster/controller"
@@ -65,6 +66,7 @@ type Master struct {
 	node    *consensus.Node
 	api     *api.Server // nil without a listener
 	beats   beats
+	traffic analysis.Traffic
 	metrics metrics
 	asks    chan ask // to the leader loop
 	log     *slog.Logger

@@ -53,9 +53,19 @@ func ImagesOf(o Object) map[string]bool {
 	if o == nil {
 		return out
 	}
-	if t := TemplateOf(o); t != nil {
-		for _, c := range slices.Concat(t.Init, t.Containers) {
-			out[c.Image] = true
+	templates := []*PodTemplate{TemplateOf(o)}
+	if d, ok := o.(*Deployment); ok {
+		for c := range d.Spec.Update.checks() {
+			if c.Run != nil {
+				templates = append(templates, &c.Run.Pod)
+			}
+		}
+	}
+	for _, t := range templates {
+		if t != nil {
+			for _, c := range slices.Concat(t.Init, t.Containers) {
+				out[c.Image] = true
+			}
 		}
 	}
 	return out

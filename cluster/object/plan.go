@@ -158,7 +158,7 @@ var (
 type ForecastStep struct {
 	At       Duration `json:"at"` // since the apply
 	Wave     int      `json:"wave"`
-	Op       string   `json:"op"` // start, stop, change
+	Op       string   `json:"op"` // start, stop, change, pause, check
 	Ref      Ref      `json:"ref"`
 	Node     string   `json:"node,omitempty"`
 	Workload Ref      `json:"workload,omitzero"`

@@ -289,6 +289,10 @@ func (o *Pod) Returns() bool {
 	return o.Owner.IsZero() && o.Spec.Node != "" && !o.Spec.Stop && (o.Status.Phase == PodLost || o.Status.Phase == PodStopped)
 }
 
+// ForCheck reports whether the pod is a run of a deployment's check: it is none of
+// the deployment's own, which belong to its replica sets.
+func (o *Pod) ForCheck() bool { return o.Owner.Kind == KindDeployment }
+
 // Failing reports whether the pod cannot come up by waiting for it a little
 // longer, and why: what makes a rollout give up before its deadline.
 func (o *Pod) Failing() (reason string, failing bool) {

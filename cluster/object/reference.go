@@ -194,6 +194,8 @@ func scalarText(t reflect.Type) string {
 		return "port: `\"http\"`, `80`"
 	case reflect.TypeFor[Sensitive]():
 		return "sensitive text"
+	case reflect.TypeFor[Condition]():
+		return "condition: `\"< 1%\"`, `\"== ok\"`"
 	case reflect.TypeFor[Text]():
 		return "text, may refer to secrets"
 	}

@@ -20,6 +20,8 @@ type Report struct {
 	Time time.Time `json:"time,omitzero"`
 	// Events are worth telling a person; each is told once.
 	Events []NodeEvent `json:"events,omitempty"`
+	// Traffic is what the node's ingress has answered; nil: nothing, or it has none.
+	Traffic *Traffic `json:"traffic,omitempty"`
 }
 
 // NodeEvent is something that happened on a node.

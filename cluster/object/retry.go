@@ -23,7 +23,7 @@ func (d *Deployment) Retry() error {
 	}
 	d.Spec.Retries++
 	if d.Spec.Aborted == st.Set {
-		d.Spec.Aborted = ""
+		d.Spec.Aborted, d.Spec.Promoted = "", "" // its steps begin again
 	}
 	return nil
 }

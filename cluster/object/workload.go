@@ -65,6 +65,7 @@ type Update struct {
 	MinReadyTime     Duration     `json:"min_ready_time,omitempty" hcl:"min_ready_time" doc:"A new pod counts after it has been ready this long."`
 	ProgressDeadline Duration     `json:"progress_deadline" hcl:"progress_deadline" default:"2m" doc:"A rollout that makes no progress for this long has failed."`
 	Steps            []CanaryStep `json:"steps,omitempty" hcl:"step,block" doc:"Steps of a canary, in order; of a rolling update, the points at which it pauses."`
+	Checks           []Check      `json:"checks,omitempty" hcl:"check,block" doc:"Checks that run beside the steps, from the first one until the rollout is complete, and have to tell something before it is."`
 	BlueGreen        *BlueGreen   `json:"blue_green,omitempty" hcl:"blue_green,block" doc:"When a blue-green update switches, and how long it can go back at once."`
 	OnFailure        string       `json:"on_failure" hcl:"on_failure" default:"revert" enum:"revert,pause" doc:"Put the whole revision back, or stop and wait for a person."`
 }
@@ -74,6 +75,7 @@ type BlueGreen struct {
 	After  Duration `json:"after,omitempty" hcl:"after" doc:"How long all new pods have to be ready before the connections go over."`
 	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"The connections go over when somebody says: berth rollout promote."`
 	Keep   Duration `json:"keep" hcl:"keep" default:"5m" doc:"How long the old pods stay after that: so long the way back starts no pod."`
+	Checks []Check  `json:"checks,omitempty" hcl:"check,block" doc:"Checks that have to pass before the connections go over, once all new pods are ready."`
 }
 
 // Switch is how the connections of a blue-green update go over.
@@ -92,6 +94,7 @@ type CanaryStep struct {
 	Scale  Amount   `json:"scale,omitzero" hcl:"scale" doc:"Pods of the new version; default: the weight's part of replicas. One at least, and no fewer than in the step before. A step of a rolling update needs it."`
 	Pause  Duration `json:"pause,omitempty" hcl:"pause" doc:"How long to stay at this step once it is reached."`
 	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"Stay at this step until somebody says: berth rollout promote."`
+	Checks []Check  `json:"checks,omitempty" hcl:"check,block" doc:"Checks that have to pass before the next step; they run during the pause, and a person is asked when they have passed."`
 }
 
 // CanaryStatus is how far a canary is.
@@ -101,6 +104,8 @@ type CanaryStatus struct {
 	Weight int       `json:"weight"`          // connections out of a hundred that Set gets
 	Since  time.Time `json:"since,omitzero"`  // when the present step was reached; zero: not yet
 	Waits  bool      `json:"waits,omitempty"` // for a person
+	// Checks are those of the present step and those beside the steps.
+	Checks []CheckStatus `json:"checks,omitempty"`
 }
 
 // Token names the pause that the canary is at, so that a promotion ends this

@@ -158,7 +158,7 @@ func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *clien
 	config := agent.Config{
 		Node: c.Name, Dir: filepath.Join(c.Data, "agent"), Labels: c.Label, Status: is,
 		Masters: masters, Runtime: containers, Sandboxes: runtime.Sandboxes{Dir: filepath.Join(c.State, "ns")}, Network: pods, Volumes: volumes,
-		Prober: prober{probe.New(0)}, Firewall: masquerade, Check: func() error { return errors.Join(routes.Check(), conntrackFull(proxy.Conntrack())) }, Connections: network.Connections, LeaveTime: c.LeaveTimeout.D(), Guard: tools.policies, Resolver: func() netip.Addr { return resolver }, Metrics: registry,
+		Prober: prober{probe.New(0)}, Firewall: masquerade, Check: func() error { return errors.Join(routes.Check(), conntrackFull(proxy.Conntrack())) }, Connections: network.Connections, LeaveTime: c.LeaveTimeout.D(), Guard: tools.policies, Traffic: tools.traffic, Resolver: func() netip.Addr { return resolver }, Metrics: registry,
 		Tools:    slices.Concat([]agent.NamedTool{{Name: "routes", NetworkTool: routes}, {Name: "masquerade", NetworkTool: proxy.Following{Masquerade: masquerade}}}, tools.list),
 		Listener: listener, TLS: identity.MutualTLS(string(object.RoleMaster), string(object.RoleAdmin)), Logger: log,
 	}

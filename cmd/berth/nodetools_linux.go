@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/berthdev/berth/cluster/client"
+	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/dns"
 	"github.com/berthdev/berth/node/ingress"
@@ -23,6 +24,7 @@ import (
 type nodeTools struct {
 	list     []agent.NamedTool
 	policies *proxy.Policies
+	traffic  func() []object.SetTraffic // of the ingress; nil: there is none
 }
 
 // The access log of the ingress: a file of so many megabytes, and so many old ones.
@@ -73,7 +75,7 @@ func (c *NodeRunCmd) tools(log *slog.Logger, masters *client.Client, registry *p
 		return nil, nil, err
 	}
 	closers = append(closers, ending{entrance}, access)
-	t.list = append(t.list, agent.NamedTool{Name: "ingress", NetworkTool: entrance})
+	t.list, t.traffic = append(t.list, agent.NamedTool{Name: "ingress", NetworkTool: entrance}), entrance.Traffic
 	return t, end, nil
 }
 

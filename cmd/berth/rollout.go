@@ -18,7 +18,7 @@ type RolloutCmd struct {
 	Status  RolloutStatusCmd  `cmd:"" help:"Follow a rollout to its end."`
 	Pause   RolloutPauseCmd   `cmd:"" help:"Take no further step."`
 	Resume  RolloutResumeCmd  `cmd:"" help:"Go on."`
-	Promote RolloutPromoteCmd `cmd:"" help:"End the pause of a canary's step."`
+	Promote RolloutPromoteCmd `cmd:"" help:"End the pause of a canary's step, or step over a check."`
 	Retry   RolloutRetryCmd   `cmd:"" help:"Try a version again that failed or was given up."`
 	Abort   RolloutAbortCmd   `cmd:"" help:"Give the new version up and go back to the one before."`
 	Undo    RolloutUndoCmd    `cmd:"" help:"Go back to the version before."`
@@ -127,6 +127,9 @@ type RolloutResumeCmd struct{ WorkloadArg }
 func (c *RolloutResumeCmd) Run(s *session) error {
 	return s.operate(c.WorkloadArg, "goes on", func(d *object.Deployment) error {
 		d.Spec.Paused = false
+		if d.Status.Reason == object.ReasonInconclusive {
+			return d.Retry() // its checks begin anew
+		}
 		if d.Status.HeldBy != "" {
 			d.Spec.Released = d.Status.HeldBy
 		}
@@ -148,10 +151,11 @@ func (c *RolloutRestartCmd) Run(s *session) error {
 // RolloutPromoteCmd is `berth rollout promote`.
 type RolloutPromoteCmd struct{ WorkloadArg }
 
-// Run ends the pause that the canary is at, and no later one.
+// Run ends the pause that the canary is at, and no later one; a check that has not
+// passed is stepped over.
 func (c *RolloutPromoteCmd) Run(s *session) error {
 	return s.operate(c.WorkloadArg, "goes on to the next step", func(d *object.Deployment) error {
-		if x := d.Status.Canary; x != nil && x.Waits {
+		if x := d.Status.Canary; x.Stalled() {
 			d.Spec.Promoted = x.Token()
 			return nil
 		}

@@ -68,6 +68,10 @@ var images = fake.Script{
 //	                            those in FILE are among them
 //	killed N berth …            run berth until it was killed N times, each time a little later;
 //	                            the word ROUND is the number of the run
+//	source                      a server that checks ask: a Prometheus, and /json; its address
+//	                            is in $BERTH_VAR_source
+//	answer prometheus VALUE|nonsense, answer json TEXT|away
+//	                            what it says from now on
 //	issuer                      start a CI system of the script's own; its address is in $ISSUER
 //	job CLAIM=VALUE…            the job that it runs from now on
 //	identity FILE               write the job's identity token
@@ -106,6 +110,7 @@ func TestScripts(t *testing.T) {
 					"lose": w.lose, "json": jsonMember, "behave": w.behave, "killed": killed, "soon": soon, "capture": capture,
 					"samepods": samePods, "containers": w.containers, "registry": w.registry,
 					"issuer": w.startCI, "job": w.runJob, "identity": w.writeToken, "workflow": w.runWorkflow,
+					"source": w.source, "answer": w.answer,
 				},
 			})
 		})
@@ -117,6 +122,7 @@ type scriptWorld struct {
 	t    *testing.T
 	c    *clustertest.Cluster
 	ci   *ci
+	says sync.Map  // what the source of checks answers
 	tags *sync.Map // of the registry, if there is one
 }
 

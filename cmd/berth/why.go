@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
@@ -14,10 +15,10 @@ import (
 type WhyCmd struct {
 	NamespaceFlags
 	JSONFlag
-	Pod string `arg:"" complete:"pod" help:"The pod."`
+	Pod string `arg:"" complete:"pod" help:"The pod; or a deployment, deployment/web: why its rollout is where it is."`
 }
 
-// Run prints what every node has for or against the pod.
+// Run prints what every node has for or against the pod, or what a rollout waits for.
 func (c *WhyCmd) Run(s *session) error {
 	ref, err := s.reference(c.Pod, c.NamespaceFlags, object.KindPod)
 	if err != nil {
@@ -26,6 +27,9 @@ func (c *WhyCmd) Run(s *session) error {
 	cl, err := s.connect()
 	if err != nil {
 		return err
+	}
+	if ref.Kind == object.KindDeployment {
+		return s.whyRollout(cl, ref, c.JSON)
 	}
 	pod, err := client.Get[*object.Pod](s.ctx, cl, ref)
 	if err != nil {
@@ -42,6 +46,18 @@ func (c *WhyCmd) Run(s *session) error {
 		fmt.Fprintf(s.stdout, "%s is %s: %s\n\n", ref, view.PodStatus(pod), pod.Status.Message)
 	}
 	return view.Explanation(s.stdout, &why, s.style(s.stdout))
+}
+
+// whyRollout prints what a rollout waits for, and what its checks have told.
+func (s *session) whyRollout(cl *client.Client, ref object.Ref, asJSON bool) error {
+	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return s.json(d.Status)
+	}
+	return view.RolloutWhy(s.stdout, d, time.Now(), s.style(s.stdout))
 }
 
 // explain asks the scheduler itself, here, about the nodes and pods as the

@@ -7,6 +7,7 @@
 #
 # The weight is the service's, so that it holds for every client inside the cluster;
 # an ingress can split by weight, header or cookie in the same way (`backend`).
+# ../progressive has Berth lead such a canary, ../analysis has it judged as well.
 
 berth { stack = "canary" }
 

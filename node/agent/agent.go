@@ -91,8 +91,12 @@ func New(c Config) (*Agent, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	reports := newReporter(c.Node, c.Labels, c.Masters, c.Logger)
+	if c.Traffic != nil {
+		reports.traffic = &traffic{counters: c.Traffic}
+	}
 	return &Agent{
-		cfg: c, log: c.Logger, reports: newReporter(c.Node, c.Labels, c.Masters, c.Logger), view: newView(),
+		cfg: c, log: c.Logger, reports: reports, view: newView(),
 		slots: make(slots, c.Parallel), pulls: make(slots, c.Parallel), purging: make(chan struct{}),
 		workers: map[object.Ref]*worker{}, waiting: map[object.Ref]*object.Pod{},
 		found: map[container.Pod][]container.Status{}, contents: map[string]map[string]string{},

@@ -39,6 +39,9 @@ type Config struct {
 	// Guard is, as a rule, also one of the Tools: that which applies policies. Without
 	// it network policies hold for no pod of this node.
 	Guard Guard
+	// Traffic is what the node's ingress has answered since it began, by replica set;
+	// nil: it has none.
+	Traffic func() []object.SetTraffic
 	// Tools put the cluster's network in force here, in this order; none: the node
 	// is no part of it.
 	Tools []NamedTool

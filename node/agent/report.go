@@ -33,6 +33,8 @@ type reporter struct {
 	wake    chan struct{}
 	first   bool
 	silence error // of the last request
+
+	traffic *traffic // nil: the node has no ingress; of run's goroutine alone
 }
 
 // reportEntry is a status on its way, and who waits for its arrival.
@@ -212,6 +214,9 @@ func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 	status := r.status
 	r.status = nil
 	r.mu.Unlock()
+	if r.traffic != nil {
+		report.Traffic = r.traffic.next(report.Time)
+	}
 
 	for _, ref := range slices.SortedFunc(maps.Keys(sent), object.Ref.Compare) {
 		report.Pods = append(report.Pods, sent[ref].report)
@@ -221,6 +226,7 @@ func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil {
+		r.traffic.delivered()
 		for _, e := range sent {
 			e.release()
 		}

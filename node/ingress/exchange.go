@@ -487,7 +487,7 @@ func (x *exchange) end() {
 	if x.w.status == 0 {
 		x.w.status = http.StatusOK // an empty answer, or a panic before any
 	}
-	counted.observe(x.w.status, took)
+	counted.observe(x.w.status, took, x.claim != nil && x.claim.settled.Load())
 	x.log(took)
 	x.release()
 }

@@ -389,7 +389,7 @@ func (c *compiled) pool(v *object.NetworkView, l lasting, r *route, p *object.In
 			if !slices.Contains(c.upstreams, up) {
 				c.upstreams = append(c.upstreams, up)
 			}
-			out.shares[i].targets = append(out.shares[i].targets, target{up, l.series(seriesKey{c.front.name, r.label, service, up.revision})})
+			out.shares[i].targets = append(out.shares[i].targets, target{up, l.series(seriesKey{c.front.name, r.label, service, up.revision, up.namespace()})})
 		}
 	}
 	out.lacks = fmt.Sprintf("service %s has no ready pod with port %q", service, port.Name)

@@ -54,6 +54,11 @@ func revisionOf(pod string) string {
 	return name
 }
 
+func (u *upstream) namespace() string {
+	namespace, _, _ := strings.Cut(u.key.pod, "/")
+	return namespace
+}
+
 // acquire takes the pod for a request, unless it has left. Counting comes before
 // the look at left, and retire does it the other way round: so either the request
 // sees that the pod has left, or whoever drains sees the request.

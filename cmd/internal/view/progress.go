@@ -149,6 +149,9 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 		default:
 			text += fmt.Sprintf(", step %d of %d, %d%% of the connections", min(c.Step+1, len(d.Spec.Update.Steps)), len(d.Spec.Update.Steps), c.Weight)
 		}
+		for i := range c.Checks {
+			text += ", " + checkText(&c.Checks[i])
+		}
 		if c.Waits {
 			text += ", waits for you: berth rollout promote " + d.Name
 		}
@@ -156,12 +159,33 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 	switch {
 	case st.Phase == object.RolloutFailed:
 		return stateFailed, text + ": " + st.Message
+	case st.Phase == object.RolloutPaused && st.Reason == object.ReasonInconclusive:
+		return stateOpen, text + ", paused: " + st.Message
 	case st.Phase == object.RolloutPaused:
 		return stateOpen, text + ", paused"
 	case st.Phase == object.RolloutStable:
 		return stateDone, text
 	}
 	return min(phase, stateOpen), text
+}
+
+// checkText is how far a check is: "check slo 2 of 5 passed (0.3% of 200 requests)".
+func checkText(s *object.CheckStatus) string {
+	text := fmt.Sprintf("check %s %d", s.Name, s.Passed)
+	if s.Times > 0 {
+		text += fmt.Sprintf(" of %d", s.Times)
+	}
+	text += " passed"
+	if s.Failed > 0 {
+		text += fmt.Sprintf(", %d failed", s.Failed)
+	}
+	switch {
+	case s.Inconclusive > 0 && s.Phase != object.CheckInconclusive: // else it is the reason of the pause
+		text += " (tells nothing: " + s.Message + ")"
+	case s.Inconclusive == 0 && s.Value != "":
+		text += " (" + s.Value + ")"
+	}
+	return text
 }
 
 var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}

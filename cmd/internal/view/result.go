@@ -182,6 +182,11 @@ func (p *printer) failure(rev *object.Revision) {
 			detail += fmt.Sprintf("\nWatch it with: berth rollout status --stack %s\nGo on all the same with: berth rollout resume %s", rev.Spec.Stack, st.Object.Name)
 			break
 		}
+		if st.Reason == object.ReasonInconclusive {
+			d.Summary = fmt.Sprintf("Revision %d of %s is paused: a check tells nothing", rev.Spec.Number, rev.Spec.Stack)
+			detail += fmt.Sprintf("\nWatch it with: berth rollout status --stack %s\nStep over the check with: berth rollout promote %s, or give the version up with: berth rollout abort %[2]s", rev.Spec.Stack, st.Object.Name)
+			break
+		}
 		detail += "\nIt waits for a person, as on_failure = \"pause\" asks. Apply a correction, or put it back with: berth rollback"
 	case object.RevisionSuperseded:
 		d.Summary = fmt.Sprintf("Revision %d of %s was superseded by a later apply", rev.Spec.Number, rev.Spec.Stack)

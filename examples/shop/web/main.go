@@ -57,6 +57,10 @@ func main() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if role == "flaky" { // well enough for a probe, but not for anybody else
+			http.Error(w, "the prices cannot be read", http.StatusInternalServerError)
+			return
+		}
 		greeting := "Welcome to the shop."
 		if b, err := os.ReadFile("/etc/shop/greeting.txt"); err == nil {
 			greeting = strings.TrimSpace(string(b))

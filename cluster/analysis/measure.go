@@ -1,0 +1,216 @@
+package analysis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/api"
+	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
+	"github.com/tidwall/gjson"
+
+	"github.com/berthdev/berth/cluster/object"
+)
+
+// maxBody is how much of an answer is read; more is no answer to one question.
+const maxBody = 1 << 20
+
+// Sources asks what is outside the cluster's state. Its methods may be called at once.
+type Sources struct {
+	transport http.RoundTripper
+	client    *http.Client
+}
+
+// NewSources makes the connections that questions share.
+func NewSources() *Sources {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: outside}
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second,
+		TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
+	}
+	return &Sources{transport: t, client: &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+}
+
+// Close ends connections that are idle.
+func (s *Sources) Close() { s.client.CloseIdleConnections() }
+
+// outside refuses link-local addresses. Whoever may write a deployment makes a master
+// ask for them, and clouds tell a machine's own credentials there.
+func outside(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err == nil && at.Addr().Unmap().IsLinkLocalUnicast() {
+		return errors.New("link-local addresses are not asked")
+	}
+	return nil
+}
+
+// Measure asks the source of a check. It returns within the source's timeout, or when
+// ctx ends; whatever goes wrong is a measurement that tells nothing.
+func (s *Sources) Measure(ctx context.Context, c *object.Check, about object.Subject) object.Measurement {
+	switch {
+	case c.HTTP != nil:
+		ctx, cancel := context.WithTimeout(ctx, c.HTTP.Timeout.D())
+		defer cancel()
+		return s.http(ctx, c, about)
+	case c.Prometheus != nil:
+		ctx, cancel := context.WithTimeout(ctx, c.Prometheus.Timeout.D())
+		defer cancel()
+		return s.prometheus(ctx, c, about)
+	}
+	return object.Inconclusive("it has no source that could be asked")
+}
+
+func (s *Sources) http(ctx context.Context, c *object.Check, about object.Subject) object.Measurement {
+	h := c.HTTP
+	var body io.Reader
+	if h.Body != "" {
+		body = strings.NewReader(about.In(h.Body))
+	}
+	q, err := http.NewRequestWithContext(ctx, h.Method, about.In(h.URL), body)
+	if err != nil {
+		return object.Inconclusive("%s", cause(err))
+	}
+	if body != nil {
+		q.Header.Set("Content-Type", "application/json")
+	}
+	q.Header.Set("User-Agent", "berth")
+	a, err := s.client.Do(q)
+	if err != nil {
+		return object.Inconclusive("%s cannot be asked: %s", q.URL.Host, cause(err))
+	}
+	defer a.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(a.Body, maxBody+1))
+	if err != nil {
+		return object.Inconclusive("the answer of %s broke off: %s", q.URL.Host, cause(err))
+	}
+	told := fmt.Sprintf("status %d", a.StatusCode)
+	fits := a.StatusCode/100 == 2
+	switch {
+	case h.Status != 0 && a.StatusCode != h.Status:
+		return object.Measurement{Result: object.ResultFailed, Value: told, Message: fmt.Sprintf("%s answered with %s, not %d", q.URL.Host, told, h.Status)}
+	case h.JSON == "" && (fits || h.Status != 0):
+		return object.Measurement{Result: object.ResultPassed, Value: told}
+	case h.JSON == "":
+		return object.Measurement{Result: object.ResultFailed, Value: told, Message: fmt.Sprintf("%s answered with %s", q.URL.Host, told)}
+	case !fits && h.Status == 0:
+		return object.Inconclusive("%s answered with %s", q.URL.Host, told)
+	case len(text) > maxBody:
+		return object.Inconclusive("the answer of %s is larger than %s", q.URL.Host, object.Bytes(maxBody))
+	case !gjson.ValidBytes(text):
+		return object.Inconclusive("the answer of %s is not JSON", q.URL.Host)
+	}
+	r, err := reading(gjson.GetBytes(text, h.JSON), h.JSON)
+	if err != nil {
+		return object.Inconclusive("the answer of %s %v", q.URL.Host, err)
+	}
+	return c.Judge(r)
+}
+
+// longest is how much of a text in an answer is shown to people.
+const longest = 80
+
+// reading is a value of a JSON document.
+func reading(v gjson.Result, path string) (object.Reading, error) {
+	switch v.Type {
+	case gjson.Number:
+		return object.Reading{Number: v.Num}, nil
+	case gjson.String:
+		if v.Str == "" {
+			return object.Reading{}, fmt.Errorf("has an empty text at %s", path)
+		}
+		if len(v.Str) > longest {
+			return object.Reading{}, fmt.Errorf("has a text of %d bytes at %s, which is no value to compare", len(v.Str), path)
+		}
+		return object.Reading{Text: v.Str}, nil
+	case gjson.True, gjson.False:
+		return object.Reading{Text: v.Raw, Words: v.Raw}, nil
+	}
+	if !v.Exists() {
+		return object.Reading{}, fmt.Errorf("has nothing at %s", path)
+	}
+	return object.Reading{}, fmt.Errorf("has neither a number, a text nor a truth value at %s", path)
+}
+
+func (s *Sources) prometheus(ctx context.Context, c *object.Check, about object.Subject) object.Measurement {
+	p := c.Prometheus
+	client, err := api.NewClient(api.Config{Address: p.Address, RoundTripper: bounded{s.transport}})
+	if err != nil {
+		return object.Inconclusive("%v", err)
+	}
+	host := p.Address
+	if u, err := url.Parse(p.Address); err == nil {
+		host = u.Host
+	}
+	value, _, _, err := prometheus.NewAPI(client).Query(ctx, about.In(p.Query), time.Now())
+	var said *prometheus.Error
+	switch {
+	case errors.As(err, &said) && said.Type != prometheus.ErrClient && said.Type != prometheus.ErrBadResponse:
+		return object.Inconclusive("%s answered: %s: %s", host, said.Type, clip(said.Msg))
+	case errors.As(err, &said):
+		return object.Inconclusive("%s did not answer as a Prometheus does: %s", host, clip(said.Msg))
+	case err != nil:
+		return object.Inconclusive("%s cannot be asked: %s", host, cause(err))
+	}
+	number := math.NaN()
+	switch v := value.(type) {
+	case *model.Scalar:
+		number = float64(v.Value)
+	case model.Vector:
+		if len(v) != 1 {
+			return object.Inconclusive("the query has %d values at %s, one is needed", len(v), host)
+		}
+		number = float64(v[0].Value)
+	default:
+		return object.Inconclusive("the query has a %s as its result, one value is needed", value.Type())
+	}
+	return c.Judge(object.Reading{Number: number})
+}
+
+// bounded cuts answers off that are too long.
+type bounded struct{ http.RoundTripper }
+
+func (b bounded) RoundTrip(q *http.Request) (*http.Response, error) {
+	a, err := b.RoundTripper.RoundTrip(q)
+	if err == nil {
+		a.Body = cut{io.LimitReader(a.Body, maxBody), a.Body}
+	}
+	return a, err
+}
+
+type cut struct {
+	io.Reader
+	io.Closer
+}
+
+// cause is an error without the URL around it, which the reader knows.
+func cause(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		if u.Timeout() {
+			return "no answer in time"
+		}
+		err = u.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	return clip(err.Error())
+}
+
+func clip(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > 2*longest {
+		text = strings.ToValidUTF8(text[:2*longest], "") + "…"
+	}
+	return text
+}

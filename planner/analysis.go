@@ -1,0 +1,146 @@
+package planner
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
+)
+
+// checked notes the checks of a deployment that begin, and that it has some which
+// nobody measures here: the forecast assumes that they pass.
+func (r *rehearsal) checked(v *state.Snapshot, d *object.Deployment, before *object.Deployment) {
+	delete(r.checks, d.Ref())
+	for _, p := range d.Pending() {
+		if p.Check.Networked() {
+			r.checks[d.Ref()] = true
+		}
+	}
+	if c := d.Status.Canary; c != nil && (d.Stack == r.stack || r.log.whole) {
+		for i := range c.Checks {
+			s := &c.Checks[i]
+			if check := d.Spec.Update.Check(s.Step, s.Name); check != nil && !has(before, s) {
+				r.log.check(v, d, check, s, r.now)
+			}
+		}
+	}
+}
+
+// has reports whether a deployment had begun the check already.
+func has(d *object.Deployment, s *object.CheckStatus) bool {
+	if d == nil || d.Status.Canary == nil {
+		return false
+	}
+	for _, x := range d.Status.Canary.Checks {
+		if x.Name == s.Name && x.Step == s.Step && x.Since.Equal(s.Since) {
+			return true
+		}
+	}
+	return false
+}
+
+// passes is when a check that nobody measures here will have passed, or have told what
+// it has to; zero for one that has.
+func passes(p object.Pending) time.Time {
+	left := 1 - p.Runs
+	if p.Times > 0 {
+		left = p.Times - p.Passed - p.Failed
+	}
+	if left <= 0 {
+		return time.Time{}
+	}
+	return p.Due(p.Check).Add(time.Duration(left-1) * p.Check.Interval.D())
+}
+
+// nextCheck is when a check passes next.
+func (r *rehearsal) nextCheck() (next time.Time, ok bool) {
+	v := r.fork.Snapshot()
+	for ref := range r.checks {
+		d, there := state.Find[*object.Deployment](v, ref)
+		if !there {
+			continue
+		}
+		for _, p := range d.Pending() {
+			if at := passes(p); p.Check.Networked() && !at.IsZero() && (!ok || at.Before(next)) {
+				next, ok = at, true
+			}
+		}
+	}
+	return next, ok
+}
+
+// pass lets the checks pass whose time has come.
+func (r *rehearsal) pass() {
+	v := r.fork.Snapshot()
+	for _, ref := range sortedRefs(r.checks) {
+		d, ok := state.Find[*object.Deployment](v, ref)
+		if !ok {
+			delete(r.checks, ref)
+			continue
+		}
+		st, some := d.Status, false
+		for _, p := range d.Pending() {
+			at := passes(p)
+			if !p.Check.Networked() || at.IsZero() || at.After(r.now) {
+				continue
+			}
+			p.Check, some = assumed(p.Check), true
+			for n := max(1, p.Times-p.Passed-p.Failed); n > 0; n-- {
+				next := d.Clone().(*object.Deployment)
+				next.Status = st
+				st = *next.Measured(p, object.Measurement{At: r.now, Result: object.ResultPassed})
+			}
+		}
+		if some {
+			c := object.Changeset{Author: "forecast", Time: r.now}
+			c.SetStatus(d, &st)
+			_ = r.apply(c) // nobody else writes in between
+		}
+	}
+}
+
+// assumed is a check without a limit: what failed before the rehearsal stays counted.
+func assumed(c *object.Check) *object.Check {
+	x := *c
+	x.FailureLimit = max(x.FailureLimit, x.Count)
+	return &x
+}
+
+// length is how long the checks of a step or of a switch take.
+func length(checks []object.Check) time.Duration {
+	var longest time.Duration
+	for i := range checks {
+		c := &checks[i]
+		took := time.Duration(c.Times(false)) * c.Interval.D()
+		if c.Run != nil {
+			took += time.Duration(c.Times(false)) * c.Run.Timeout.D()
+		}
+		longest = max(longest, took)
+	}
+	return longest
+}
+
+// check notes that a check begins, and what the forecast makes of it.
+func (b *logbook) check(v *state.Snapshot, d *object.Deployment, c *object.Check, s *object.CheckStatus, now time.Time) {
+	how := fmt.Sprintf("%d measurements, one each %s", s.Times, c.Interval)
+	switch {
+	case s.Times == 0:
+		how = fmt.Sprintf("one measurement each %s until %s is complete", c.Interval, d.Name)
+	case c.Run != nil && s.Times == 1:
+		how = "one run"
+	case s.Times == 1:
+		how = fmt.Sprintf("one measurement after %s", c.Interval)
+	}
+	w := b.workload(v, d.Ref())
+	b.steps = append(b.steps, object.ForecastStep{
+		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: "check", Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
+		Note: fmt.Sprintf("goes on if check %s passes: %s (the forecast assumes: it does)", s.Name, how),
+	})
+}
+
+func sortedRefs(set map[object.Ref]bool) []object.Ref {
+	return slices.SortedFunc(maps.Keys(set), object.Ref.Compare)
+}
