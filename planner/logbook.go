@@ -14,7 +14,7 @@ import (
 type logbook struct {
 	from      time.Time
 	index     uint64
-	stack     string
+	stacks    []string           // whose pods are noted
 	wave      map[object.Ref]int // of the plan's objects
 	steps     []object.ForecastStep
 	workloads map[object.Ref]*workload
@@ -69,10 +69,13 @@ type workload struct {
 
 func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	b := &logbook{
-		from: from, index: v.Index(), stack: p.Stack, wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
+		from: from, index: v.Index(), stacks: p.Stacks(), wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
 		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{},
 	}
-	list := []state.Where{state.OfStack(p.Stack)}
+	var list []state.Where
+	if p.Restore == nil {
+		list = append(list, state.OfStack(p.Stack))
+	}
 	if p.Operation != nil {
 		b.whole, b.waiting, list = true, waitingPods(v), nil
 		if p.Operation.Name == object.OperationRebalance {
@@ -96,7 +99,7 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	}
 	b.peak = b.total
 	for pod := range state.All[*object.Pod](v, object.KindPod, list...) {
-		if pod.Spec.Stop || pod.Terminal() {
+		if pod.Spec.Stop || pod.Terminal() || !b.concerns(pod.Stack) {
 			continue
 		}
 		if pod.Spec.Node != "" {
@@ -112,6 +115,9 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	}
 	return b
 }
+
+// concerns reports whether pods of a stack are noted.
+func (b *logbook) concerns(stack string) bool { return b.whole || slices.Contains(b.stacks, stack) }
 
 // counts reports whether the pod is ready to serve.
 func counts(p *object.Pod) bool {
@@ -239,7 +245,7 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 	if p.Spec.Node != "" {
 		b.load(v, p.Spec.Node)
 	}
-	if p.Stack != b.stack && !b.whole {
+	if !b.concerns(p.Stack) {
 		return object.Ref{}
 	}
 	top := b.workloadOf(v, p)
@@ -296,7 +302,7 @@ func (b *logbook) load(v *state.Snapshot, node string) {
 // unplaced replaces what is known of the stack's pods that fit nowhere.
 func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 	for _, u := range list {
-		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && (p.Stack == b.stack || b.whole && !b.waiting[u.Pod]) {
+		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && b.concerns(p.Stack) && !b.waiting[u.Pod] {
 			b.unplaces[u.Pod] = u.Reason
 		}
 	}

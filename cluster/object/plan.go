@@ -13,7 +13,7 @@ type Plan struct {
 	Version string            `json:"berth_version"`
 	Cluster string            `json:"cluster"` // id of the cluster that sealed it
 	Stack   string            `json:"stack"`
-	Cause   string            `json:"cause"` // apply, destroy, rollback, undo
+	Cause   string            `json:"cause"` // apply, destroy, rollback, undo, restore
 	Target  int               `json:"target,omitempty"`
 	Base    int               `json:"base"`  // the stack's revision when planned
 	Index   uint64            `json:"index"` // state index that it was planned at
@@ -28,6 +28,7 @@ type Plan struct {
 	OnFailure     string                  `json:"on_failure,omitempty"`
 	Assigned      []Assignment            `json:"assigned,omitempty"`  // what the masters chose; Changes have it already
 	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
+	Restore       *Restore                `json:"restore,omitempty"`   // of several stacks, instead of one
 	Explanation   *Explanation            `json:"explanation,omitempty"`
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`

@@ -28,6 +28,8 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	var out bytes.Buffer
 	if plan.Operation != nil {
 		fmt.Fprintf(&out, "### %s\n\n", operationTitle(plan.Operation))
+	} else if plan.Restore != nil {
+		fmt.Fprintf(&out, "### %s\n\n", restoreTitle(plan.Restore))
 	} else {
 		fmt.Fprintf(&out, "### Plan of `%s`, revision %d\n\n", plan.Stack, plan.Base+1)
 	}
@@ -53,6 +55,14 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	}
 	if len(plan.OutputChanges) > 0 {
 		section(&out, "Outputs", firstLines(rendered(func(p *printer) { p.outputs(plan.OutputChanges) }), maxWarningText), false)
+	}
+	if plan.Restore != nil {
+		for _, part := range plan.Parts() {
+			if len(part.OutputChanges) > 0 {
+				section(&out, "Outputs of "+part.Stack, firstLines(rendered(func(p *printer) { p.outputs(part.OutputChanges) }), maxWarningText), false)
+			}
+		}
+		section(&out, "Stacks", firstLines(rendered(func(p *printer) { p.stacks(plan) }), maxWarningText), true)
 	}
 	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", nil)
 	_, err := out.WriteTo(w)
@@ -91,6 +101,8 @@ func sentence(plan *object.Plan) string {
 	switch {
 	case plan.Operation != nil:
 		return pods(&plan.Forecast)
+	case plan.Empty() && plan.Restore != nil:
+		return nothingToRestore
 	case plan.Empty():
 		return nothingToDo
 	}
@@ -186,6 +198,9 @@ func PlanAnnotations(w io.Writer, plan *object.Plan) error {
 	title := "Plan of " + plan.Stack
 	if plan.Operation != nil {
 		title = operationTitle(plan.Operation)
+	}
+	if plan.Restore != nil {
+		title = restoreTitle(plan.Restore)
 	}
 	_, err := fmt.Fprintf(w, "::notice title=%s::%s\n", property(title), message(sentence(plan)))
 	return err
