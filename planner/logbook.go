@@ -27,6 +27,8 @@ type logbook struct {
 	capacity  load
 	peak      load
 
+	tenants *tenants
+
 	whole     bool // an operation's: pods of all stacks are noted
 	waiting   map[object.Ref]bool
 	stays     []object.Placement
@@ -70,7 +72,7 @@ type workload struct {
 func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	b := &logbook{
 		from: from, index: v.Index(), stacks: p.Stacks(), wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
-		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{},
+		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{}, tenants: newTenants(v),
 	}
 	var list []state.Where
 	if p.Restore == nil {
@@ -169,6 +171,7 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 	at := now.Sub(b.from)
 	first := len(b.steps)
 	touched := map[object.Ref]bool{}
+	b.tenants.record(v, events)
 	for i := range events {
 		e := &events[i]
 		if b.wave[e.Ref] > 0 && e.Part != object.PartStatus && e.Ref.Kind != object.KindPod {
@@ -310,7 +313,7 @@ func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 
 func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecast {
 	f := object.Forecast{
-		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays, Explained: b.explained, Use: b.use,
+		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays, Explained: b.explained, Use: b.use, Namespaces: b.tenants.peaks(),
 		Unchanged: len(b.running), PeakCPU: percent(b.peak.cpu, b.capacity.cpu), PeakMemory: percent(b.peak.memory, b.capacity.memory),
 	}
 	for _, s := range b.steps {
@@ -328,6 +331,7 @@ func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecas
 	for r, why := range b.unplaces {
 		f.Unplaced = append(f.Unplaced, object.Unplaced{Pod: r, Reason: why})
 	}
+	f.Unplaced = append(f.Unplaced, b.tenants.kept(b.concerns)...)
 	slices.SortFunc(f.Unplaced, func(x, y object.Unplaced) int { return x.Pod.Compare(y.Pod) })
 	for r, w := range b.workloads {
 		if w.existed && w.watched && !w.gone && w.lowestWant > 0 {

@@ -258,6 +258,7 @@ func (p *printer) verdict(f *object.Forecast) {
 	}
 	p.line(line)
 	p.line(fmt.Sprintf("Capacity: peak cpu %d%%%s, peak memory %d%%%s.", f.PeakCPU, highest(f.Nodes, func(n object.NodePeak) int { return n.CPU }), f.PeakMemory, highest(f.Nodes, func(n object.NodePeak) int { return n.Memory })))
+	p.quotas(f.Namespaces)
 	if len(f.Starts) > 0 {
 		var parts []string
 		for _, x := range f.Starts {

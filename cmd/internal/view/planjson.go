@@ -40,6 +40,7 @@ type jsonPlan struct {
 	Stays      []object.Placement     `json:"stays,omitempty"`
 	Available  []object.Availability  `json:"availability"`
 	Nodes      []object.NodePeak      `json:"nodes"`
+	Namespaces []object.NamespacePeak `json:"namespaces"`
 	Use        []object.NodeUse       `json:"use,omitempty"`
 	Reach      []object.ReachChange   `json:"reachability"`
 	ReachMore  int                    `json:"reachability_more,omitempty"`
@@ -148,7 +149,7 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		Applyable: !plan.Empty() && (plan.Operation == nil || plan.Operation.Applicable()), Operation: plan.Operation, Explained: plan.Explanation, Stays: f.Stays, Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
 		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
 		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory, f.Starts},
-		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes), Use: f.Use,
+		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes), Namespaces: orEmpty(f.Namespaces), Use: f.Use,
 		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
 		Diagnostic: plan.Warnings, Planned: jsonValues{Root: jsonModule{Resources: []jsonResource{}}},
 	}

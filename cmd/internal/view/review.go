@@ -34,6 +34,11 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 		fmt.Fprintf(&out, "### Plan of `%s`, revision %d\n\n", plan.Stack, plan.Base+1)
 	}
 	fmt.Fprintf(&out, "**%s**\n", sentence(plan))
+	source := ""
+	if plan.Restore != nil {
+		source = "the snapshot"
+		section(&out, "Stacks", firstLines(rendered(func(p *printer) { p.stacks(plan) }), maxWarningText), true)
+	}
 	found := slices.Clone(plan.Warnings)
 	found = append(found, misfits(plan)...)
 	slices.SortStableFunc(found, func(a, b object.Diagnostic) int { return severity(a) - severity(b) })
@@ -62,15 +67,14 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 				section(&out, "Outputs of "+part.Stack, firstLines(rendered(func(p *printer) { p.outputs(part.OutputChanges) }), maxWarningText), false)
 			}
 		}
-		section(&out, "Stacks", firstLines(rendered(func(p *printer) { p.stacks(plan) }), maxWarningText), true)
 	}
-	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", nil)
+	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", func(p *printer) { p.source = source })
 	_, err := out.WriteTo(w)
 	return err
 }
 
 // worstFirst adds the changes for which there is room, and counts the others.
-func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string, verb func(string) string) {
+func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string, prepare func(*printer)) {
 	order := make([]*object.PlannedChange, len(changes))
 	for i := range changes {
 		order[i] = &changes[i]
@@ -81,7 +85,7 @@ func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string,
 	var text strings.Builder
 	shown := 0
 	for _, c := range order {
-		block := rendered(func(p *printer) { p.verb = verb; p.change(c) }) + "\n"
+		block := rendered(func(p *printer) { prepare(p); p.change(c) }) + "\n"
 		if text.Len()+len(block) > room {
 			break
 		}
