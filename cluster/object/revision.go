@@ -222,6 +222,11 @@ type TokenSpec struct {
 	Nodes  []string          `json:"nodes,omitempty"`
 }
 
+// Asks reports whether requests can be made with the token: others are for joining.
+func (t *TokenSpec) Asks() bool {
+	return t.Uses == 0 && (t.Role == RoleAdmin || t.Role == RolePlanner)
+}
+
 // TokenKept is how long an expired token is kept, so that its bearer is told that
 // it has expired and not that it never was.
 const TokenKept = 7 * 24 * time.Hour
