@@ -20,6 +20,10 @@ import (
 // are no part of it.
 const TestSuffix = ".berthtest.hcl"
 
+// PolicySuffix ends the names of policy files, which are no part of a configuration
+// beside which they stand either: a policy block may read one.
+const PolicySuffix = ".policy.hcl"
+
 // TestFile is one test file: a cluster, and runs that follow one another in it.
 type TestFile struct {
 	Name  string // as it is shown

@@ -31,8 +31,12 @@ const maxSteps = 1_000_000
 func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
 	r := newRehearsal(fork, p, from, m, each)
 	r.asks(p)
-	if p.Operation != nil {
-		r.operate(p.Operation)
+	if p.Operation != nil || p.Cause == object.CauseWrite {
+		if p.Operation != nil {
+			r.operate(p.Operation)
+		} else {
+			r.write(p)
+		}
 		f := r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
 		f.Starts = r.nodes.past.list()
 		return f

@@ -78,9 +78,9 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	if p.Restore == nil {
 		list = append(list, state.OfStack(p.Stack))
 	}
-	if p.Operation != nil {
+	if p.Operation != nil || p.Cause == object.CauseWrite {
 		b.whole, b.waiting, list = true, waitingPods(v), nil
-		if p.Operation.Name == object.OperationRebalance {
+		if p.Operation != nil && p.Operation.Name == object.OperationRebalance {
 			b.use = useBefore(v)
 		}
 	}

@@ -160,6 +160,9 @@ func (s *Server) checkPlan(p *object.Plan) error {
 		}
 		return nil
 	}
+	if p.Cause == object.CauseWrite {
+		return &object.Error{Code: object.CodeInvalid, Message: "the cause of a plan cannot be " + p.Cause}
+	}
 	if p.Stack == "" && p.Restore == nil {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan names no stack"}
 	}

@@ -104,7 +104,7 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 	if s.Policies == nil {
 		return nil
 	}
-	judged := object.Plan{Cause: "write", Waves: 1}
+	judged := object.Plan{Cause: object.CauseWrite, Waves: 1}
 	if p != nil {
 		judged = *p
 	}
@@ -124,12 +124,7 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 		return nil
 	}
 	if s.Policies.Foresees(all) && (p == nil || v.Index() != p.Forecast.Index) {
-		rehearsed := judged
-		if p == nil {
-			// The rehearsal wants a stack to write in the name of.
-			rehearsed.Stack, rehearsed.Expect = "write", nil
-		}
-		f, err := s.Plan(ctx, v, &rehearsed, s.Now().UTC())
+		f, err := s.Plan(ctx, v, &judged, s.Now().UTC())
 		if err != nil {
 			return err
 		}
