@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -93,6 +94,10 @@ func (s *Server) toNode(w http.ResponseWriter, r *http.Request, path func(*state
 	ctx, stop := s.untilClosing(r.Context())
 	defer stop()
 	proxy.ServeHTTP(w, r.WithContext(ctx))
+	var ended *object.Error
+	if errors.As(context.Cause(ctx), &ended) {
+		panic(http.ErrAbortHandler) // the client must not take half a log for a whole one
+	}
 }
 
 // untilClosing ends streams when the server ends, or when who asked for them would
