@@ -217,7 +217,7 @@ func sourcesOf(dir, shown string, unsaved overlay) ([]*source, hcl.Diagnostics) 
 	var sources []*source
 	var diags hcl.Diagnostics
 	for _, name := range unsaved.names(dir, entries) {
-		if ignored(name) || strings.HasSuffix(name, TestSuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+		if ignored(name) || strings.HasSuffix(name, TestSuffix) || strings.HasSuffix(name, PolicySuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
 			continue
 		}
 		b, err := unsaved.read(filepath.Join(dir, name))

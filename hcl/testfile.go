@@ -20,6 +20,10 @@ import (
 // are no part of it.
 const TestSuffix = ".berthtest.hcl"
 
+// PolicySuffix ends the names of policy files, which are no part of a configuration
+// beside which they stand either: a policy block may read one.
+const PolicySuffix = ".policy.hcl"
+
 // TestFile is one test file: a cluster, and runs that follow one another in it.
 type TestFile struct {
 	Name  string // as it is shown
@@ -47,7 +51,9 @@ type TestRun struct {
 	Apply       bool     // what it plans is carried out, too
 	Lose, Drain []string // nodes; then that is planned, and not the configuration
 	ExpectError string   // a part of the text of an error that has to come
-	Range       object.Range
+	// ExpectRefusals are policies, or rules as POLICY.RULE, that have to refuse what is planned.
+	ExpectRefusals []string
+	Range          object.Range
 
 	values   map[string]given
 	asserts  []*condition
@@ -75,7 +81,7 @@ var (
 	testBlocks     = []string{"given", "node", "run", "variables"}
 	testNodeNames  = []string{"attributes", "count", "cpu", "labels", "memory", "pods", "zone"}
 	testTaintNames = []string{"effect", "value"}
-	testRunNames   = []string{"command", "drain", "expect_error", "expect_failures", "lose"}
+	testRunNames   = []string{"command", "drain", "expect_error", "expect_failures", "expect_refusals", "lose"}
 )
 
 // ReadTests reads the test files of a directory, in the order of their names, and
@@ -501,6 +507,8 @@ func (r *run) readTestRun(f *TestFile, k *block, vars map[string]cty.Value) *Tes
 			if t.ExpectError = text; ok && text == "" {
 				r.wrong(src, a.exprAt, "Wrong value", "expect_error is a part of the error's text, and every text has an empty part.")
 			}
+		case "expect_refusals":
+			t.ExpectRefusals = r.testRefusals(src, a, vars)
 		case "expect_failures":
 			r.readExpected(t, src, a)
 		default:
@@ -508,6 +516,9 @@ func (r *run) readTestRun(f *TestFile, k *block, vars map[string]cty.Value) *Tes
 		}
 	}
 	lose, drain, expect := k.body.attr("lose"), k.body.attr("drain"), k.body.attr("expect_error")
+	if refusals := k.body.attr("expect_refusals"); refusals != nil && (lose != nil || expect != nil) {
+		r.wrong(src, refusals.nameAt, "A refusal that cannot come", "Policies judge what can be applied: neither a loss of nodes nor a plan that ends with an error.")
+	}
 	switch {
 	case lose != nil && drain != nil:
 		r.wrong(src, drain.nameAt, "Two operations", "A run loses nodes or drains them, not both. Make two runs of it.")
@@ -518,6 +529,32 @@ func (r *run) readTestRun(f *TestFile, k *block, vars map[string]cty.Value) *Tes
 		r.wrong(src, t.asserts[0].at, "An assertion that is never reached", "The run expects an error, and then there is no plan to look at. Take it out, or make a run of its own for it.")
 	}
 	return t
+}
+
+// testRefusals reads the policies that have to refuse a run.
+func (r *run) testRefusals(src *source, a *attribute, vars map[string]cty.Value) []string {
+	v, ok := r.testTexts(src, a, cty.List(cty.String), vars, nil)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for it := v.ElementIterator(); it.Next(); {
+		_, e := it.Element()
+		name := e.AsString()
+		policy, rule, parted := strings.Cut(name, ".")
+		switch {
+		case policy == "" || parted && rule == "" || strings.Contains(rule, "."):
+			r.wrong(src, a.exprAt, "Wrong value", "%q names no policy. Write its name, or POLICY.RULE: \"images\" is the file images%s, and \"images.no_latest\" a rule in it.", name, PolicySuffix)
+		case slices.Contains(out, name):
+			r.wrong(src, a.exprAt, "Named twice", "%q stands here twice.", name)
+		default:
+			out = append(out, name)
+		}
+	}
+	if len(out) == 0 && v.LengthInt() == 0 {
+		r.wrong(src, a.exprAt, "Wrong value", "expect_refusals names nothing. Take it out: a run that a policy refuses without being expected fails anyway.")
+	}
+	return out
 }
 
 func (r *run) testNodes(f *TestFile, src *source, a *attribute, vars map[string]cty.Value) []string {

@@ -19,7 +19,7 @@ func (r *rehearsal) checked(v *state.Snapshot, d *object.Deployment, before *obj
 			r.checks[d.Ref()] = true
 		}
 	}
-	if c := d.Status.Canary; c != nil && (d.Stack == r.stack || r.log.whole) {
+	if c := d.Status.Canary; c != nil && r.log.concerns(d.Stack) {
 		for i := range c.Checks {
 			s := &c.Checks[i]
 			if check := d.Spec.Update.Check(s.Step, s.Name); check != nil && !has(before, s) {

@@ -205,6 +205,10 @@ func (d *differ) change(x *Desired) {
 		d.fail(x, "", "Name is taken", fmt.Sprintf("%s belongs to %s, whose controller made it. Choose another name for %s.", ref, h.Owner, x.Address))
 		return
 	case h.Stack != "" && h.Stack != d.r.Stack:
+		if d.r.Cause == object.CauseRestore {
+			d.fail(x, "", "Belongs to another stack by now", fmt.Sprintf("%s was of stack %q in the snapshot and is of stack %q now. Give it back first (take it out of that stack with a removed block with destroy = false), or restore the other stacks only, with --stack.", ref, d.r.Stack, h.Stack))
+			return
+		}
 		d.fail(x, "", "Claimed by two stacks", fmt.Sprintf("%s belongs to stack %q; stack %q wants it, too. Remove it from one of the two configurations (and apply that one first), or choose another name.", ref, h.Stack, d.r.Stack))
 		return
 	}

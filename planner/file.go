@@ -92,7 +92,7 @@ func ReadPlan(name string, data []byte) (*object.Plan, error) {
 		if err := dec.Decode(&p); err != nil {
 			return nil, bad(again, "is damaged: %w", err)
 		}
-		if p.Format != format || p.Stack == "" && p.Operation == nil {
+		if p.Format != format || len(p.Stacks()) == 0 && p.Operation == nil && p.Restore == nil {
 			return nil, bad(again, "is damaged: its parts do not belong together")
 		}
 		return &p, nil

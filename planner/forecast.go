@@ -39,8 +39,12 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 func ForecastFrom(queue *controller.Queue, fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
 	r := newRehearsal(queue, fork, p, from, m, each)
 	r.asks(p)
-	if p.Operation != nil {
-		r.operate(p.Operation)
+	if p.Operation != nil || p.Cause == object.CauseWrite {
+		if p.Operation != nil {
+			r.operate(p.Operation)
+		} else {
+			r.write(p)
+		}
 		f := r.log.forecast(r.outcome, r.reason, from.Add(r.log.last))
 		f.Starts = r.nodes.past.list()
 		return f
@@ -62,7 +66,7 @@ func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, fr
 	queue.Postpone("revision") // it looks at all that was changed
 	return &rehearsal{
 		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
-		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
+		from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
 		checks: map[object.Ref]bool{}, log: newLogbook(fork.Snapshot(), p, from),
 	}
 }
@@ -74,8 +78,7 @@ type rehearsal struct {
 	scheduler *scheduler.Scheduler
 	nodes     *fleet
 	each      object.Each
-	stack     string
-	revision  object.Ref
+	revisions []object.Ref
 	waits     []object.Ref        // deployments that the plan concerns and that wait for a person
 	checks    map[object.Ref]bool // deployments with checks that nobody measures here
 	from, now time.Time
@@ -133,13 +136,11 @@ func (r *rehearsal) run(p *object.Plan) {
 func (r *rehearsal) begin(p *object.Plan) bool {
 	v := r.fork.Snapshot()
 	r.nodes.adopt(v)
-	stack, _ := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack})
-	number := 1
-	if stack != nil {
-		number = stack.Spec.Revision + 1
+	c, made := object.Commit(p, v.Get, "forecast", r.now)
+	for _, a := range made {
+		r.revisions = append(r.revisions, a.Revision)
 	}
-	r.revision = object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
-	if err := r.apply(object.CommitPlan(p, stack, number, "forecast", r.now)); err != nil {
+	if err := r.apply(c); err != nil {
 		r.outcome, r.reason = OutcomeFailed, "the plan could not be committed: "+err.Error()
 		return false
 	}
@@ -291,13 +292,13 @@ func (r *rehearsal) observe(events []state.Event) {
 func (r *rehearsal) notice(events []state.Event) {
 	v := r.fork.Snapshot()
 	for _, e := range events {
-		if rev, ok := e.After.(*object.Revision); ok && e.Ref == r.revision {
+		if rev, ok := e.After.(*object.Revision); ok && slices.Contains(r.revisions, e.Ref) {
 			switch rev.Status.Phase {
 			case object.RevisionPaused, object.RevisionReverting, object.RevisionReverted, object.RevisionFailed:
 				r.failed = !r.through
 			}
 		}
-		if dep, ok := e.After.(*object.Deployment); ok && (dep.Stack == r.stack || r.log.whole) && dep.Status.Canary != nil && dep.Status.Canary.Waits {
+		if dep, ok := e.After.(*object.Deployment); ok && r.log.concerns(dep.Stack) && dep.Status.Canary != nil && dep.Status.Canary.Waits {
 			r.waits = append(r.waits, e.Ref)
 		}
 		if dep, ok := e.After.(*object.Deployment); ok && dep.Status.Canary != nil {
@@ -392,9 +393,22 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-// ended reports whether the revision has come to an end, and notes which.
+// ended reports whether all revisions have come to an end, or one has failed, and
+// notes which.
 func (r *rehearsal) ended() bool {
-	rev, ok := state.Find[*object.Revision](r.fork.Snapshot(), r.revision)
+	for _, ref := range r.revisions {
+		if !r.endedOne(ref) {
+			return false
+		}
+		if r.outcome != OutcomeHealthy {
+			return true
+		}
+	}
+	return true
+}
+
+func (r *rehearsal) endedOne(ref object.Ref) bool {
+	rev, ok := state.Find[*object.Revision](r.fork.Snapshot(), ref)
 	if !ok {
 		r.outcome, r.reason = OutcomeFailed, "the revision is gone"
 		return true
@@ -418,11 +432,20 @@ func (r *rehearsal) ended() bool {
 
 // waiting says what the revision still waits for.
 func (r *rehearsal) waiting() string {
-	rev, ok := state.Find[*object.Revision](r.fork.Snapshot(), r.revision)
-	if !ok {
-		return "the revision is gone"
+	var rev *object.Revision
+	for _, ref := range r.revisions {
+		x, ok := state.Find[*object.Revision](r.fork.Snapshot(), ref)
+		if !ok {
+			return "the revision is gone"
+		}
+		if rev == nil || rev.Status.Phase == object.RevisionHealthy {
+			rev = x
+		}
 	}
 	s := fmt.Sprintf("wave %d of %d is not healthy", rev.Status.Wave, rev.Spec.Waves)
+	if len(r.revisions) > 1 {
+		s = rev.Spec.Stack + ": " + s
+	}
 	var open []string
 	for _, c := range rev.Spec.Changes {
 		if dep, ok := state.Find[*object.Deployment](r.fork.Snapshot(), c.Ref); ok && c.Wave == rev.Status.Wave && dep.Status.Phase != object.RolloutStable {

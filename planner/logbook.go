@@ -14,7 +14,7 @@ import (
 type logbook struct {
 	from      time.Time
 	index     uint64
-	stack     string
+	stacks    []string           // whose pods are noted
 	wave      map[object.Ref]int // of the plan's objects
 	steps     []object.ForecastStep
 	workloads map[object.Ref]*workload
@@ -26,6 +26,8 @@ type logbook struct {
 	total     load // of the ready nodes
 	capacity  load
 	peak      load
+
+	tenants *tenants
 
 	whole     bool // an operation's: pods of all stacks are noted
 	waiting   map[object.Ref]bool
@@ -69,13 +71,16 @@ type workload struct {
 
 func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	b := &logbook{
-		from: from, index: v.Index(), stack: p.Stack, wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
-		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{},
+		from: from, index: v.Index(), stacks: p.Stacks(), wave: map[object.Ref]int{}, workloads: map[object.Ref]*workload{}, top: map[object.Ref]object.Ref{},
+		unplaces: map[object.Ref]string{}, placed: map[object.Ref]object.Placement{}, running: map[object.Ref]bool{}, nodes: map[string]*nodeLoad{}, tenants: newTenants(v),
 	}
-	list := []state.Where{state.OfStack(p.Stack)}
-	if p.Operation != nil {
+	var list []state.Where
+	if p.Restore == nil {
+		list = append(list, state.OfStack(p.Stack))
+	}
+	if p.Operation != nil || p.Cause == object.CauseWrite {
 		b.whole, b.waiting, list = true, waitingPods(v), nil
-		if p.Operation.Name == object.OperationRebalance {
+		if p.Operation != nil && p.Operation.Name == object.OperationRebalance {
 			b.use = useBefore(v)
 		}
 	}
@@ -96,7 +101,7 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	}
 	b.peak = b.total
 	for pod := range state.All[*object.Pod](v, object.KindPod, list...) {
-		if pod.Spec.Stop || pod.Terminal() {
+		if pod.Spec.Stop || pod.Terminal() || !b.concerns(pod.Stack) {
 			continue
 		}
 		if pod.Spec.Node != "" {
@@ -112,6 +117,9 @@ func newLogbook(v *state.Snapshot, p *object.Plan, from time.Time) *logbook {
 	}
 	return b
 }
+
+// concerns reports whether pods of a stack are noted.
+func (b *logbook) concerns(stack string) bool { return b.whole || slices.Contains(b.stacks, stack) }
 
 // counts reports whether the pod is ready to serve.
 func counts(p *object.Pod) bool {
@@ -163,6 +171,7 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 	at := now.Sub(b.from)
 	first := len(b.steps)
 	touched := map[object.Ref]bool{}
+	b.tenants.record(v, events)
 	for i := range events {
 		e := &events[i]
 		if b.wave[e.Ref] > 0 && e.Part != object.PartStatus && e.Ref.Kind != object.KindPod {
@@ -239,7 +248,7 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 	if p.Spec.Node != "" {
 		b.load(v, p.Spec.Node)
 	}
-	if p.Stack != b.stack && !b.whole {
+	if !b.concerns(p.Stack) {
 		return object.Ref{}
 	}
 	top := b.workloadOf(v, p)
@@ -298,7 +307,7 @@ func (b *logbook) load(v *state.Snapshot, node string) {
 // unplaced replaces what is known of the stack's pods that fit nowhere.
 func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 	for _, u := range list {
-		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && (p.Stack == b.stack || b.whole && !b.waiting[u.Pod]) {
+		if p, ok := state.Find[*object.Pod](v, u.Pod); ok && b.concerns(p.Stack) && !b.waiting[u.Pod] {
 			b.unplaces[u.Pod] = u.Reason
 		}
 	}
@@ -306,7 +315,7 @@ func (b *logbook) unplaced(v *state.Snapshot, list []object.Unplaced) {
 
 func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecast {
 	f := object.Forecast{
-		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays, Explained: b.explained, Use: b.use,
+		Index: b.index, Outcome: outcome, Reason: reason, Duration: object.Duration(now.Sub(b.from)), Steps: b.steps, Stays: b.stays, Explained: b.explained, Use: b.use, Namespaces: b.tenants.peaks(),
 		Unchanged: len(b.running), PeakCPU: percent(b.peak.cpu, b.capacity.cpu), PeakMemory: percent(b.peak.memory, b.capacity.memory),
 	}
 	for _, s := range b.steps {
@@ -324,6 +333,7 @@ func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecas
 	for r, why := range b.unplaces {
 		f.Unplaced = append(f.Unplaced, object.Unplaced{Pod: r, Reason: why})
 	}
+	f.Unplaced = append(f.Unplaced, b.tenants.kept(b.concerns)...)
 	slices.SortFunc(f.Unplaced, func(x, y object.Unplaced) int { return x.Pod.Compare(y.Pod) })
 	for r, w := range b.workloads {
 		if w.existed && w.watched && !w.gone && w.lowestWant > 0 {

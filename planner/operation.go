@@ -13,8 +13,31 @@ import (
 // control plane runs until nothing more would happen. A node that is lost is
 // marked before the nodes are modelled, for it reports nothing any more.
 func (r *rehearsal) operate(o *object.Operation) {
+	c, err := o.Changeset(r.fork.Snapshot().Get, r.from)
+	r.wrote(c, err, o)
+}
+
+// write rehearses a write of objects that is of no stack's revision, as operate does.
+func (r *rehearsal) write(p *object.Plan) {
 	v := r.fork.Snapshot()
-	c, err := o.Changeset(v.Get, r.from)
+	var c object.Changeset
+	for i := range p.Changes {
+		x := &p.Changes[i]
+		was, there := v.Get(x.Ref)
+		switch {
+		case x.After.IsZero() && there:
+			c.Delete(was)
+		case x.After.IsZero():
+		case there:
+			c.Update(was, x.After.Object)
+		default:
+			c.Create(x.After.Object)
+		}
+	}
+	r.wrote(c, nil, &object.Operation{Name: object.CauseWrite})
+}
+
+func (r *rehearsal) wrote(c object.Changeset, err error, o *object.Operation) {
 	if err == nil && !c.Empty() {
 		err = r.apply(stamped(c, "forecast", r.now))
 	}

@@ -110,8 +110,16 @@ func writer(v *state.Snapshot, o object.Object) *object.Revision {
 	return last
 }
 
-// drift is what of a plan's stack was changed past it.
+// drift is what of a plan's stacks was changed past them.
 func drift(v *state.Snapshot, p *object.Plan) []object.Drift {
+	var out []object.Drift
+	for _, part := range p.Parts() {
+		out = append(out, driftOf(v, part)...)
+	}
+	return out
+}
+
+func driftOf(v *state.Snapshot, p *object.Plan) []object.Drift {
 	var edited []object.Object
 	for _, info := range object.Kinds() {
 		if !info.Declared {
@@ -131,7 +139,7 @@ func drift(v *state.Snapshot, p *object.Plan) []object.Drift {
 	}
 	var back []*object.Revision
 	for _, rev := range all {
-		if rev.Spec.Cause != "rollback" && rev.Spec.Cause != "undo" {
+		if rev.Spec.Cause != "rollback" && rev.Spec.Cause != "undo" && rev.Spec.Cause != object.CauseRestore {
 			if rev.Spec.Cause == "revert" || rev.Status.Phase == object.RevisionReverted {
 				continue // as if it had not been
 			}

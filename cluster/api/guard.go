@@ -26,25 +26,24 @@ func (s *Server) guard(ctx context.Context, v *state.Snapshot, req *object.Apply
 	var found []object.Breach
 	for _, g := range all {
 		if !g.IsZero() {
-			found = append(found, g.Check(p, f, declared(v, p.Stack))...)
+			found = append(found, g.Check(p, f, declared(v, p))...)
 		}
 	}
 	return object.Broken(found)
 }
 
-// declared is how many objects a stack declares.
-func declared(v *state.Snapshot, stack string) int {
-	if stack == "" {
-		return 0
-	}
+// declared is how many objects a plan's stacks declare.
+func declared(v *state.Snapshot, p *object.Plan) int {
 	n := 0
-	for _, info := range object.Kinds() {
-		if !info.Declared {
-			continue
-		}
-		for o := range v.List(info.Kind, state.OfStack(stack)) {
-			if o.Head().Owner.IsZero() {
-				n++
+	for _, stack := range p.Stacks() {
+		for _, info := range object.Kinds() {
+			if !info.Declared {
+				continue
+			}
+			for o := range v.List(info.Kind, state.OfStack(stack)) {
+				if o.Head().Owner.IsZero() {
+					n++
+				}
 			}
 		}
 	}

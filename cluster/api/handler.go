@@ -72,6 +72,9 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 	if err != nil && !a.public {
 		return err
 	}
+	if a.direct && forwarded(r) {
+		return &object.Error{Code: object.CodeForbidden, Message: pattern + " is answered by the master that was asked, and passed on by none"}
+	}
 	if !a.public {
 		if who.Role == "" {
 			return &object.Error{Code: object.CodeUnauthorized, Message: "this needs a client certificate or a token", Hint: "Present a certificate of this cluster, or set BERTH_TOKEN (Authorization: Bearer …)."}

@@ -19,7 +19,7 @@ type Identity struct {
 	Role object.Role
 
 	byToken bool
-	login   string // by which a certificate came that cannot be renewed
+	session session
 }
 
 // Headers between masters. They count only from a client whose certificate says
@@ -27,6 +27,7 @@ type Identity struct {
 const (
 	forwardedHeader = "Berth-Forwarded"     // by which master
 	identityHeader  = "Berth-Forwarded-For" // role/name of who asked it; absent: as Authorization says
+	sessionHeader   = "Berth-Forwarded-Session"
 )
 
 type identityKey struct{}
@@ -56,15 +57,7 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 		}
 		peer = Identity{Name: name, Role: object.Role(role)}
 		if len(r.TLS.PeerCertificates) > 0 {
-			peer.login = pki.LoginOf(r.TLS.PeerCertificates[0])
-		}
-		if peer.login != "" {
-			if err := s.stillGood(peer.login, peer.Role); err != nil {
-				return Identity{}, err
-			}
-		}
-		if peer.Role == object.RoleNode {
-			if err := s.revoked(s.Cluster.Snapshot(), r.TLS.PeerCertificates[0]); err != nil {
+			if peer, err = s.certified(peer, r.TLS.PeerCertificates[0]); err != nil {
 				return Identity{}, err
 			}
 		}
@@ -73,6 +66,7 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 	if !passedOn {
 		r.Header.Del(forwardedHeader)
 		r.Header.Del(identityHeader)
+		r.Header.Del(sessionHeader)
 	}
 	if passedOn {
 		if !s.member(peer.Name) {
@@ -83,7 +77,9 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 		}
 		if v := r.Header.Get(identityHeader); v != "" {
 			role, name, _ := strings.Cut(v, "/")
-			return Identity{Name: name, Role: object.Role(role)}, nil
+			who := Identity{Name: name, Role: object.Role(role), session: readSession(r.Header.Get(sessionHeader))}
+			who.byToken = who.session.token != ""
+			return who, nil
 		}
 		peer = Identity{} // the master speaks for somebody it could not name, not for itself
 	}
@@ -117,11 +113,16 @@ func (s *Server) bearer(text string) (Identity, error) {
 	if t.Spec.Uses != 0 {
 		return Identity{}, &object.Error{Code: object.CodeForbidden, Message: "a token with a limited number of uses is for joining, not for requests", Hint: "Join with it (POST /v1/join), or make a token without a limit."}
 	}
+	return ofToken(t), nil
+}
+
+// ofToken is who asks by a token, in whatever form.
+func ofToken(t *object.Token) Identity {
 	name := t.Spec.Name
 	if name == "" {
 		name = "token-" + t.Name
 	}
-	return Identity{Name: name, Role: t.Spec.Role, byToken: true}, nil
+	return Identity{Name: name, Role: t.Spec.Role, byToken: true, session: session{until: t.Spec.Expires, token: t.Name}}
 }
 
 // checkToken finds the record of a token and checks its secret and date.

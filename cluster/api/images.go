@@ -161,6 +161,23 @@ func fullName(image string) string {
 	return n.String()
 }
 
+// pinned is pins of each of a plan's stacks.
+func pinned(v *state.Snapshot, p *object.Plan) object.Diagnostics {
+	if p.Restore == nil {
+		return pins(v, p)
+	}
+	var out object.Diagnostics
+	for _, part := range p.Parts() {
+		part.Images = slices.DeleteFunc(slices.Clone(p.Images), func(x object.PinnedImage) bool { return len(runners(part, x.Image)) == 0 })
+		out = append(out, pins(v, part)...)
+		for _, x := range part.Images {
+			i := slices.IndexFunc(p.Images, func(y object.PinnedImage) bool { return y.Image == x.Image })
+			p.Images[i] = x
+		}
+	}
+	return out
+}
+
 // pins compares what a plan pins, and what the stack's pods run, with what earlier
 // revisions were planned with: a tag that has moved is told.
 func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {

@@ -34,7 +34,7 @@ func (s *Server) postJoin(ctx context.Context, in *joinInput) (*answer[object.Jo
 	if err := s.mayJoin(t, &req); err != nil {
 		return nil, err
 	}
-	out, err := s.issue(req.CSR, req.Name, t.Spec.Role)
+	out, err := s.issueFor(t, &req)
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +81,17 @@ func (s *Server) postJoin(ctx context.Context, in *joinInput) (*answer[object.Jo
 	}
 	s.Log.Info("joined", "name", req.Name, "role", t.Spec.Role, "token", t.Name)
 	return &answer[object.Joined]{Body: *out}, nil
+}
+
+// issueFor makes the certificate that a token is good for. One that requests can be
+// made with gets that token in another form: it ends with it, and its bearer is who
+// the token's is. One that is only good for joining gets a certificate of its own.
+func (s *Server) issueFor(t *object.Token, req *object.JoinRequest) (*object.Joined, error) {
+	if !t.Spec.Asks() {
+		return s.issue(req.CSR, req.Name, t.Spec.Role, "", pki.Lifetime(string(t.Spec.Role)))
+	}
+	left := min(t.Spec.Expires.Sub(s.Now()), pki.Lifetime(string(t.Spec.Role)))
+	return s.issue(req.CSR, req.Name, t.Spec.Role, tokenLogin+t.Name, left)
 }
 
 // label gives the token's labels to the node that joins by it, or notes that they
@@ -131,8 +142,8 @@ func (s *Server) mayJoin(t *object.Token, req *object.JoinRequest) error {
 	return nil
 }
 
-// issue makes a certificate.
-func (s *Server) issue(csr, name string, role object.Role) (*object.Joined, error) {
+// issue makes a certificate; login is that by which it came, empty for one of its own.
+func (s *Server) issue(csr, name string, role object.Role, login string, lifetime time.Duration) (*object.Joined, error) {
 	r, err := pki.ParseRequest([]byte(csr))
 	if err != nil {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: err.Error()}
@@ -151,13 +162,13 @@ func (s *Server) issue(csr, name string, role object.Role) (*object.Joined, erro
 			}
 		}
 	}
-	chain, err := s.CA.Issue(r, name, string(role))
+	chain, err := s.CA.IssueLogin(r, name, string(role), login, lifetime)
 	if err != nil {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: err.Error()}
 	}
 	return &object.Joined{
 		Cluster: s.Keys.Cluster(), Name: name, Role: role,
-		Certificate: string(chain), CA: string(s.CA.CertPEM()), Expires: s.Now().Add(pki.Lifetime(string(role))).UTC(),
+		Certificate: string(chain), CA: string(s.CA.CertPEM()), Expires: s.Now().Add(lifetime).UTC(),
 		Masters: s.Cluster.Masters(),
 	}, nil
 }
@@ -181,12 +192,12 @@ func (s *Server) postRenew(ctx context.Context, in *renewInput) (*answer[object.
 	}
 	who := identityOf(ctx)
 	if who.byToken {
-		return nil, &object.Error{Code: object.CodeForbidden, Message: "a token has no certificate to renew", Hint: "Join with the token to get one."}
+		return nil, &object.Error{Code: object.CodeForbidden, Message: "a token is not renewed, nor is a certificate that it was turned into", Hint: "Make a new one with: berth token create"}
 	}
-	if who.login != "" {
+	if who.session.login != "" {
 		return nil, &object.Error{Code: object.CodeForbidden, Message: "the certificate of a login is not renewed", Hint: "Log in again: berth login --oidc"}
 	}
-	out, err := s.issue(req.CSR, who.Name, who.Role)
+	out, err := s.issue(req.CSR, who.Name, who.Role, "", pki.Lifetime(string(who.Role)))
 	if err != nil {
 		return nil, err
 	}
@@ -226,6 +237,9 @@ func (s *Server) postToken(ctx context.Context, in *tokenInput) (*answer[object.
 	}
 	if ttl < 0 || ttl > longest {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("ttl: a token of role %s may live for %s at most, not %s", req.Role, object.Duration(longest), req.TTL)}
+	}
+	if ttl, err = s.within(identityOf(ctx), &req, ttl); err != nil {
+		return nil, err
 	}
 	if req.Uses < 0 {
 		return nil, &object.Error{Code: object.CodeInvalid, Message: "uses: must not be negative; 0 means any number"}

@@ -62,7 +62,7 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		return nil, err
 	} else {
 		p.Drift = drift(v, p)
-		p.Warnings = append(p.Warnings, pins(v, p)...)
+		p.Warnings = append(p.Warnings, pinned(v, p)...)
 	}
 	if p.Forecast, err = s.Plan(ctx, v, p, now); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 	}
 	p.Broken = nil
 	if !p.Guards.IsZero() {
-		p.Broken = p.Guards.Check(p, &p.Forecast, declared(v, p.Stack))
+		p.Broken = p.Guards.Check(p, &p.Forecast, declared(v, p))
 	}
 	if p.Verdicts, err = s.verdicts(v, p, identityOf(ctx).author()); err != nil {
 		return nil, err
@@ -148,13 +148,21 @@ func (s *Server) checkPlan(p *object.Plan) error {
 		e.Hint = "Plan again with a berth of the masters' version."
 		return e
 	}
+	if p.Restore != nil {
+		if err := s.checkRestore(p); err != nil {
+			return err
+		}
+	}
 	if p.Operation != nil {
-		if p.Stack != "" || len(p.Changes) > 0 || len(p.Outputs) > 0 || len(p.OutputChanges) > 0 {
+		if p.Stack != "" || p.Restore != nil || len(p.Changes) > 0 || len(p.Outputs) > 0 || len(p.OutputChanges) > 0 {
 			return &object.Error{Code: object.CodeInvalid, Message: "a plan of an operation has no stack, changes or outputs", Hint: "Plan the two apart."}
 		}
 		return nil
 	}
-	if p.Stack == "" {
+	if p.Cause == object.CauseWrite {
+		return &object.Error{Code: object.CodeInvalid, Message: "the cause of a plan cannot be " + p.Cause}
+	}
+	if p.Stack == "" && p.Restore == nil {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan names no stack"}
 	}
 	seen := make(map[object.Ref]bool, len(p.Changes))
@@ -200,7 +208,7 @@ func stale(v *state.Snapshot, p *object.Plan, x object.Expectation, since string
 		return nil
 	case !ok:
 		e.Message = "was deleted since " + since
-		if d := ender(v, p.Stack, x.Ref); d != nil {
+		if d := ended(v, p, x.Ref); d != nil {
 			e.By, e.At = d.By, d.At
 			e.Message = fmt.Sprintf("was deleted by %s at %s, since %s", d.By, d.At.UTC().Format(time.RFC3339), since)
 		}
@@ -257,26 +265,17 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 	if p.Operation != nil {
 		return s.operate(ctx, req, who.author())
 	}
-	stackRef := object.Ref{Kind: object.KindStack, Name: p.Stack}
 	filled := map[object.SecretAt]object.Sensitive{} // seal once, however often the number is taken
 	return s.commit(ctx, req, func(v *state.Snapshot) (c object.Changeset, a object.Applied, err error) {
-		full, err := s.fill(v, p, req.Secrets, filled)
+		full, err := s.fill(v, req, filled)
 		if err != nil {
 			return c, a, err
 		}
-		stack, _ := state.Find[*object.Stack](v, stackRef)
-		a = object.Applied{Stack: p.Stack, Number: 1}
-		if stack != nil {
-			a.Number = stack.Spec.Revision + 1
+		c, made := object.Commit(full, v.Get, who.author(), s.Now().UTC())
+		if p.Restore != nil {
+			return c, object.Applied{Restored: made}, nil
 		}
-		for { // revisions of a stack that was destroyed may still be there
-			a.Revision = object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, a.Number)}
-			if _, taken := v.Get(a.Revision); !taken {
-				break
-			}
-			a.Number++
-		}
-		return object.CommitPlan(full, stack, a.Number, who.author(), s.Now().UTC()), a, nil
+		return c, made[0], nil
 	})
 }
 
@@ -358,7 +357,8 @@ func unplaceable(p *object.Plan) error {
 
 // fill puts what the masters hold into a plan: the objects in force as what it
 // was before (a planner's plan has no digests there), and ciphertexts.
-func (s *Server) fill(v *state.Snapshot, p *object.Plan, plain map[string]string, filled map[object.SecretAt]object.Sensitive) (*object.Plan, error) {
+func (s *Server) fill(v *state.Snapshot, req *object.ApplyRequest, filled map[object.SecretAt]object.Sensitive) (*object.Plan, error) {
+	p := &req.Plan
 	full := *p
 	full.Changes = append([]object.PlannedChange(nil), p.Changes...)
 	for i := range full.Changes {
@@ -380,18 +380,29 @@ func (s *Server) fill(v *state.Snapshot, p *object.Plan, plain map[string]string
 		if have, ok := filled[at]; ok {
 			return have, nil
 		}
-		text, ok := plain[want.Digest]
-		if !ok && p.Target != 0 {
+		text, ok := req.Secrets[want.Digest]
+		if !ok && (p.Target != 0 || p.Restore != nil) {
 			// On the way back nobody has the configuration of then, but the
 			// revisions keep what was in force.
-			if former, kept := sealedBefore(v, p.Stack, r, key, want.Digest); kept {
-				filled[at] = former
-				return former, nil
+			for _, stack := range p.Stacks() {
+				if former, kept := sealedBefore(v, stack, r, key, want.Digest); kept {
+					filled[at] = former
+					return former, nil
+				}
+			}
+		}
+		if !ok && p.Restore != nil {
+			var err error
+			if text, ok, err = s.unsealed(req, at); err != nil {
+				return object.Sensitive{}, err
 			}
 		}
 		if !ok || want.Digest == "" {
 			e := object.Errorf(object.CodeInvalid, r, "the plan writes key %q, but its value did not come with the plan", key)
 			e.Hint = "A plan holds no secrets: apply it in its configuration's directory, with the same variables."
+			if p.Restore != nil {
+				e.Hint = "A plan holds no secrets: apply it where the snapshot can be read, at " + p.Restore.Snapshot.File + "."
+			}
 			return object.Sensitive{}, e
 		}
 		if s.Keys.Digest(text) != want.Digest {

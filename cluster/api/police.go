@@ -77,7 +77,24 @@ func (s *Server) verdicts(v *state.Snapshot, p *object.Plan, author string) ([]o
 	if err := s.compiles(judged.Changes); err != nil {
 		return nil, err
 	}
-	return s.Policies.Judge(policies(v), &judged, author), nil
+	return s.judgeAll(policies(v), &judged, author), nil
+}
+
+// judgeAll judges each of a plan's stacks by itself, so that a rule about one stack
+// holds however it is changed. All see the whole forecast.
+func (s *Server) judgeAll(all []*object.Policy, p *object.Plan, author string) []object.PolicyVerdict {
+	var out []object.PolicyVerdict
+	for _, part := range p.Parts() {
+		part.Forecast = p.Forecast
+		for _, x := range s.Policies.Judge(all, part, author) {
+			if !slices.ContainsFunc(out, func(y object.PolicyVerdict) bool {
+				return p.Restore != nil && x.Policy == y.Policy && x.Rule == y.Rule && x.Address == y.Address && x.Message == y.Message
+			}) {
+				out = append(out, x)
+			}
+		}
+	}
+	return out
 }
 
 // police holds what somebody is about to write against the policies in force, and
@@ -87,7 +104,7 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 	if s.Policies == nil {
 		return nil
 	}
-	judged := object.Plan{Cause: "write", Waves: 1}
+	judged := object.Plan{Cause: object.CauseWrite, Waves: 1}
 	if p != nil {
 		judged = *p
 	}
@@ -107,18 +124,13 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 		return nil
 	}
 	if s.Policies.Foresees(all) && (p == nil || v.Index() != p.Forecast.Index) {
-		rehearsed := judged
-		if p == nil {
-			// The rehearsal wants a stack to write in the name of.
-			rehearsed.Stack, rehearsed.Expect = "write", nil
-		}
-		f, err := s.Plan(ctx, v, &rehearsed, s.Now().UTC())
+		f, err := s.Plan(ctx, v, &judged, s.Now().UTC())
 		if err != nil {
 			return err
 		}
 		judged.Forecast = f
 	}
-	found, reason := s.Policies.Judge(all, &judged, c.Author), overrideOf(ctx)
+	found, reason := s.judgeAll(all, &judged, c.Author), overrideOf(ctx)
 	if err := object.Refused(found, reason); err != nil {
 		return err
 	}

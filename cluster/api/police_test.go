@@ -3,8 +3,11 @@ package api_test
 import (
 	"context"
 	"testing"
+	"time"
 
+	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
 )
 
 // refuses breaks one rule with every change of a config map.
@@ -69,4 +72,142 @@ func TestOnlyMastersWriteRevisions(t *testing.T) {
 		_, err := w.admin().Propose(ctx, c)
 		wantCode(t, err, object.CodeForbidden)
 	}
+}
+
+// calm refuses whatever changes a kind, or would stop pods by its forecast.
+type calm struct {
+	kind  object.Kind
+	looks bool
+}
+
+func (calm) Check(*object.Policy) object.Diagnostics { return nil }
+func (c calm) Foresees(all []*object.Policy) bool    { return c.looks && len(all) > 0 }
+func (c calm) Judge(all []*object.Policy, p *object.Plan, _ string) []object.PolicyVerdict {
+	hit := c.looks && p.Forecast.Stop > 0
+	for _, x := range p.Changes {
+		hit = hit || x.Ref.Kind == c.kind
+	}
+	if !hit || len(all) == 0 {
+		return nil
+	}
+	return []object.PolicyVerdict{{Policy: all[0].Name, Rule: "calm", Enforcement: object.PolicyHard, Message: "no"}}
+}
+
+// Whatever is done to a deployment or a node, by a plan of an operation or by the
+// write that a command makes of it, is judged.
+func TestOperationsAreJudged(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	web := &object.Deployment{Meta: object.Meta{Kind: object.KindDeployment, Namespace: "default", Name: "web"}, Spec: object.DeploymentSpec{Replicas: 2, Pod: object.PodTemplate{Containers: []object.Container{{Name: "c", Image: "app:1"}}}}}
+	object.SetDefaults(&web.Spec)
+	object.SetDefaults(&web.Spec.Pod.Containers[0])
+	w.write(web, readyNode("n1", "x:1"), &object.Policy{Meta: object.Meta{Kind: object.KindPolicy, Name: "p"}, Spec: object.PolicySpec{Source: "x"}})
+	admin := w.admin()
+	operations := map[string]*object.Operation{
+		"drain":   {Name: object.OperationDrain, On: []object.Ref{{Kind: object.KindNode, Name: "n1"}}},
+		"restart": {Name: object.OperationRestart, On: []object.Ref{web.Ref()}},
+		"scale":   {Name: object.OperationScale, On: []object.Ref{web.Ref()}, Replicas: []int{5}},
+	}
+	sealed := map[string]*object.Plan{}
+	for name, o := range operations { // while nothing refuses them
+		p, err := admin.Plan(ctx, &object.Plan{Cause: o.Name, Operation: o})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		sealed[name] = p
+	}
+	index := w.shared.store.Snapshot().Index()
+	for name, o := range operations {
+		kind := object.KindDeployment
+		if name == "drain" {
+			kind = object.KindNode
+		}
+		w.servers["m1"].Policies = calm{kind: kind}
+		p, err := admin.Plan(ctx, &object.Plan{Cause: o.Name, Operation: o})
+		if err != nil || len(p.Verdicts) != 1 {
+			t.Errorf("%s: the plan says %+v %v", name, p, err)
+		}
+		_, err = admin.Apply(ctx, object.ApplyRequest{Plan: *sealed[name]})
+		wantCode(t, err, object.CodePolicy)
+	}
+	w.servers["m1"].Policies = calm{kind: object.KindDeployment}
+	for name, change := range map[string]func(*object.Deployment){
+		"scale":   func(d *object.Deployment) { d.Spec.Replicas = 5 },
+		"restart": func(d *object.Deployment) { d.Restart(d.ChangedAt) },
+		"pause":   func(d *object.Deployment) { d.Spec.Paused = true },
+		"promote": func(d *object.Deployment) { d.Spec.Promoted = "web-1/1" },
+		"abort":   func(d *object.Deployment) { d.Spec.Aborted = "web-1" },
+		"retry":   func(d *object.Deployment) { d.Spec.Retries++ },
+	} {
+		_, err := client.Update(ctx, admin, web.Ref(), func(d *object.Deployment) error { change(d); return nil })
+		if !object.IsCode(err, object.CodePolicy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	undo := cmPlan("settings")
+	undo.Cause, undo.Target = "undo", 1
+	w.servers["m1"].Policies = calm{kind: object.KindConfigMap}
+	p, err := admin.Plan(ctx, undo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.Apply(ctx, object.ApplyRequest{Plan: *p})
+	wantCode(t, err, object.CodePolicy)
+	if w.shared.store.Snapshot().Index() != index {
+		t.Error("something was written")
+	}
+}
+
+// A rule about the forecast has single writes rehearsed: as what they are, on the
+// state at hand, and only when there is such a rule.
+func TestSingleWritesAreRehearsedForPolicies(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	w.write(configMap("default", "a", nil), &object.Policy{Meta: object.Meta{Kind: object.KindPolicy, Name: "p"}, Spec: object.PolicySpec{Source: "x"}})
+	var rehearsed []*object.Plan
+	stops := 0
+	w.plan = func(_ context.Context, v *state.Snapshot, p *object.Plan, _ time.Time) (object.Forecast, error) {
+		rehearsed = append(rehearsed, p)
+		return object.Forecast{Index: v.Index(), Outcome: "healthy", Stop: stops}, nil
+	}
+	put := func(text string) error {
+		_, err := w.admin().Put(ctx, configMap("default", "a", map[string]string{"k": text}))
+		return err
+	}
+	w.servers["m1"].Policies = calm{}
+	if err := put("1"); err != nil || len(rehearsed) != 0 {
+		t.Errorf("rehearsed for nobody: %v %v", rehearsed, err)
+	}
+	w.servers["m1"].Policies = calm{looks: true}
+	if err := put("2"); err != nil || len(rehearsed) != 1 {
+		t.Fatalf("%v %v", rehearsed, err)
+	}
+	x := rehearsed[0]
+	if x.Cause != object.CauseWrite || x.Stack != "" || len(x.Changes) != 1 || x.Changes[0].After.Object.(*object.ConfigMap).Spec.Data["k"] != "2" || x.Changes[0].Before.Object.(*object.ConfigMap).Spec.Data["k"] != "1" {
+		t.Errorf("%+v", x)
+	}
+	stops = 3
+	index := w.shared.store.Snapshot().Index()
+	wantCode(t, put("3"), object.CodePolicy)
+	_, err := w.admin().Delete(ctx, configMap("default", "a", nil).Ref(), 0)
+	wantCode(t, err, object.CodePolicy)
+	if w.shared.store.Snapshot().Index() != index {
+		t.Error("something was written")
+	}
+	// A plan's own forecast counts while nothing was written since; then a fresh one does.
+	stops = 0
+	p, err := w.admin().Plan(ctx, cmPlan("settings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(rehearsed)
+	w.write(configMap("default", "unrelated", nil))
+	stops = 3
+	_, err = w.admin().Apply(ctx, object.ApplyRequest{Plan: *p})
+	wantCode(t, err, object.CodePolicy)
+	if len(rehearsed) != n+1 || rehearsed[n].Cause == object.CauseWrite {
+		t.Errorf("%d rehearsals", len(rehearsed)-n)
+	}
+	bogus := cmPlan("x")
+	bogus.Cause = object.CauseWrite
+	_, err = w.admin().Plan(ctx, bogus)
+	wantCode(t, err, object.CodeInvalid)
 }

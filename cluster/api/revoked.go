@@ -1,7 +1,6 @@
 package api
 
 import (
-	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -39,10 +38,9 @@ func (s *Server) revoke(v *state.Snapshot, c *object.Changeset, node string) {
 }
 
 // revoked says why a node's certificate is refused, nil if it is not.
-func (s *Server) revoked(v *state.Snapshot, leaf *x509.Certificate) error {
-	name := leaf.Subject.CommonName
+func (s *Server) revoked(v *state.Snapshot, name string, issued time.Time) error {
 	mark, ok := state.Find[*object.Token](v, removedRef(name))
-	if !ok || pki.IssuedAt(leaf).After(mark.ChangedAt) {
+	if !ok || issued.After(mark.ChangedAt) {
 		return nil
 	}
 	return &object.Error{

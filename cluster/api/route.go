@@ -39,6 +39,7 @@ type access struct {
 	limit  int64 // of the body, bytes
 	stream bool  // no deadline for body and answer
 	enrols bool  // masters that are not members yet may use it
+	direct bool  // not by way of another master: what counts is the certificate of who asks
 }
 
 var (
@@ -93,7 +94,7 @@ func (s *Server) register() error {
 
 	typed(s, op("POST", "/v1/join", "Turn a token into a certificate", "identity"), access{public: true, leader: needLeader, limit: smallBody}, s.postJoin)
 	typed(s, op("POST", "/v1/login", "Turn an identity token of a trusted issuer into a certificate", "identity"), access{public: true, leader: needLeader, limit: smallBody}, s.postLogin)
-	typed(s, op("POST", "/v1/renew", "A new certificate of the same name and role", "identity"), access{roles: everyone, limit: smallBody}, s.postRenew)
+	typed(s, op("POST", "/v1/renew", "A new certificate of the same name and role", "identity"), access{roles: everyone, limit: smallBody, direct: true}, s.postRenew)
 	typed(s, op("POST", "/v1/tokens", "Make a token", "identity"), access{roles: onlyAdmin, leader: needLeader, limit: smallBody}, s.postToken)
 
 	typed(s, op("POST", "/v1/keyring/rotate", "Seal secrets by a new key from now on", "identity"), access{roles: onlyAdmin, leader: needLeader, limit: smallBody}, s.postRotation)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -92,19 +94,36 @@ func (s *Server) toNode(w http.ResponseWriter, r *http.Request, path func(*state
 	ctx, stop := s.untilClosing(r.Context())
 	defer stop()
 	proxy.ServeHTTP(w, r.WithContext(ctx))
+	var ended *object.Error
+	if errors.As(context.Cause(ctx), &ended) {
+		panic(http.ErrAbortHandler) // the client must not take half a log for a whole one
+	}
 }
 
-// untilClosing ends streams when the server ends.
+// untilClosing ends streams when the server ends, or when who asked for them would
+// not be let in any more; the context's cause says so then.
 func (s *Server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+	who := identityOf(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
-		select {
-		case <-s.closing:
-			cancel()
-		case <-ctx.Done():
+		t := time.NewTicker(who.lookEvery())
+		defer t.Stop()
+		for {
+			select {
+			case <-s.closing:
+				cancel(nil)
+				return
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				if err := s.welcome(who); err != nil {
+					cancel(err)
+					return
+				}
+			}
 		}
 	}()
-	return ctx, cancel
+	return ctx, func() { cancel(nil) }
 }
 
 // pickContainer is the container asked for, or the pod's first.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -187,6 +188,12 @@ func (s *Server) follow(ctx context.Context, out *lineWriter, w *watching, log W
 	for {
 		select {
 		case <-ctx.Done():
+			var ended *object.Error
+			if errors.As(context.Cause(ctx), &ended) {
+				out.value(object.WatchEvent{Index: at, Op: object.WatchError, Error: ended})
+				_ = out.flush() // the client may be gone
+				return
+			}
 			select {
 			case <-s.closing:
 				out.value(object.WatchEvent{Index: at, Op: object.WatchError, Error: &object.Error{Code: object.CodeUnavailable, Message: "this master stops", Hint: "Watch at another one."}})

@@ -11,16 +11,20 @@ import (
 	"hash"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cluster/state"
 )
 
 // backupMagic begins the file that Save writes: this line, one line of JSON
 // (Backup), the image, and the SHA-256 of all of it.
-const backupMagic = "berth cluster snapshot 1\n"
+const backupMagic = backupName + "1\n"
+
+const backupName = "berth cluster snapshot "
 
 // Backup describes a saved cluster.
 type Backup struct {
@@ -67,11 +71,9 @@ func (n *Node) Restore(ctx context.Context, r io.Reader) (Backup, error) {
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	b, size, err := checkBackup(r, file)
+	b, size, _, err := checkBackup(r, file)
 	if err != nil {
-		e := object.Errorf(object.CodeInvalid, object.Ref{}, "the cluster snapshot cannot be used: %w", err)
-		e.Hint = "Nothing was changed. Take another file."
-		return b, e
+		return b, unusable(err)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return b, err
@@ -89,39 +91,66 @@ func (n *Node) Restore(ctx context.Context, r io.Reader) (Backup, error) {
 	return b, err
 }
 
-// checkBackup copies the image to a file and verifies it on the way.
-func checkBackup(r io.Reader, to *os.File) (b Backup, size int64, err error) {
+func unusable(err error) error {
+	e := object.Errorf(object.CodeInvalid, object.Ref{}, "the cluster snapshot cannot be used: %w", err)
+	e.Hint = "Nothing was changed. Take another file."
+	return e
+}
+
+// ReadBackup reads a saved cluster and checks it to the last byte. scratch is a
+// directory for as many bytes as it has, for as long as that takes. The secrets in
+// the state are sealed.
+func ReadBackup(r io.Reader, scratch string) (Backup, *state.Snapshot, error) {
+	file, err := os.CreateTemp(scratch, "berth-snapshot-*")
+	if err != nil {
+		return Backup{}, nil, err
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	b, _, v, err := checkBackup(r, file)
+	if err != nil {
+		return b, nil, unusable(err)
+	}
+	return b, v, nil
+}
+
+// checkBackup copies the image to a file and verifies it on the way; it reads the
+// state only when the checksum is right.
+func checkBackup(r io.Reader, to *os.File) (b Backup, size int64, v *state.Snapshot, err error) {
 	sum := sha256.New()
 	br := bufio.NewReader(r)
 	magic := make([]byte, len(backupMagic))
 	if _, err := io.ReadFull(br, magic); err != nil || string(magic) != backupMagic {
-		return b, 0, errors.New("it is not a cluster snapshot of Berth")
+		if format, ok := bytes.CutPrefix(magic, []byte(backupName)); ok && err == nil {
+			return b, 0, nil, fmt.Errorf("it has format %q and this version of Berth knows only %q: use the version that wrote it", bytes.TrimSpace(format), strings.TrimSpace(backupMagic[len(backupName):]))
+		}
+		return b, 0, nil, errors.New("it is not a cluster snapshot of Berth")
 	}
 	head, err := br.ReadBytes('\n')
 	if err != nil || json.Unmarshal(head, &b) != nil {
-		return b, 0, errors.New("its head is damaged")
+		return b, 0, nil, errors.New("its head is damaged")
 	}
 	sum.Write(magic)
 	sum.Write(head)
 	tail := &holdBack{to: io.MultiWriter(to, sum), n: sha256.Size}
 	if size, err = io.Copy(tail, br); err != nil {
-		return b, 0, err
+		return b, 0, nil, err
 	}
 	size -= sha256.Size
 	if err := tail.check(sum); err != nil {
-		return b, 0, err
+		return b, 0, nil, err
 	}
 	if _, err := to.Seek(0, io.SeekStart); err != nil {
-		return b, 0, err
+		return b, 0, nil, err
 	}
 	store, _, err := readImage(to)
 	if err != nil {
-		return b, 0, err
+		return b, 0, nil, err
 	}
-	if store.Snapshot().Index() != b.Index {
-		return b, 0, fmt.Errorf("its head says index %d and its state %d", b.Index, store.Snapshot().Index())
+	if v = store.Snapshot(); v.Index() != b.Index {
+		return b, 0, nil, fmt.Errorf("its head says index %d and its state %d", b.Index, v.Index())
 	}
-	return b, size, nil
+	return b, size, v, nil
 }
 
 // holdBack passes on all but the last n bytes: the checksum at the file's end.

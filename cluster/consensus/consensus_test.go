@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -406,6 +407,20 @@ func TestSaveAndRestore(t *testing.T) {
 		if _, err := l.Restore(ctx, bytes.NewReader(damage(bytes.Clone(saved.Bytes())))); !object.IsCode(err, object.CodeInvalid) {
 			t.Fatalf("a damaged file: %v", err)
 		}
+		if _, v, err := ReadBackup(bytes.NewReader(damage(bytes.Clone(saved.Bytes()))), t.TempDir()); !object.IsCode(err, object.CodeInvalid) || v != nil {
+			t.Fatalf("a damaged file: %v", err)
+		}
+	}
+	scratch := t.TempDir()
+	if read, v, err := ReadBackup(bytes.NewReader(saved.Bytes()), scratch); err != nil || read != b || valueOf(v, "o599") != "saved" || valueOf(v, "later") != "" {
+		t.Fatalf("%+v %v", read, err)
+	}
+	if left, err := os.ReadDir(scratch); err != nil || len(left) > 0 {
+		t.Fatalf("left behind: %v %v", left, err)
+	}
+	_, _, err = ReadBackup(strings.NewReader("berth cluster snapshot 2\n{}\n"), scratch)
+	if err == nil || !strings.Contains(err.Error(), `has format "2" and this version of Berth knows only "1"`) {
+		t.Fatalf("another format: %v", err)
 	}
 	if valueOf(l.Snapshot(), "later") != "x" {
 		t.Fatal("a refused restore changed something")

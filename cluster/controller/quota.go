@@ -8,7 +8,7 @@ import (
 )
 
 // reasonQuota is why pods are not made although they are wanted.
-const reasonQuota = "quota"
+const reasonQuota = object.ReasonQuota
 
 // quotaOf is a namespace that has a quota, nil for others.
 func (w *work) quotaOf(namespace string) *object.Namespace {

@@ -9,7 +9,8 @@ import (
 
 // Empty reports whether applying the plan would change nothing at all.
 func (p *Plan) Empty() bool {
-	return (p.Operation == nil || p.Operation.Idle()) && len(p.Changes) == 0 && len(p.OutputChanges) == 0
+	return (p.Operation == nil || p.Operation.Idle()) && len(p.Changes) == 0 && len(p.OutputChanges) == 0 &&
+		(p.Restore == nil || len(p.Restore.Stacks) == 0)
 }
 
 // Op is the operation that a revision carries out for the change. A replacement

@@ -31,6 +31,8 @@ type ApplyRequest struct {
 	Plan Plan `json:"plan"`
 	// Secrets are the plain values that the plan writes, by their keyed digest.
 	Secrets map[string]string `json:"secrets,omitempty"`
+	// Sealed are values out of the snapshot that a plan restores.
+	Sealed []SealedValue `json:"sealed,omitempty"`
 	// AllowUnplaced goes on though the forecast says that some pods fit nowhere.
 	AllowUnplaced bool `json:"allow_unplaced,omitempty"`
 	// Guards hold besides those of the plan.
@@ -43,6 +45,8 @@ type Applied struct {
 	Stack    string `json:"stack"`
 	Number   int    `json:"number"`
 	Revision Ref    `json:"revision"`
+	// Restored are the revisions of a plan of several stacks, in place of the one above.
+	Restored []Applied `json:"restored,omitempty"`
 }
 
 // DigestRequest asks for the keyed digests of plain values.

@@ -14,6 +14,10 @@ const (
 	OperationRebalance = "rebalance" // pods move until nodes are evenly used
 )
 
+// CauseWrite is the cause of a plan that stands for a write of objects past every
+// plan: to be judged, and for that to be rehearsed. Nobody can apply it.
+const CauseWrite = "write"
+
 // Operation is what a plan does that comes from no configuration. Its changes are
 // made from the state in force, for the rehearsal as for the apply.
 type Operation struct {

@@ -13,7 +13,7 @@ type Plan struct {
 	Version string            `json:"berth_version"`
 	Cluster string            `json:"cluster"` // id of the cluster that sealed it
 	Stack   string            `json:"stack"`
-	Cause   string            `json:"cause"` // apply, destroy, rollback, undo
+	Cause   string            `json:"cause"` // apply, destroy, rollback, undo, restore
 	Target  int               `json:"target,omitempty"`
 	Base    int               `json:"base"`  // the stack's revision when planned
 	Index   uint64            `json:"index"` // state index that it was planned at
@@ -28,6 +28,7 @@ type Plan struct {
 	OnFailure     string                  `json:"on_failure,omitempty"`
 	Assigned      []Assignment            `json:"assigned,omitempty"`  // what the masters chose; Changes have it already
 	Operation     *Operation              `json:"operation,omitempty"` // instead of Changes, and of a stack
+	Restore       *Restore                `json:"restore,omitempty"`   // of several stacks, instead of one
 	Explanation   *Explanation            `json:"explanation,omitempty"`
 	Forecast      Forecast                `json:"forecast"`
 	Warnings      Diagnostics             `json:"warnings,omitempty"`
@@ -106,23 +107,24 @@ const (
 // Forecast is what will happen, rehearsed by the masters' own controllers and
 // scheduler on a fork of their state, in virtual time.
 type Forecast struct {
-	Index      uint64         `json:"index"`
-	Outcome    string         `json:"outcome"` // healthy, failed, unfinished
-	Reason     string         `json:"reason,omitempty"`
-	Duration   Duration       `json:"duration"`
-	Steps      []ForecastStep `json:"timeline,omitempty"`
-	Placements []Placement    `json:"placement,omitempty"`
-	Unplaced   []Unplaced     `json:"unplaced,omitempty"`
-	Stays      []Placement    `json:"stays,omitempty"` // pods that a drain leaves where they are
-	Lowest     []Availability `json:"availability,omitempty"`
-	Start      int            `json:"pods_started"`
-	Stop       int            `json:"pods_stopped"`
-	Unchanged  int            `json:"pods_unchanged"`
-	Nodes      []NodePeak     `json:"nodes,omitempty"`
-	Use        []NodeUse      `json:"use,omitempty"`         // of a rebalance: of every node
-	Starts     []StartTime    `json:"start_times,omitempty"` // of images that ran before; others are estimated by their probes
-	PeakCPU    int            `json:"peak_cpu_percent"`      // of the whole cluster's
-	PeakMemory int            `json:"peak_memory_percent"`   // of the whole cluster's
+	Index      uint64          `json:"index"`
+	Outcome    string          `json:"outcome"` // healthy, failed, unfinished
+	Reason     string          `json:"reason,omitempty"`
+	Duration   Duration        `json:"duration"`
+	Steps      []ForecastStep  `json:"timeline,omitempty"`
+	Placements []Placement     `json:"placement,omitempty"`
+	Unplaced   []Unplaced      `json:"unplaced,omitempty"`
+	Stays      []Placement     `json:"stays,omitempty"` // pods that a drain leaves where they are
+	Lowest     []Availability  `json:"availability,omitempty"`
+	Start      int             `json:"pods_started"`
+	Stop       int             `json:"pods_stopped"`
+	Unchanged  int             `json:"pods_unchanged"`
+	Nodes      []NodePeak      `json:"nodes,omitempty"`
+	Namespaces []NamespacePeak `json:"namespaces,omitempty"`  // in which pods come or go
+	Use        []NodeUse       `json:"use,omitempty"`         // of a rebalance: of every node
+	Starts     []StartTime     `json:"start_times,omitempty"` // of images that ran before; others are estimated by their probes
+	PeakCPU    int             `json:"peak_cpu_percent"`      // of the whole cluster's
+	PeakMemory int             `json:"peak_memory_percent"`   // of the whole cluster's
 	// Reach is who can connect to whom after the apply and could not before, or the
 	// other way round: the first of them, and how many more there are. With ReachCut
 	// there were too many to go through all.
@@ -201,6 +203,17 @@ type NodePeak struct {
 	CPU    int    `json:"cpu_percent"`
 	Memory int    `json:"memory_percent"`
 	Pods   int    `json:"pods"`
+}
+
+// NamespacePeak is the most that the pods of a namespace ask for at any moment, as
+// its quota counts: pods that are being stopped included, until they are gone.
+type NamespacePeak struct {
+	Namespace string `json:"namespace"`
+	Peak      Quota  `json:"peak"`
+	Quota     *Quota `json:"quota,omitempty"`
+	// Need is what the peak would be if the quota kept no pod back; absent where it
+	// keeps none.
+	Need *Quota `json:"need,omitempty"`
 }
 
 // NodeUse is what is asked of a node before an operation and after it.

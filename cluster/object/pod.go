@@ -225,6 +225,7 @@ const (
 // Reasons that a controller acts upon. Others are for people only.
 const (
 	ReasonUnplaceable   = "unplaceable"     // fits on no node
+	ReasonQuota         = "quota"           // its namespace may have no more
 	ReasonAborted       = "aborted"         // a person gave the version up
 	ReasonImagePull     = "image_pull"      // the image cannot be had (back-off)
 	ReasonImageNotFound = "image_not_found" // the registry says there is no such image

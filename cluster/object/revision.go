@@ -47,8 +47,8 @@ type RevisionSpec struct {
 	Stack      string            `json:"stack"`
 	Number     int               `json:"number"`
 	Parent     int               `json:"parent,omitempty"` // revision in force when this one was planned
-	Cause      string            `json:"cause"`            // apply, destroy, revert, rollback, undo
-	Target     int               `json:"target,omitempty"` // of revert and rollback: the number gone back to
+	Cause      string            `json:"cause"`            // apply, destroy, revert, rollback, undo, restore
+	Target     int               `json:"target,omitempty"` // of revert, rollback and restore: the number gone back to
 	Author     string            `json:"author,omitempty"`
 	Time       time.Time         `json:"time,omitzero"`
 	Source     Source            `json:"source,omitzero"`
@@ -220,6 +220,11 @@ type TokenSpec struct {
 	// get them with their first report.
 	Labels map[string]string `json:"labels,omitempty"`
 	Nodes  []string          `json:"nodes,omitempty"`
+}
+
+// Asks reports whether requests can be made with the token: others are for joining.
+func (t *TokenSpec) Asks() bool {
+	return t.Uses == 0 && (t.Role == RoleAdmin || t.Role == RolePlanner)
 }
 
 // TokenKept is how long an expired token is kept, so that its bearer is told that

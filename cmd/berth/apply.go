@@ -90,6 +90,13 @@ func (c *ApplyCmd) Run(s *session) error {
 	if p.Operation != nil {
 		return s.commitOperation(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced, Guards: more}, c.JSON)
 	}
+	if p.Restore != nil {
+		sealed, err := sealedValues(p)
+		if err != nil {
+			return err
+		}
+		return s.commitRestore(cl, object.ApplyRequest{Plan: *p, Sealed: sealed, AllowUnplaced: c.AllowUnplaced, Guards: more}, c.Detach, c.JSON)
+	}
 	return s.commit(cl, object.ApplyRequest{Plan: *p, Secrets: needed(p, secrets), AllowUnplaced: c.AllowUnplaced, Guards: more}, c.Detach, c.JSON)
 }
 
@@ -117,7 +124,7 @@ func (s *session) savedPlan(file string, vars VariableFlags) (*object.Plan, map[
 	}
 	secrets := map[string]string{}
 	// On the way back the masters have the values themselves.
-	if want := p.Sensitives(); len(want) > 0 && p.Target == 0 {
+	if want := p.Sensitives(); len(want) > 0 && p.Target == 0 && p.Restore == nil {
 		if s.flags.Chdir == "." && p.Source.Directory != "" {
 			s.flags.Chdir = p.Source.Directory
 		}
@@ -146,6 +153,7 @@ type applyResult struct {
 	Applied  *object.Applied        `json:"applied,omitempty"`
 	Status   *object.RevisionStatus `json:"status,omitempty"`
 	Duration object.Duration        `json:"duration,omitempty"`
+	Stacks   []applyResult          `json:"stacks,omitempty"` // of a plan of several
 }
 
 // commit applies a plan and follows it.
@@ -158,30 +166,48 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 		if asJSON {
 			return s.json(applyResult{Changed: true, Applied: &applied})
 		}
-		fmt.Fprintf(s.stdout, "Committed as revision %d of %s. Follow it with: berth rollout status --stack %s\n", applied.Number, applied.Stack, applied.Stack)
+		s.committed(applied)
 		return nil
 	}
-	began, destroy := time.Now(), r.Plan.Cause == "destroy"
+	destroy := r.Plan.Cause == "destroy"
 	r = object.ApplyRequest{} // it may be large, and is committed
-	rev, err := s.follow(cl, applied, asJSON)
+	result, err := s.see(cl, applied, destroy, asJSON)
 	if err != nil {
 		return err
 	}
-	took := object.Duration(time.Since(began).Round(time.Second))
 	if asJSON {
-		if err := s.json(applyResult{Changed: true, Applied: &applied, Status: &rev.Status, Duration: took}); err != nil {
-			return err
-		}
-	} else {
-		result := view.Result{Revision: rev, Outputs: rev.Spec.Outputs, Destroy: destroy}
-		if err := view.Applied(s.stdout, result, s.style(s.stdout)); err != nil {
+		if err := s.json(result); err != nil {
 			return err
 		}
 	}
-	if rev.Status.Phase != object.RevisionHealthy && rev.Status.Phase != object.RevisionSuperseded {
+	if result.failed() {
 		return exitCode(exitFailed)
 	}
 	return nil
+}
+
+// committed says how to follow a revision that nobody waits for.
+func (s *session) committed(a object.Applied) {
+	fmt.Fprintf(s.stdout, "Committed as revision %d of %s. Follow it with: berth rollout status --stack %s\n", a.Number, a.Stack, a.Stack)
+}
+
+// failed reports whether the revision is neither complete nor taken over by another.
+func (r applyResult) failed() bool {
+	return r.Status.Phase != object.RevisionHealthy && r.Status.Phase != object.RevisionSuperseded
+}
+
+// see follows a revision and, unless it is quiet, prints how it ended.
+func (s *session) see(cl *client.Client, applied object.Applied, destroy, quiet bool) (applyResult, error) {
+	began := time.Now()
+	rev, err := s.follow(cl, applied, quiet)
+	if err != nil {
+		return applyResult{}, err
+	}
+	took := object.Duration(time.Since(began).Round(time.Second))
+	if !quiet {
+		err = view.Applied(s.stdout, view.Result{Revision: rev, Outputs: rev.Spec.Outputs, Destroy: destroy}, s.style(s.stdout))
+	}
+	return applyResult{Changed: true, Applied: &applied, Status: &rev.Status, Duration: took}, err
 }
 
 // settled reports whether there is nothing left to wait for.

@@ -20,6 +20,7 @@ type PlanCmd struct {
 	Scale     PlanScaleCmd     `cmd:"" help:"What other numbers of pods do."`
 	Rebalance PlanRebalanceCmd `cmd:"" help:"Which pods to move so that nodes are evenly used."`
 	Rollback  PlanRollbackCmd  `cmd:"" help:"What putting the stack back to an earlier revision does."`
+	Restore   PlanRestoreCmd   `cmd:"" help:"What putting all stacks back to a snapshot of the cluster does."`
 }
 
 // Help says what the flags in it are for, see help.

@@ -106,7 +106,10 @@ func (s *session) judgeLocally(p *object.Plan, paths []string) (*object.Plan, er
 	judged := *p
 	judged.Verdicts = append([]object.PolicyVerdict(nil), p.Verdicts...)
 	for _, x := range list {
-		judged.Verdicts = append(judged.Verdicts, x.Judge(p, "")...)
+		for _, part := range p.Parts() {
+			part.Forecast = p.Forecast
+			judged.Verdicts = append(judged.Verdicts, x.Judge(part, "")...)
+		}
 	}
 	return &judged, nil
 }

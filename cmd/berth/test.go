@@ -14,6 +14,7 @@ import (
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cmd/internal/view"
 	"github.com/berthdev/berth/hcl"
+	"github.com/berthdev/berth/hcl/policy"
 	"github.com/berthdev/berth/planner"
 )
 
@@ -37,6 +38,8 @@ func (c *TestCmd) Run(s *session) error {
 			diags = append(diags, f.Check(o)...)
 		}
 	}
+	policies, found := testPolicies(s.flags.Chdir)
+	diags = append(diags, found...)
 	report := &view.TestReport{Files: []*view.TestFileReport{}, Diagnostics: diags}
 	if !diags.HasErrors() {
 		var err error
@@ -52,7 +55,7 @@ func (c *TestCmd) Run(s *session) error {
 		s.diagnose(report.Diagnostics)
 	}
 	if !diags.HasErrors() {
-		if err := c.files(s, files, o, report); err != nil {
+		if err := c.files(s, files, policies, o, report); err != nil {
 			return err
 		}
 	}
@@ -80,7 +83,7 @@ func (c *TestCmd) Run(s *session) error {
 
 // files runs the files beside one another, for each has a cluster of its own, and
 // prints them in their order.
-func (c *TestCmd) files(s *session, files []*hcl.TestFile, o hcl.Options, report *view.TestReport) error {
+func (c *TestCmd) files(s *session, files []*hcl.TestFile, policies []*policy.Policy, o hcl.Options, report *view.TestReport) error {
 	find := o.Modules
 	var one sync.Mutex
 	o.Modules = func(source string) (hcl.Fetched, error) {
@@ -98,7 +101,7 @@ func (c *TestCmd) files(s *session, files []*hcl.TestFile, o hcl.Options, report
 			room <- struct{}{}
 			go func() {
 				defer func() { <-room }()
-				t := testRunner{options: o, ctx: s.ctx}
+				t := testRunner{options: o, ctx: s.ctx, policies: policies}
 				done[i] <- t.file(f)
 			}()
 		}
@@ -167,9 +170,11 @@ func (c *TestCmd) chosen(files []*hcl.TestFile) ([]*hcl.TestFile, error) {
 
 // testRunner runs one file.
 type testRunner struct {
-	options hcl.Options
-	ctx     context.Context // ends when somebody presses Ctrl-C
-	twin    *twin
+	options  hcl.Options
+	ctx      context.Context  // ends when somebody presses Ctrl-C
+	policies []*policy.Policy // of the directory
+	engine   policy.Engine    // for those that the cluster has
+	twin     *twin
 }
 
 func (t *testRunner) file(f *hcl.TestFile) *view.TestFileReport {
@@ -261,7 +266,15 @@ func (t *testRunner) run(f *hcl.TestFile, run *hcl.TestRun, out *view.TestRunRep
 	}
 	refused := out.Plan == nil || diags.HasErrors()
 	broken := refused
-	if !refused && run.Apply {
+	stopped := false // by a policy that was expected to
+	if !refused {
+		var found object.Diagnostics
+		if stopped, found = t.police(run, out.Plan, add); found.HasErrors() {
+			broken = true
+		}
+		diags = append(diags, found...)
+	}
+	if !broken && !stopped && run.Apply {
 		if summary, detail := t.twin.apply(out.Plan); summary != "" {
 			add(summary, detail)
 			broken = true

@@ -24,6 +24,25 @@ func (p *printer) forecast(plan *object.Plan) {
 	if f.Outcome == "" || len(plan.Changes) == 0 {
 		return
 	}
+	steps := map[object.Ref][]object.ForecastStep{}
+	for _, s := range f.Steps {
+		if s.Op != "change" {
+			steps[s.Workload] = append(steps[s.Workload], s)
+		}
+	}
+	label, name := 0, 0
+	for _, part := range plan.Parts() {
+		if len(part.Changes) > 0 {
+			label, name = p.rollout(part, steps)
+		}
+	}
+	p.others(steps, label, name)
+	p.verdict(f)
+	p.reach(f)
+}
+
+// rollout prints the waves of one stack, and takes the steps that it prints.
+func (p *printer) rollout(plan *object.Plan, steps map[object.Ref][]object.ForecastStep) (label, name int) {
 	p.line()
 	head := fmt.Sprintf("Rollout of %s, revision %d", plan.Stack, plan.Base+1)
 	if plan.Base > 0 {
@@ -31,17 +50,11 @@ func (p *printer) forecast(plan *object.Plan) {
 	}
 	p.line(p.paint(bold, head), ", in ", plural(plan.Waves, "wave"), ":")
 	p.line()
-	name := 0
+	name = 18
 	for i := range plan.Changes {
 		name = max(name, len(plan.Changes[i].Address))
 	}
-	label := len(fmt.Sprintf("wave %d", plan.Waves))
-	steps := map[object.Ref][]object.ForecastStep{}
-	for _, s := range f.Steps {
-		if s.Op != "change" {
-			steps[s.Workload] = append(steps[s.Workload], s)
-		}
-	}
+	label = len(fmt.Sprintf("wave %d", plan.Waves))
 	wave := 0
 	for i := range plan.Changes {
 		c := &plan.Changes[i]
@@ -49,13 +62,11 @@ func (p *printer) forecast(plan *object.Plan) {
 		if c.Wave != wave {
 			text, wave = fmt.Sprintf("wave %d", c.Wave), c.Wave
 		}
-		p.line(strings.TrimRight("  "+pad(text, label)+"  "+pad(c.Address, max(name, 18))+"  "+summary(c), " "))
+		p.line(strings.TrimRight("  "+pad(text, label)+"  "+pad(c.Address, name)+"  "+summary(c), " "))
 		p.timeline(steps[c.Ref], label+6)
 		delete(steps, c.Ref)
 	}
-	p.others(steps, label, max(name, 18))
-	p.verdict(f)
-	p.reach(f)
+	return label, name
 }
 
 // others prints workloads that move though the plan does not change them.
@@ -247,6 +258,7 @@ func (p *printer) verdict(f *object.Forecast) {
 	}
 	p.line(line)
 	p.line(fmt.Sprintf("Capacity: peak cpu %d%%%s, peak memory %d%%%s.", f.PeakCPU, highest(f.Nodes, func(n object.NodePeak) int { return n.CPU }), f.PeakMemory, highest(f.Nodes, func(n object.NodePeak) int { return n.Memory })))
+	p.quotas(f.Namespaces)
 	if len(f.Starts) > 0 {
 		var parts []string
 		for _, x := range f.Starts {

@@ -2,6 +2,7 @@ package view
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -35,6 +36,10 @@ func NewDraft(plan *object.Plan, o Options) *Draft {
 	p := &printer{Options: o, w: &d.text}
 	if plan.Operation != nil {
 		return d // all of it is forecast
+	}
+	if plan.Restore != nil {
+		p.restore(plan)
+		return d
 	}
 	if len(plan.Changes) == 0 && len(plan.OutputChanges) == 0 {
 		p.line()
@@ -198,7 +203,7 @@ func (p *printer) change(c *object.PlannedChange) {
 	case object.ReasonForget:
 		p.line("  # (destroy = false is set in the configuration)")
 	case object.ReasonNoConfig:
-		p.line("  # (because ", c.Address, " is not in configuration)")
+		p.line("  # (because ", c.Address, " is not in ", cmp.Or(p.source, "configuration"), ")")
 	case object.ReasonReads:
 		p.line("  # (because something that its pods read changes)")
 	}

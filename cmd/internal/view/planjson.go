@@ -28,6 +28,7 @@ type jsonPlan struct {
 	Errored    bool                   `json:"errored"`
 	Waves      int                    `json:"waves"`
 	Operation  *object.Operation      `json:"operation,omitempty"`
+	Restore    *jsonRestore           `json:"restore,omitempty"`
 	Changes    []jsonChange           `json:"resource_changes"`
 	Planned    jsonValues             `json:"planned_values"`
 	Outputs    map[string]jsonOutput  `json:"output_changes,omitempty"`
@@ -39,6 +40,7 @@ type jsonPlan struct {
 	Stays      []object.Placement     `json:"stays,omitempty"`
 	Available  []object.Availability  `json:"availability"`
 	Nodes      []object.NodePeak      `json:"nodes"`
+	Namespaces []object.NamespacePeak `json:"namespaces"`
 	Use        []object.NodeUse       `json:"use,omitempty"`
 	Reach      []object.ReachChange   `json:"reachability"`
 	ReachMore  int                    `json:"reachability_more,omitempty"`
@@ -100,6 +102,7 @@ type jsonForecast struct {
 
 type jsonChange struct {
 	Address   string             `json:"address"`
+	Stack     string             `json:"stack,omitempty"` // in a plan of several
 	Mode      string             `json:"mode"`
 	Type      object.Kind        `json:"type"`
 	Namespace string             `json:"namespace,omitempty"`
@@ -146,13 +149,14 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 		Applyable: !plan.Empty() && (plan.Operation == nil || plan.Operation.Applicable()), Operation: plan.Operation, Explained: plan.Explanation, Stays: f.Stays, Complete: f.Outcome != "unfinished", Errored: f.Outcome == "failed", Waves: plan.Waves,
 		Changes: []jsonChange{}, Summary: jsonSummary{n.Added, n.Changed, n.Destroyed},
 		Forecast:  jsonForecast{f.Outcome, f.Reason, f.Duration, f.Start, f.Stop, f.Unchanged, f.PeakCPU, f.PeakMemory, f.Starts},
-		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes), Use: f.Use,
+		Placement: orEmpty(f.Placements), Unplaced: orEmpty(f.Unplaced), Timeline: orEmpty(f.Steps), Available: orEmpty(f.Lowest), Nodes: orEmpty(f.Nodes), Namespaces: orEmpty(f.Namespaces), Use: f.Use,
 		Reach: orEmpty(f.Reach), ReachMore: f.ReachMore, ReachCut: f.ReachCut,
 		Diagnostic: plan.Warnings, Planned: jsonValues{Root: jsonModule{Resources: []jsonResource{}}},
 	}
-	if plan.Operation != nil {
-		out.Revision = 0 // it makes none
+	if plan.Operation != nil || plan.Restore != nil {
+		out.Revision = 0 // it makes none, or several
 	}
+	out.Restore = restoreJSON(plan)
 	if !plan.Time.IsZero() {
 		out.Timestamp = plan.Time.UTC().Format("2006-01-02T15:04:05Z")
 	}
@@ -168,6 +172,9 @@ func PlanJSON(w io.Writer, plan *object.Plan) error {
 	for i := range plan.Changes {
 		c := &plan.Changes[i]
 		x := changeJSON(c)
+		if plan.Restore != nil {
+			x.Stack = c.Stack()
+		}
 		out.Changes = append(out.Changes, x)
 		if !c.After.IsZero() {
 			out.Planned.Root.Resources = append(out.Planned.Root.Resources, jsonResource{x.Address, x.Mode, x.Type, x.Namespace, x.Name, x.Change.After, x.Change.AfterSensitive})

@@ -28,10 +28,17 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	var out bytes.Buffer
 	if plan.Operation != nil {
 		fmt.Fprintf(&out, "### %s\n\n", operationTitle(plan.Operation))
+	} else if plan.Restore != nil {
+		fmt.Fprintf(&out, "### %s\n\n", restoreTitle(plan.Restore))
 	} else {
 		fmt.Fprintf(&out, "### Plan of `%s`, revision %d\n\n", plan.Stack, plan.Base+1)
 	}
 	fmt.Fprintf(&out, "**%s**\n", sentence(plan))
+	source := ""
+	if plan.Restore != nil {
+		source = "the snapshot"
+		section(&out, "Stacks", firstLines(rendered(func(p *printer) { p.stacks(plan) }), maxWarningText), true)
+	}
 	found := slices.Clone(plan.Warnings)
 	found = append(found, misfits(plan)...)
 	slices.SortStableFunc(found, func(a, b object.Diagnostic) int { return severity(a) - severity(b) })
@@ -54,13 +61,20 @@ func Markdown(w io.Writer, plan *object.Plan) error {
 	if len(plan.OutputChanges) > 0 {
 		section(&out, "Outputs", firstLines(rendered(func(p *printer) { p.outputs(plan.OutputChanges) }), maxWarningText), false)
 	}
-	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", nil)
+	if plan.Restore != nil {
+		for _, part := range plan.Parts() {
+			if len(part.OutputChanges) > 0 {
+				section(&out, "Outputs of "+part.Stack, firstLines(rendered(func(p *printer) { p.outputs(part.OutputChanges) }), maxWarningText), false)
+			}
+		}
+	}
+	worstFirst(&out, plan.Changes, "`berth show FILE` has the whole plan.", func(p *printer) { p.source = source })
 	_, err := out.WriteTo(w)
 	return err
 }
 
 // worstFirst adds the changes for which there is room, and counts the others.
-func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string, verb func(string) string) {
+func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string, prepare func(*printer)) {
 	order := make([]*object.PlannedChange, len(changes))
 	for i := range changes {
 		order[i] = &changes[i]
@@ -71,7 +85,7 @@ func worstFirst(out *bytes.Buffer, changes []object.PlannedChange, whole string,
 	var text strings.Builder
 	shown := 0
 	for _, c := range order {
-		block := rendered(func(p *printer) { p.verb = verb; p.change(c) }) + "\n"
+		block := rendered(func(p *printer) { prepare(p); p.change(c) }) + "\n"
 		if text.Len()+len(block) > room {
 			break
 		}
@@ -91,6 +105,8 @@ func sentence(plan *object.Plan) string {
 	switch {
 	case plan.Operation != nil:
 		return pods(&plan.Forecast)
+	case plan.Empty() && plan.Restore != nil:
+		return nothingToRestore
 	case plan.Empty():
 		return nothingToDo
 	}
@@ -186,6 +202,9 @@ func PlanAnnotations(w io.Writer, plan *object.Plan) error {
 	title := "Plan of " + plan.Stack
 	if plan.Operation != nil {
 		title = operationTitle(plan.Operation)
+	}
+	if plan.Restore != nil {
+		title = restoreTitle(plan.Restore)
 	}
 	_, err := fmt.Fprintf(w, "::notice title=%s::%s\n", property(title), message(sentence(plan)))
 	return err

@@ -116,7 +116,7 @@ func (r Past) Markdown(w io.Writer) error {
 	if text := rendered(func(p *printer) { p.ending(r.Revision) }); text != "" {
 		section(&out, "How it ended", firstLines(text, maxWarningText), true)
 	}
-	worstFirst(&out, r.Changes, fmt.Sprintf("`berth show revision %d` has all.", r.Revision.Spec.Number), did)
+	worstFirst(&out, r.Changes, fmt.Sprintf("`berth show revision %d` has all.", r.Revision.Spec.Number), func(p *printer) { p.verb = did })
 	_, err := out.WriteTo(w)
 	return err
 }
@@ -207,7 +207,7 @@ func (b Between) Markdown(w io.Writer) error {
 	if b.To > 0 {
 		to = fmt.Sprintf(" %d", b.To)
 	}
-	worstFirst(&out, b.Changes, fmt.Sprintf("`berth diff %d%s` has all.", b.From, to), b.verb)
+	worstFirst(&out, b.Changes, fmt.Sprintf("`berth diff %d%s` has all.", b.From, to), func(p *printer) { p.verb = b.verb })
 	_, err := out.WriteTo(w)
 	return err
 }

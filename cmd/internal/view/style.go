@@ -44,6 +44,8 @@ type printer struct {
 	err error
 	// verb says what a change with this symbol did; nil: what it will do.
 	verb func(symbol string) string
+	// source is where what is desired stands; default: the configuration.
+	source string
 }
 
 func (p *printer) printf(format string, args ...any) {
