@@ -82,13 +82,13 @@ func BenchmarkPods(b *testing.B) {
 			start := func() error {
 				i := n.Add(1)
 				name := fmt.Sprintf("bench-%d", i)
-				ns, err := CreateNamespaces(filepath.Join(c.State, "ns", name), name)
+				ns, err := CreateNamespaces(filepath.Join(c.State, "ns", name), name, false)
 				if err != nil {
 					return err
 				}
 				_, err = r.StartContainer(b.Context(), container.Spec{
 					Pod: container.Pod{Namespace: "default", Name: name}, Name: "web",
-					Image: runtimetest.Image, Namespaces: ns,
+					Image: runtimetest.Image, Namespaces: ns, Hostname: name,
 				})
 				return err
 			}
@@ -111,7 +111,7 @@ func BenchmarkPods(b *testing.B) {
 				})
 			}
 			b.StopTimer()
-			b.ReportMetric(float64((used(r.cgroups) - before).Milliseconds())/float64(n.Load()), "cpu-ms/pod")
+			b.ReportMetric(float64((used(r.cgroups)-before).Milliseconds())/float64(n.Load()), "cpu-ms/pod")
 			b.ReportMetric(float64(n.Load())/b.Elapsed().Seconds(), "pods/s")
 		})
 	}

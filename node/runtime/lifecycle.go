@@ -146,6 +146,7 @@ func (r *Runtime) create(ctx context.Context, m *monitor, s container.Spec, img 
 	if err := r.start(ctx, m.task, fifo); err != nil {
 		return nil, nil, fmt.Errorf("start container %s: %w", s.Name, startHint(err))
 	}
+	r.hideRoot(m.id)
 	return notes, exits, nil
 }
 

@@ -47,6 +47,16 @@ func (r *Runtime) startFile(id string) string {
 	return path
 }
 
+// hideRoot takes a container's file system out of the node's list of mounts, where
+// nobody needs it once the container has its own: the shim is content to find it
+// gone. See CreateNamespaces for what each mount costs.
+func (r *Runtime) hideRoot(id string) {
+	if r.daemon == nil { // whose directory is not ours to know
+		return
+	}
+	_ = unix.Unmount(filepath.Join(r.cfg.daemonState(), "io.containerd.runtime.v2.task", r.cfg.Namespace, id, "rootfs"), unix.MNT_DETACH)
+}
+
 // start lets the program of a created container begin, and returns when the
 // container's first process has taken notice.
 func (r *Runtime) start(ctx context.Context, task containerd.Task, fifo string) error {

@@ -118,3 +118,36 @@ func TestInterruptedStart(t *testing.T) {
 		}
 	}
 }
+
+// TestMountsOfAPod counts what a running pod of one container adds to the node's
+// mounts, which every start of another has to read.
+func TestMountsOfAPod(t *testing.T) {
+	c := testConfig(t)
+	r := open(t, c)
+	defer r.Close()
+	runtimetest.NewWorld(t, r)
+	ns, err := CreateNamespaces(filepath.Join(c.State, "ns", "one"), "one", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := mountsBelow(c.State)
+	s, err := r.StartContainer(t.Context(), container.Spec{
+		Pod: container.Pod{Namespace: "default", Name: "one"}, Name: "wait", Image: runtimetest.Image, Args: []string{"wait"},
+		Namespaces: ns, Hostname: "one",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := mountsBelow(c.State); len(after) != len(before) {
+		t.Errorf("mounts %v before and %v after the start", before, after)
+	}
+	if out, err := r.Exec(t.Context(), s.ID, []string{"/program", "hostname"}, time.Minute); err != nil || strings.TrimSpace(string(out.Stdout)) != "one" {
+		t.Errorf("a command in it: %q, %v", out.Stdout, err)
+	}
+	if err := r.Remove(t.Context(), s.ID); err != nil {
+		t.Error(err)
+	}
+	if err := RemoveNamespaces(filepath.Join(c.State, "ns", "one")); err != nil {
+		t.Error(err)
+	}
+}
