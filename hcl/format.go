@@ -67,28 +67,37 @@ func Format(target string, o FormatOptions) ([]Formatted, object.Diagnostics) {
 		return []Formatted{{File: "<stdin>", Before: src, After: after}}, nil
 	}
 	files, diags := formattable(target, o.Recursive)
+	type result struct {
+		f     Formatted
+		diags object.Diagnostics
+	}
+	results := make([]result, len(files))
+	parallel(len(files), func(i int) { results[i].f, results[i].diags = formatFile(files[i], o.Write) })
 	var out []Formatted
-	for _, file := range files {
-		src, err := os.ReadFile(file)
-		if err != nil {
-			diags = append(diags, fault("Cannot read a file", "%v.", err))
-			continue
+	for _, r := range results {
+		diags = append(diags, r.diags...)
+		if !r.diags.HasErrors() && r.f.Changed() {
+			out = append(out, r.f)
 		}
-		after, d := FormatSource(file, src)
-		diags = append(diags, d...)
-		f := Formatted{File: file, Before: src, After: after}
-		if d.HasErrors() || !f.Changed() {
-			continue
-		}
-		if o.Write {
-			if err := rewrite(file, after); err != nil {
-				diags = append(diags, fault("Cannot write a file", "%v.", err))
-				continue
-			}
-		}
-		out = append(out, f)
 	}
 	return out, diags
+}
+
+// formatFile formats one file, and writes it back if told so and it changes.
+func formatFile(file string, write bool) (Formatted, object.Diagnostics) {
+	f := Formatted{File: file}
+	var err error
+	if f.Before, err = os.ReadFile(file); err != nil {
+		return f, object.Diagnostics{fault("Cannot read a file", "%v.", err)}
+	}
+	var diags object.Diagnostics
+	if f.After, diags = FormatSource(file, f.Before); diags.HasErrors() || !write || !f.Changed() {
+		return f, diags
+	}
+	if err := rewrite(file, f.After); err != nil {
+		diags = append(diags, fault("Cannot write a file", "%v.", err))
+	}
+	return f, diags
 }
 
 // FormatSource is the canonical form of a file's text.

@@ -44,8 +44,9 @@ type Runtime interface {
 // called at once for different pods.
 type Sandboxes interface {
 	// Create makes and pins the namespaces and sets the host name; those that are
-	// there already are kept.
-	Create(pod, hostname string) (container.Namespaces, error)
+	// there already are kept. The one container of a pod that shares nothing may
+	// be left to get all but its network by itself.
+	Create(pod, hostname string, shares bool) (container.Namespaces, error)
 	// Remove unpins them; the kernel ends them with their last process.
 	Remove(pod string) error
 	// Pods lists who has namespaces.

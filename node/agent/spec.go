@@ -39,6 +39,9 @@ func (r *runner) spec(ctx context.Context, attempt int) (container.Spec, error) 
 		ReadOnlyRoot: c.ReadOnly, Privileged: c.Privileged, CapAdd: c.Caps.Add, CapDrop: c.Caps.Drop,
 		Unconfined: c.Seccomp == "unconfined", StopSignal: c.StopSignal,
 	}
+	if w.namespaces.UTS == "" {
+		s.Hostname = w.pod.Name
+	}
 	for _, m := range c.Mounts {
 		source := w.paths[m.Volume]
 		if m.File != "" {

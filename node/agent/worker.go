@@ -204,7 +204,7 @@ func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, err
 	}
 	addr, okAddr := w.a.cfg.Network.Address(w.id)
 	paths, okPaths := w.a.cfg.Volumes.Paths(w.id, w.pod.Spec.Pod.Volumes)
-	ns, err := w.a.cfg.Sandboxes.Create(w.id, w.pod.Name)
+	ns, err := w.a.cfg.Sandboxes.Create(w.id, w.pod.Name, len(w.runners) > 1)
 	if !okAddr || !okPaths || err != nil {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
@@ -320,7 +320,7 @@ func (w *worker) setup(ctx context.Context) error {
 	if err := w.checkMounts(files); err != nil {
 		return err
 	}
-	ns, err := w.a.cfg.Sandboxes.Create(w.id, w.pod.Name)
+	ns, err := w.a.cfg.Sandboxes.Create(w.id, w.pod.Name, len(w.runners) > 1)
 	if err != nil {
 		return fmt.Errorf("namespaces: %w", err)
 	}

@@ -405,7 +405,7 @@ func (r *Runtime) Logs(_ context.Context, q container.LogQuery) iter.Seq2[contai
 type Sandboxes struct{ Runtime *Runtime }
 
 // Create records the pod.
-func (s Sandboxes) Create(pod, hostname string) (container.Namespaces, error) {
+func (s Sandboxes) Create(pod, hostname string, _ bool) (container.Namespaces, error) {
 	r := s.Runtime
 	r.mu.Lock()
 	defer r.mu.Unlock()

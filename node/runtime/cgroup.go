@@ -59,17 +59,10 @@ func (c cgroups) oomKills(id string) int64 {
 }
 
 func (c cgroups) stats(id string) (s container.Stats, err error) {
-	var cpu, cache int64
-	if c.unified {
-		cpu, err = field(c.file("", id, "cpu.stat"), "usage_usec")
-		s.CPU = time.Duration(cpu) * time.Microsecond
-	} else {
-		cpu, err = number(c.file("cpuacct", id, "cpuacct.usage"))
-		s.CPU = time.Duration(cpu)
-	}
-	if err != nil {
+	if s.CPU, err = c.cpu(id); err != nil {
 		return s, err
 	}
+	var cache int64
 	if c.unified {
 		s.Memory, err = number(c.file("", id, "memory.current"))
 		cache, _ = field(c.file("", id, "memory.stat"), "inactive_file")
@@ -81,6 +74,16 @@ func (c cgroups) stats(id string) (s container.Stats, err error) {
 	s.PIDs, _ = number(c.file("pids", id, "pids.current"))
 	s.OOMs = c.oomKills(id)
 	return s, err
+}
+
+// cpu is the processor time that a container used.
+func (c cgroups) cpu(id string) (time.Duration, error) {
+	if c.unified {
+		n, err := field(c.file("", id, "cpu.stat"), "usage_usec")
+		return time.Duration(n) * time.Microsecond, err
+	}
+	n, err := number(c.file("cpuacct", id, "cpuacct.usage"))
+	return time.Duration(n), err
 }
 
 // hierarchies are the mount points that may hold our groups.

@@ -137,15 +137,29 @@ func (r *Runtime) eraseHalf(ctx context.Context, id string) error {
 	return endProcesses(func() []int { return r.cgroups.processes(id) })
 }
 
-// create makes snapshot, container and task, and starts it.
+// create makes a container and starts it.
 func (r *Runtime) create(ctx context.Context, m *monitor, s container.Spec, img containerd.Image, conf imageConfig) ([]string, <-chan containerd.ExitStatus, error) {
-	if err := r.snapshot(ctx, m.id, img, conf); err != nil {
+	notes, exits, fifo, err := r.prepare(ctx, m, s, img, conf)
+	if err != nil {
 		return nil, nil, err
+	}
+	if err := r.start(ctx, m.task, fifo); err != nil {
+		return nil, nil, fmt.Errorf("start container %s: %w", s.Name, startHint(err))
+	}
+	r.hideRoot(m.id)
+	return notes, exits, nil
+}
+
+// prepare makes snapshot, container and task, and records that it is being
+// started. fifo is for start.
+func (r *Runtime) prepare(ctx context.Context, m *monitor, s container.Spec, img containerd.Image, conf imageConfig) (notes []string, exits <-chan containerd.ExitStatus, fifo string, err error) {
+	if err := r.snapshot(ctx, m.id, img, conf); err != nil {
+		return nil, nil, "", err
 	}
 	rec := &containers.Container{ID: m.id, Snapshotter: r.snapshotter, SnapshotKey: m.id}
 	spec, notes, err := r.ociSpec(ctx, m.id, s, conf.config, rec)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	c, err := r.client.NewContainer(ctx, m.id,
 		func(_ context.Context, _ *containerd.Client, c *containers.Container) error {
@@ -156,33 +170,31 @@ func (r *Runtime) create(ctx context.Context, m *monitor, s container.Spec, img 
 		containerd.WithSpec(spec),
 		containerd.WithContainerLabels(r.labels(s, m.status.Image, m.signal)))
 	if err != nil {
-		return nil, nil, fmt.Errorf("create container %s: %w", s.Name, err)
+		return nil, nil, "", fmt.Errorf("create container %s: %w", s.Name, err)
 	}
 	stdout, stderr, err := r.logs.prepare(s.Pod, s.Name, s.Attempt)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	task, err := c.NewTask(ctx, func(string) (cio.IO, error) { return spoolIO{stdout, stderr}, nil })
 	if err != nil {
-		return nil, nil, fmt.Errorf("create container %s: %w", s.Name, startHint(err))
+		return nil, nil, "", fmt.Errorf("create container %s: %w", s.Name, startHint(err))
 	}
-	exits, err := task.Wait(r.ns(r.ctx))
+	exits, err = task.Wait(r.ns(r.ctx))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	// Recorded before the start: an agent that dies here must not take a container
 	// that may have run for one that never did.
 	m.task, m.status.PID, m.status.Started = task, int(task.Pid()), time.Now().Round(0)
-	if err := r.records.save(m.id, record{PID: m.status.PID, Digest: m.digest, Started: m.status.Started}); err != nil {
-		return nil, nil, err
+	fifo = r.startFile(m.id)
+	if err := r.records.save(m.id, record{PID: m.status.PID, Digest: m.digest, Started: m.status.Started, Direct: fifo != ""}); err != nil {
+		return nil, nil, "", err
 	}
 	if err := r.logs.collect(r.logs.attemptDir(s.Pod, s.Name, s.Attempt)); err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
-	if err := task.Start(ctx); err != nil {
-		return nil, nil, fmt.Errorf("start container %s: %w", s.Name, startHint(err))
-	}
-	return notes, exits, nil
+	return notes, exits, fifo, nil
 }
 
 // startHint shortens what runc says to what a person can use.

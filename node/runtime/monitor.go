@@ -135,9 +135,14 @@ func (r *Runtime) adoptOne(ctx context.Context, c containerd.Container) error {
 	case containerd.Stopped:
 		r.end(m, int(ts.ExitStatus), ts.ExitTime, false)
 		return nil
-	case containerd.Created: // a crash before it was started
-		close(m.ended)
-		return nil
+	case containerd.Created:
+		if !rec.Direct { // a crash before it was started
+			close(m.ended)
+			return nil
+		}
+		if err := r.finishStart(ctx, m.id, rec.PID); err != nil {
+			r.log.Warn("interrupted start not finished", "container", m.id, "error", err)
+		}
 	}
 	m.status.State = container.Running
 	if err := r.logs.collect(r.logs.attemptDir(status.Pod, status.Name, status.Attempt)); err != nil {

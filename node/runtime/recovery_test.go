@@ -314,7 +314,7 @@ func TestPurgeWithoutContainerd(t *testing.T) {
 	t.Cleanup(func() { r.Close() })
 	p := runtimetest.NewWorld(t, r).For(t)
 	s := p.Start(p.Spec("web", "stubborn"))
-	if _, err := CreateNamespaces(filepath.Join(c.State, "ns", "left"), "left"); err != nil {
+	if _, err := CreateNamespaces(filepath.Join(c.State, "ns", "left"), "left", true); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Close(); err != nil {

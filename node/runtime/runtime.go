@@ -56,6 +56,7 @@ type Runtime struct {
 	daemon      *daemon // nil with a foreign containerd
 	client      *containerd.Client
 	snapshotter string
+	runc        bool // the OCI runtime is runc: see start.go
 	cgroups     cgroups
 	limits      limits
 	records     records
@@ -141,6 +142,7 @@ func (r *Runtime) open(ctx context.Context) (err error) {
 	if err := r.checkRuntimeBinary(); err != nil {
 		return err
 	}
+	r.runc = isRunc(ctx, r.cfg.RuntimeBinary)
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func namespacesIn(state string) func(testing.TB, string) container.Namespaces {
 	return func(t testing.TB, hostname string) container.Namespaces {
 		t.Helper()
 		dir := filepath.Join(state, "ns", fmt.Sprint(n.Add(1)))
-		ns, err := CreateNamespaces(dir, hostname)
+		ns, err := CreateNamespaces(dir, hostname, true)
 		if err != nil {
 			t.Fatal(err)
 		}

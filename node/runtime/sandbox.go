@@ -17,10 +17,20 @@ import (
 // RemoveNamespaces. The host name is set, and the loopback device is up; the
 // rest of the network is the caller's affair. If they are there already they are
 // kept as they are.
-func CreateNamespaces(dir, hostname string) (container.Namespaces, error) {
+//
+// A pod that shares nothing, for it has one container, gets a network namespace
+// alone; the others come with its container. Each pin is a mount, and runc reads
+// the list of all mounts five times whenever it makes a container.
+func CreateNamespaces(dir, hostname string, shares bool) (container.Namespaces, error) {
 	n := namespaceFiles(dir)
 	if pinned(n.Net) && pinned(n.IPC) && pinned(n.UTS) {
 		return n, nil
+	}
+	if !shares {
+		n.IPC, n.UTS = "", ""
+		if pinned(n.Net) {
+			return n, nil
+		}
 	}
 	if err := RemoveNamespaces(dir); err != nil { // what a crash half-way left
 		return n, err
@@ -52,11 +62,15 @@ func pinned(path string) bool {
 }
 
 func makeNamespaces(n container.Namespaces, hostname string) error {
-	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS); err != nil {
+	flags := unix.CLONE_NEWNET
+	if n.UTS != "" {
+		flags |= unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
+	}
+	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if hostname != "" {
-		if err := unix.Sethostname([]byte(hostname[:min(len(hostname), 63)])); err != nil {
+	if hostname != "" && n.UTS != "" {
+		if err := unix.Sethostname([]byte(hostname[:min(len(hostname), maxHostname)])); err != nil {
 			return fmt.Errorf("host name %q: %w", hostname, err)
 		}
 	}
@@ -64,6 +78,9 @@ func makeNamespaces(n container.Namespaces, hostname string) error {
 		return fmt.Errorf("loopback device: %w", err)
 	}
 	for name, path := range map[string]string{"net": n.Net, "ipc": n.IPC, "uts": n.UTS} {
+		if path == "" {
+			continue
+		}
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
 		if err != nil {
 			return err

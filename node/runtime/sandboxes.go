@@ -14,8 +14,8 @@ import (
 type Sandboxes struct{ Dir string }
 
 // Create makes and pins the namespaces of a pod; those there are kept.
-func (s Sandboxes) Create(pod, hostname string) (container.Namespaces, error) {
-	return CreateNamespaces(filepath.Join(s.Dir, pod), hostname)
+func (s Sandboxes) Create(pod, hostname string, shares bool) (container.Namespaces, error) {
+	return CreateNamespaces(filepath.Join(s.Dir, pod), hostname, shares)
 }
 
 // Remove unpins them. Removing what is not there succeeds.

@@ -23,6 +23,9 @@ import (
 // groupAnnotation makes all containers of a pod share one shim.
 const groupAnnotation = "io.containerd.runc.v2.group"
 
+// maxHostname is what the kernel takes, less one for programs that count the end.
+const maxHostname = 63
+
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // ociSpec says in the OCI's words what a container is. The snapshot of rec must
@@ -65,7 +68,7 @@ func (r *Runtime) ociSpec(ctx context.Context, id string, s container.Spec, img 
 		opts = append(opts, oci.WithRootFSReadonly())
 	}
 	if s.Hostname != "" && s.Namespaces.UTS == "" {
-		opts = append(opts, oci.WithHostname(s.Hostname))
+		opts = append(opts, oci.WithHostname(s.Hostname[:min(len(s.Hostname), maxHostname)]))
 	}
 	spec, err := oci.GenerateSpec(ctx, r.client, rec, opts...)
 	if err != nil {

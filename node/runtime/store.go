@@ -60,6 +60,7 @@ type record struct {
 	PID      int       `json:"pid"`
 	Digest   string    `json:"digest"`
 	Started  time.Time `json:"started"`
+	Direct   bool      `json:"direct,omitempty"` // started without the shim, which calls it created
 	Exited   bool      `json:"exited,omitempty"`
 	Finished time.Time `json:"finished,omitzero"`
 	ExitCode int       `json:"exit_code,omitempty"`

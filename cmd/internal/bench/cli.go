@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
-	"time"
 )
 
 const (
@@ -101,81 +98,35 @@ func writeFile(dir string, file, changed int) error {
 	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("part%02d.hcl", file)), b.Bytes(), 0o644)
 }
 
-// commandLine runs the binary as a person would.
-func commandLine(berth string) (figures []Figure, err error) {
-	berth, err = filepath.Abs(berth)
-	if err != nil {
-		return nil, err
-	}
-	tmp, err := os.MkdirTemp("", "berth-bench-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(tmp)
-	literal, each := filepath.Join(tmp, "literal"), filepath.Join(tmp, "each")
+// literals measures the command line on ten thousand deployments.
+func literals(b *bed) error {
+	literal, each := filepath.Join(b.tmp, "literal"), filepath.Join(b.tmp, "each")
 	if err := os.Mkdir(literal, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.Mkdir(each, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	if err := writeLiteral(literal); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.WriteFile(filepath.Join(each, "main.hcl"), []byte(forEach), 0o644); err != nil {
-		return nil, err
+		return err
 	}
-	env := append(os.Environ(), "BERTH_CONFIG="+filepath.Join(tmp, "config"), "XDG_CACHE_HOME="+filepath.Join(tmp, "cache"), "HOME="+tmp, "NO_COLOR=1", "BERTH_PIN_IMAGES=cluster")
-	run := func(name string, goal float64, args ...string) error {
-		cmd := exec.Command(berth, args...)
-		cmd.Env = env
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		began := time.Now()
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("berth %v: %w\n%s", args, err, stderr.Bytes())
-		}
-		took := time.Since(began)
-		if name == "" {
-			return nil
-		}
-		figures = append(figures, Figure{Name: name, Value: took.Seconds(), Unit: "s", Goal: goal})
-		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			figures = append(figures, Figure{Name: name + ", memory", Value: float64(u.Maxrss) / 1024, Unit: "MB", Goal: 400})
-		}
-		return nil
-	}
-	dev := []string{"dev", "--dir", filepath.Join(tmp, "dev"), "--name", "bench"}
-	if err := run("", 0, append(dev, "up", "--masters", "3", "--nodes", "0", "--subnet", "10.79.0.0/24", "--pods", "10.80.0.0/16")...); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if downErr := run("", 0, append(dev, "down")...); err == nil {
-			err = downErr
-		}
-	}()
-	steps := []struct {
-		name string
-		goal float64
-		args []string
-	}{
+	for _, s := range []step{
 		{"validate 10,000 blocks in 20 files", 1.0, []string{"-C", literal, "validate"}},
 		{"first plan of 10,000 blocks", 1.5, []string{"-C", literal, "plan"}},
 		{"validate 10,000 by for_each", 0.9, []string{"-C", each, "validate"}},
 		{"plan 10,000 by for_each", 0, []string{"-C", each, "plan"}},
 		{"apply of 10,000 deployments as one revision", 0, []string{"-C", literal, "apply", "--auto-approve"}},
 		{"plan without a change among 10,000", 0, []string{"-C", literal, "plan"}},
-	}
-	for _, s := range steps {
-		if err := run(s.name, s.goal, s.args...); err != nil {
-			return nil, err
+	} {
+		if err := b.measure(s, 400); err != nil {
+			return err
 		}
 	}
 	if err := writeFile(literal, 7, 123); err != nil {
-		return nil, err
+		return err
 	}
-	if err := run("plan with one change among 10,000", 0.8, "-C", literal, "plan"); err != nil {
-		return nil, err
-	}
-	return figures, nil
+	return b.measure(step{"plan with one change among 10,000", 0.8, []string{"-C", literal, "plan"}}, 400)
 }

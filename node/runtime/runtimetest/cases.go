@@ -177,11 +177,16 @@ var kernelTests = map[string]func(*Pod){
 			p.Errorf("working directory %q", log)
 		}
 		s = p.Spec("host", "hostname")
-		if s.Hostname = "my-pod-1"; p.Namespaces != nil {
-			s.Namespaces = p.Namespaces(p.TB, "my-pod-1")
-		}
+		s.Hostname = "my-pod-1"
 		if _, log := p.Run(s); !slices.Equal(log, []string{"my-pod-1"}) {
 			p.Errorf("host name %q", log)
+		}
+		if p.Namespaces != nil {
+			s = p.Spec("shares", "hostname")
+			s.Namespaces = p.Namespaces(p.TB, "my-pod-2")
+			if _, log := p.Run(s); !slices.Equal(log, []string{"my-pod-2"}) {
+				p.Errorf("host name of the pod's namespace %q", log)
+			}
 		}
 	},
 	"KernelCommand": func(p *Pod) {
