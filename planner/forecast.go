@@ -49,7 +49,7 @@ func newRehearsal(fork *state.Store, p *object.Plan, from time.Time, m NodeModel
 	m = m.withDefaults()
 	return &rehearsal{
 		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
-		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
+		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(fork.Snapshot(), p)),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
 }
@@ -308,9 +308,9 @@ func (r *rehearsal) promote() bool {
 	return some
 }
 
-// pauses are how long the plan's canaries stay at their steps: so much longer a
-// rehearsal looks ahead.
-func pauses(p *object.Plan) time.Duration {
+// pauses are how long the plan's canaries stay at their steps, and others between
+// zones: so much longer a rehearsal looks ahead.
+func pauses(v *state.Snapshot, p *object.Plan) time.Duration {
 	var sum time.Duration
 	for i := range p.Changes {
 		if d, ok := p.Changes[i].After.Object.(*object.Deployment); ok {
@@ -319,10 +319,23 @@ func pauses(p *object.Plan) time.Duration {
 			}
 			if u := d.Spec.Update; u.Strategy == "blue_green" {
 				sum += u.Switch().After.D()
+			} else if pause := u.Turns().Pause.D(); u.By != "" && pause > 0 {
+				sum += pause * time.Duration(zones(v, u.By))
 			}
 		}
 	}
 	return sum
+}
+
+// zones are how many values an attribute has among the nodes.
+func zones(v *state.Snapshot, by string) int {
+	seen := map[string]bool{}
+	for n := range state.All[*object.Node](v, object.KindNode) {
+		if z, _ := n.Attribute(by); z != "" {
+			seen[z] = true
+		}
+	}
+	return len(seen)
 }
 
 // report lets the nodes say what has happened by now.

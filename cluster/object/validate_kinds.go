@@ -38,6 +38,7 @@ func (s *DeploymentSpec) check(c *checker, at *step) {
 		c.fail(at.to("update").to("surge"), "Update that cannot move", "With surge = 0 and unavailable = 0 no pod may be added and none taken away. Raise one of them, or write strategy = \"recreate\".")
 	}
 	u.checkSteps(c, at.to("update"))
+	u.checkZones(c, at.to("update"))
 	if u.ProgressDeadline <= 0 {
 		c.fail(at.to("update").to("progress_deadline"), "No time to make progress", "progress_deadline is more than 0s; \"2m\" is the default.")
 	}
