@@ -400,7 +400,7 @@ func TestRandomZones(t *testing.T) {
 		name, number, last := "ok:1", 0, 0
 		images := []string{"ok", "ok", "ok", "crash", "missing", "once"}
 		for step := range rapid.IntRange(1, 8).Draw(t, "steps") {
-			switch do := rapid.IntRange(0, 9).Draw(t, "do"); {
+			switch do := rapid.IntRange(0, 11).Draw(t, "do"); {
 			case do < 3:
 				name = fmt.Sprintf("%s:%d", rapid.SampledFrom(images).Draw(t, "image"), step+2)
 				w.watch = nil
@@ -434,6 +434,10 @@ func TestRandomZones(t *testing.T) {
 				edit(w, ref(object.KindDeployment, "web"), func(d *object.Deployment) { d.Spec.Replicas = want })
 			case do == 9:
 				edit(w, ref(object.KindDeployment, "web"), func(d *object.Deployment) { d.Spec.Paused = !d.Spec.Paused })
+			case do == 10:
+				edit(w, ref(object.KindDeployment, "web"), func(d *object.Deployment) { d.Spec.Aborted = d.Status.Set })
+			case do == 11:
+				edit(w, ref(object.KindDeployment, "web"), func(d *object.Deployment) { d.Restart(w.now) })
 			}
 		}
 		for _, n := range slices.Sorted(maps.Keys(w.dead)) {
