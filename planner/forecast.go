@@ -66,7 +66,7 @@ func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, fr
 	queue.Postpone("revision") // it looks at all that was changed
 	return &rehearsal{
 		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
-		from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
+		from: from, now: from, deadline: from.Add(m.Deadline + pauses(fork.Snapshot(), p)),
 		checks: map[object.Ref]bool{}, log: newLogbook(fork.Snapshot(), p, from),
 	}
 }
@@ -341,9 +341,9 @@ func (r *rehearsal) promote() bool {
 	return some
 }
 
-// pauses are how long the plan's canaries stay at their steps: so much longer a
-// rehearsal looks ahead.
-func pauses(p *object.Plan) time.Duration {
+// pauses are how long the plan's canaries stay at their steps, and others between
+// zones: so much longer a rehearsal looks ahead.
+func pauses(v *state.Snapshot, p *object.Plan) time.Duration {
 	var sum time.Duration
 	for i := range p.Changes {
 		if d, ok := p.Changes[i].After.Object.(*object.Deployment); ok {
@@ -352,11 +352,24 @@ func pauses(p *object.Plan) time.Duration {
 			}
 			if u := d.Spec.Update; u.Strategy == "blue_green" {
 				sum += u.Switch().After.D() + length(u.Switch().Checks)
+			} else if pause := u.Turns().Pause.D(); u.By != "" && pause > 0 {
+				sum += pause * time.Duration(zones(v, u.By))
 			}
 			sum += length(d.Spec.Update.Checks)
 		}
 	}
 	return sum
+}
+
+// zones are how many values an attribute has among the nodes.
+func zones(v *state.Snapshot, by string) int {
+	seen := map[string]bool{}
+	for n := range state.All[*object.Node](v, object.KindNode) {
+		if z, _ := n.Attribute(by); z != "" {
+			seen[z] = true
+		}
+	}
+	return len(seen)
 }
 
 // report lets the nodes say what has happened by now, and checks pass.

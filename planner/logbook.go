@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -177,6 +178,7 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 		if b.wave[e.Ref] > 0 && e.Part != object.PartStatus && e.Ref.Kind != object.KindPod {
 			b.steps = append(b.steps, object.ForecastStep{At: object.Duration(at), Wave: b.wave[e.Ref], Op: "change", Ref: e.Ref, Note: string(e.Op)})
 		}
+		b.turn(e, at)
 		b.renamed(v, e)
 		if w := b.workloads[e.Ref]; w != nil && e.Ref.Kind != object.KindPod && e.Part != object.PartStatus {
 			w.want, w.gone = 0, e.After == nil
@@ -225,6 +227,22 @@ func (b *logbook) renamed(v *state.Snapshot, e *state.Event) {
 	if o, ok := v.Get(now); ok {
 		w.want = wanted(o)
 	}
+}
+
+// turn notes that it is the turn of another zone.
+func (b *logbook) turn(e *state.Event, at time.Duration) {
+	d, ok := e.After.(*object.Deployment)
+	if !ok || d.Status.Canary == nil || d.Status.Canary.Zone == "" || !b.concerns(d.Stack) {
+		return
+	}
+	c := d.Status.Canary
+	if was, ok := e.Before.(*object.Deployment); ok && was.Status.Canary != nil && was.Status.Canary.Zone == c.Zone && was.Status.Canary.Step == c.Step {
+		return
+	}
+	b.steps = append(b.steps, object.ForecastStep{
+		At: object.Duration(at), Wave: b.waveOf(d.Ref()), Op: "zone", Ref: d.Ref(), Workload: d.Ref(),
+		Note: fmt.Sprintf("%s %s, %d of %d", d.Spec.Update.By, c.Zone, c.Step+1, c.Zones),
+	})
 }
 
 // pause notes that a canary waits for a person; the forecast goes on as if that

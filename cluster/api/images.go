@@ -102,6 +102,8 @@ func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where
 	return out
 }
 
+const noNode = "no pod runs it, and no node has it"
+
 // askForImages asks the nodes what they have in store.
 func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []object.PinnedImage, unknown []int) {
 	ctx, cancel := context.WithTimeout(ctx, askingTakes)
@@ -112,7 +114,7 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 			items = append(items, object.NodeImages{Node: n.Name})
 		}
 	}
-	why := "no pod runs it, and no node has it"
+	why := noNode
 	if len(items) > maxAsked {
 		why = fmt.Sprintf("no pod runs it, and %d nodes are too many to be asked", len(items))
 		items = nil
@@ -133,6 +135,7 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 	if silent := len(slices.DeleteFunc(failed, func(f bool) bool { return !f })); silent > 0 {
 		why = fmt.Sprintf("no pod runs it, and %d of %d nodes cannot be asked", silent, len(items))
 	}
+	nowhere := why == noNode && len(items) > 0
 	held := map[string]string{}
 	for _, n := range items {
 		for _, i := range n.Images {
@@ -143,10 +146,11 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 	}
 	for _, i := range unknown {
 		x := &images[i]
-		x.Why = why
+		x.Why, x.Nowhere = why, nowhere
 		for _, name := range []string{x.Image, fullName(x.Image)} {
 			if digest, ok := held[name]; ok {
 				x.Digest, x.From, x.Why = digest, object.PinnedByNodes, ""
+				x.Nowhere = false
 			}
 		}
 	}

@@ -9,11 +9,13 @@ import (
 )
 
 // steps leads a rollout that does not go straight on: a canary, a rolling update
-// with pauses, a blue-green one.
+// with pauses or zone by zone, a blue-green one.
 func (r *release) steps(in *rollout.Input) {
 	switch u := &r.d.Spec.Update; {
 	case u.Strategy == "blue_green":
 		r.blueGreen(in)
+	case u.By != "":
+		r.zones(in)
 	case u.Strategy == "canary", len(u.Steps) > 0:
 		r.canary(in)
 	default:
@@ -93,7 +95,7 @@ func (r *release) canary(in *rollout.Input) {
 // with its pods. Without a weight each of them would count like any other pod.
 func (r *release) left() *object.CanaryStatus {
 	c := r.status.Canary
-	if c == nil || c.Set == r.name {
+	if c == nil || c.Set == r.name || c.Zones > 0 { // by zones no version has a weight
 		return nil
 	}
 	for _, x := range r.versions {
@@ -160,7 +162,7 @@ func (r *release) back(in rollout.Input) {
 	r.wanted, r.name = r.proven(), st.Proven
 	again := r.input()
 	again.Paused, again.Scaled = false, false
-	if step := rollout.Next(again); step.Changed {
+	if step := rollout.Next(again); step.Changed || r.displaced(step) {
 		r.resize(again, step)
 	}
 }

@@ -82,6 +82,7 @@ type release struct {
 	status   object.DeploymentStatus
 	finished bool // the wanted version is there
 	found    analysis
+	turn     *turn // of an update by zones
 }
 
 func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -266,6 +267,8 @@ func (r *release) advance() {
 	if step.Changed || r.wanted == nil {
 		st.Step++
 		st.Progress = r.now
+		r.resize(in, step)
+	} else if r.displaced(step) {
 		r.resize(in, step)
 	}
 	if (st.Canary == nil || st.Canary.Since.IsZero()) && !(step.Done && r.found.open) {
@@ -464,11 +467,12 @@ func (r *release) resize(in rollout.Input, step rollout.Step) {
 			i++
 		}
 		promote := x == r.wanted && x.gen < newest && !d.Spec.Paused
-		if size == x.counts.Size && !promote {
+		into, outOf := r.places(x, step, size)
+		if size == x.counts.Size && !promote && x.placed(into, outOf) {
 			continue
 		}
 		rs := x.set.Clone().(*object.ReplicaSet)
-		rs.Spec.Replicas = size
+		rs.Spec.Replicas, rs.Spec.Into, rs.Spec.OutOf = size, into, outOf
 		if promote {
 			rs.Annotations = map[string]string{object.AnnotationVersion: x.set.Annotations[object.AnnotationVersion], object.AnnotationGeneration: strconv.Itoa(newest + 1)}
 		}
@@ -480,12 +484,13 @@ func (r *release) resize(in rollout.Input, step rollout.Step) {
 		t.Reads = r.reads.pinned
 		r.pin(r.reads)
 		r.because("%s, step %d: %s begins with %d", d.Name, r.status.Step, r.name, step.New)
+		into, _ := r.places(nil, step, step.New)
 		r.Changes.Create(&object.ReplicaSet{
 			Meta: object.Meta{
 				Kind: object.KindReplicaSet, Namespace: d.Namespace, Name: r.name, Labels: d.Labels, Stack: d.Stack, Owner: d.Ref(),
 				Annotations: map[string]string{object.AnnotationVersion: r.digest, object.AnnotationGeneration: strconv.Itoa(newest + 1)},
 			},
-			Spec: object.ReplicaSetSpec{Replicas: step.New, Pod: t},
+			Spec: object.ReplicaSetSpec{Replicas: step.New, Pod: t, Into: into},
 		})
 	}
 	if len(in.Old) > 0 && step.Changed {

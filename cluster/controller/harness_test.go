@@ -21,6 +21,7 @@ type world struct {
 	runs    map[object.Ref]*run
 	dead    map[string]bool // nodes that are silent
 	full    bool            // nothing can be placed
+	room    map[string]int  // the most pods of a node, if it has a limit
 	mended  time.Time       // pods that begin later do well whatever their image is
 	watch   func(v *state.Snapshot)
 	changes int // changesets applied
@@ -147,10 +148,14 @@ func (w *world) bind() {
 	for p := range v.Pending() {
 		best, least := "", 0
 		for n := range state.All[*object.Node](v, object.KindNode) {
-			if n.Status.Condition != object.NodeReady || n.Spec.Drain || n.Spec.Unschedulable || len(n.Spec.Taints) > 0 || w.full {
+			if n.Status.Condition != object.NodeReady || n.Spec.Drain || n.Spec.Unschedulable || len(n.Spec.Taints) > 0 || w.full || p.Spec.Within != nil && !p.Spec.Within.Admits(n) {
 				continue
 			}
-			if load := v.UsageOf(n.Name).Pods + extra[n.Name]; best == "" || load < least {
+			load := v.UsageOf(n.Name).Pods + extra[n.Name]
+			if most, ok := w.room[n.Name]; ok && load >= most {
+				continue
+			}
+			if best == "" || load < least {
 				best, least = n.Name, load
 			}
 		}
@@ -158,6 +163,9 @@ func (w *world) bind() {
 		if best == "" {
 			if p.Status.Reason != object.ReasonUnplaceable {
 				q.Status.Reason, q.Status.Message, q.Status.Since = object.ReasonUnplaceable, "0 nodes fit", w.now
+				if p.Spec.Within != nil {
+					q.Status.Message += ": not in " + p.Spec.Within.String()
+				}
 				c.UpdateStatus(p, q)
 			}
 			continue
@@ -333,7 +341,7 @@ func (w *world) dump() string {
 			case *object.Revision:
 				fmt.Fprintf(&b, "%s %s %+v\n", x.Name, x.Spec.Cause, x.Status)
 			case *object.Deployment:
-				fmt.Fprintf(&b, "%s v%d %+v\n", x.Name, x.Version, x.Status)
+				fmt.Fprintf(&b, "%s v%d %+v %+v\n", x.Name, x.Version, x.Status, x.Status.Canary)
 			case *object.ReplicaSet:
 				fmt.Fprintf(&b, "%s size %d %+v\n", x.Name, x.Spec.Replicas, x.Status)
 			case *object.Pod:

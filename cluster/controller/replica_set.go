@@ -95,13 +95,14 @@ func (c replicaSets) Reconcile(v *state.Snapshot, key object.Ref, now time.Time)
 	}
 	n := w.count(rs, minReady)
 	w.clear(rs, n)
+	w.rehome(rs, n)
 	var held *failure
 	if missing := rs.Spec.Replicas - len(n.staying) - len(n.resting); missing > 0 {
 		held = w.create(rs, n, missing)
 	}
 	if extra := len(n.staying) - max(rs.Spec.Replicas, 0); extra > 0 {
 		w.because("%s has %s too many", key.Name, plural(extra, "pod"))
-		for _, p := range leastWanted(n.staying)[:extra] {
+		for _, p := range w.givenUp(rs, n, extra) {
 			if w.spare(rs, n, p) {
 				w.stop(p, "scaled down")
 			}
@@ -189,13 +190,14 @@ func (w *work) create(rs *object.ReplicaSet, n *census, missing int) *failure {
 	ordinal := 0
 	made := min(allowed, podBatch)
 	w.claim(rs.Namespace, cpu, memory, made)
+	here := w.toGo(rs, n)
 	for range made {
 		for n.names[podName(rs.Name, ordinal)] {
 			ordinal++
 		}
 		w.Changes.Create(&object.Pod{
 			Meta: object.Meta{Kind: object.KindPod, Namespace: rs.Namespace, Name: podName(rs.Name, ordinal), Labels: t.Labels, Stack: rs.Stack, Owner: rs.Ref()},
-			Spec: object.PodSpec{Template: name, Ordinal: ordinal, CPU: cpu, Memory: memory},
+			Spec: object.PodSpec{Template: name, Ordinal: ordinal, Within: within(rs, &here), CPU: cpu, Memory: memory},
 			Status: object.PodStatus{
 				Phase: object.PodPending, Since: w.now,
 			},

@@ -59,5 +59,8 @@ func (r *release) discard(in rollout.Input, worn int) {
 	for _, x := range in.Old {
 		step.Old = append(step.Old, x.Size)
 	}
+	if in.Zone != nil {
+		step.Zone = max(in.Zone.New-worn, 0)
+	}
 	r.resize(in, step)
 }

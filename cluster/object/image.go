@@ -12,8 +12,11 @@ type PinnedImage struct {
 	From   string `json:"from,omitempty"`   // who said it: pods, nodes, registry
 	Was    string `json:"was,omitempty"`    // another digest that an earlier revision of the stack was planned with
 	Since  int    `json:"since,omitempty"`  // that revision
-	Gone   bool   `json:"gone,omitempty"`   // no node is known to have it, and its registry says that it has not
-	Why    string `json:"why,omitempty"`    // of one that is not pinned
+	Gone   bool   `json:"gone,omitempty"`   // no node is known to have it, and its registry says that it has not, or is not to be asked
+
+	// Nowhere says that all nodes that are ready were asked, and none has it.
+	Nowhere bool   `json:"nowhere,omitempty"`
+	Why     string `json:"why,omitempty"` // of one that is not pinned
 }
 
 // Who knows a digest.
@@ -83,4 +86,24 @@ func (p *Plan) Pins() map[string]string {
 		}
 	}
 	return out
+}
+
+// PullsNever reports whether all containers of the plan that run the image are to take
+// it from their node alone.
+func (p *Plan) PullsNever(image string) bool {
+	never := false
+	for i := range p.Changes {
+		o := p.Changes[i].After.Object
+		if o == nil || TemplateOf(o) == nil {
+			continue
+		}
+		t := TemplateOf(o)
+		for _, c := range slices.Concat(t.Init, t.Containers) {
+			if c.Image == image && c.Pull != "never" {
+				return false
+			}
+			never = never || c.Image == image
+		}
+	}
+	return never
 }

@@ -156,11 +156,12 @@ var (
 	ReachNodes   = Ref{Kind: "nodes", Name: "nodes"}
 )
 
-// ForecastStep is one pod that starts or stops, or one object that is written.
+// ForecastStep is one pod that starts or stops, one object that is written, a pause
+// that a person has to end, or a zone whose turn begins.
 type ForecastStep struct {
 	At       Duration `json:"at"` // since the apply
 	Wave     int      `json:"wave"`
-	Op       string   `json:"op"` // start, stop, change, pause, check
+	Op       string   `json:"op"` // start, stop, change, pause, check, zone
 	Ref      Ref      `json:"ref"`
 	Node     string   `json:"node,omitempty"`
 	Workload Ref      `json:"workload,omitzero"`

@@ -195,6 +195,8 @@ type PodSpec struct {
 	Node     string       `json:"node,omitempty" hcl:"-"`     // where it is bound; written once by the scheduler
 	// Elsewhere is why the scheduler did not take the node that its plan had for it.
 	Elsewhere string `json:"elsewhere,omitempty" hcl:"-"`
+	// Within are the only nodes that will do for it; it says nothing once Node is set.
+	Within *Within `json:"within,omitempty" hcl:"-"`
 	// CPU and Memory are what the template asks for, copied by whoever creates the
 	// pod, so that rows can be counted without their template.
 	CPU    CPU   `json:"cpu,omitempty" hcl:"-"`

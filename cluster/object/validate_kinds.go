@@ -39,6 +39,7 @@ func (s *DeploymentSpec) check(c *checker, at *step) {
 	}
 	u.checkSteps(c, at.to("update"))
 	u.checkChecks(c, at.to("update"), &s.Pod)
+	u.checkZones(c, at.to("update"))
 	if u.ProgressDeadline <= 0 {
 		c.fail(at.to("update").to("progress_deadline"), "No time to make progress", "progress_deadline is more than 0s; \"2m\" is the default.")
 	}

@@ -113,11 +113,19 @@ func TestCanarySteps(t *testing.T) {
 		{"Two ways to go on", Update{Strategy: "blue_green", BlueGreen: &BlueGreen{After: 1, Manual: true}}},
 		{"Wrong weight", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 101}}}},
 		{"Weight that falls", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 50}, {Name: "b", Weight: 5}}}},
+		{"Superfluous block", Update{Strategy: "rolling", Zones: &Zones{Manual: true}}},
+		{"Superfluous attribute", Update{Strategy: "canary", By: "zone", Steps: []CanaryStep{{Name: "a", Weight: 5}}}},
+		{"Superfluous attribute", Update{Strategy: "recreate", By: "zone"}},
+		{"Superfluous attribute", Update{Strategy: "blue_green", By: "zone"}},
+		{"Superfluous block", Update{Strategy: "rolling", By: "zone", Steps: []CanaryStep{{Name: "a", Scale: Amount{N: 1}}}}},
+		{"Duplicate name", Update{Strategy: "rolling", By: "zone", Zones: &Zones{Order: []string{"a", "b", "a"}}}},
+		{"Empty name", Update{Strategy: "rolling", By: "zone", Zones: &Zones{Order: []string{""}}}},
 		{"Two pauses", Update{Strategy: "canary", Steps: []CanaryStep{{Name: "a", Weight: 5, Pause: 1, Manual: true}}}},
 	} {
 		d := &Deployment{Meta: Meta{Kind: KindDeployment, Namespace: "default", Name: "web"}}
 		SetDefaults(&d.Spec)
 		d.Spec.Update.Strategy, d.Spec.Update.Steps, d.Spec.Update.BlueGreen = c.update.Strategy, c.update.Steps, c.update.BlueGreen
+		d.Spec.Update.By, d.Spec.Update.Zones = c.update.By, c.update.Zones
 		found := false
 		for _, x := range Validate(d) {
 			found = found || x.Summary == c.want

@@ -15,6 +15,10 @@ const (
 type ReplicaSetSpec struct {
 	Replicas int         `json:"replicas" hcl:"replicas" default:"1" effect:"scales" doc:"How many pods."`
 	Pod      PodTemplate `json:"pod" hcl:"pod,block,required" effect:"new_pods" doc:"What each pod runs. A change applies to pods made later."`
+
+	// The deployment controller says where, while a rollout goes zone by zone.
+	Into  *Into  `json:"into,omitempty" hcl:"-"`
+	OutOf *OutOf `json:"out_of,omitempty" hcl:"-"`
 }
 
 // ReplicaSetStatus counts the set's pods.
@@ -66,6 +70,8 @@ type Update struct {
 	ProgressDeadline Duration     `json:"progress_deadline" hcl:"progress_deadline" default:"2m" doc:"A rollout that makes no progress for this long has failed."`
 	Steps            []CanaryStep `json:"steps,omitempty" hcl:"step,block" doc:"Steps of a canary, in order; of a rolling update, the points at which it pauses."`
 	Checks           []Check      `json:"checks,omitempty" hcl:"check,block" doc:"Checks that run beside the steps, from the first one until the rollout is complete, and have to tell something before it is."`
+	By               string       `json:"by,omitempty" hcl:"by" doc:"Of a rolling update: a label or attribute of the nodes, usually zone. The pods of one zone are replaced and available before those of the next are touched; pods on nodes without it come last."`
+	Zones            *Zones       `json:"zones,omitempty" hcl:"zones,block" doc:"With by: in which order, and what to wait for between two zones."`
 	BlueGreen        *BlueGreen   `json:"blue_green,omitempty" hcl:"blue_green,block" doc:"When a blue-green update switches, and how long it can go back at once."`
 	OnFailure        string       `json:"on_failure" hcl:"on_failure" default:"revert" enum:"revert,pause" doc:"Put the whole revision back, or stop and wait for a person."`
 }
@@ -97,7 +103,8 @@ type CanaryStep struct {
 	Checks []Check  `json:"checks,omitempty" hcl:"check,block" doc:"Checks that have to pass before the next step; they run during the pause, and a person is asked when they have passed."`
 }
 
-// CanaryStatus is how far a canary is.
+// CanaryStatus is how far a rollout by steps is: a canary, a blue-green one, one
+// with pauses or by zones.
 type CanaryStatus struct {
 	Set    string    `json:"set"`             // the version that the steps lead to
 	Step   int       `json:"step"`            // steps done
@@ -106,6 +113,12 @@ type CanaryStatus struct {
 	Waits  bool      `json:"waits,omitempty"` // for a person
 	// Checks are those of the present step and those beside the steps.
 	Checks []CheckStatus `json:"checks,omitempty"`
+
+	// Of an update by zones, whose steps are the zones.
+	Zone  string   `json:"zone,omitempty"`  // whose turn it is; empty: what is in no zone
+	Zones int      `json:"zones,omitempty"` // how many have or get a turn
+	Later int      `json:"later,omitempty"` // pods that are lacking and are left to other turns; less than 0: too many
+	Done  []string `json:"done,omitempty"`  // that have had theirs, in the order of their names
 }
 
 // Token names the pause that the canary is at, so that a promotion ends this

@@ -23,6 +23,7 @@ type Input struct {
 	Target      int
 	Hold        bool // with Canary: old pods go as new ones take their place, up to Target
 	Keep        bool // old pods stay, and the update is done without their end
+	Zone        *Zone
 	New         Set
 	Old         []Set // newest first
 }
@@ -32,6 +33,7 @@ type Step struct {
 	New     int
 	Old     []int // in the order of Input.Old
 	Changed bool  // some size differs from what it is
+	Zone    int   // with Input.Zone: of New, the pods in the zone
 	Done    bool  // nothing is left to do: Want pods of the new version are available, and no others are there
 }
 
@@ -73,10 +75,15 @@ func Next(in Input) Step {
 		p.follow()
 	case in.Scaled && active > 1 && (in.Paused || in.New.Size > 0):
 		p.proportional()
+	case in.Zone != nil && !in.Paused:
+		p.zoned()
 	case !in.Paused:
 		p.rolling()
 	}
 	out := Step{New: p.size[0], Old: p.size[1:]}
+	if in.Zone != nil {
+		out.Zone = in.Zone.New + p.grown
+	}
 	out.Done = out.New == in.Want && in.New.Pods == in.Want && in.New.Available >= in.Want
 	for i, s := range p.sets {
 		out.Changed = out.Changed || p.size[i] != s.Size
@@ -91,8 +98,9 @@ func Next(in Input) Step {
 // plan is a step in the making; index 0 is the new version.
 type plan struct {
 	Input
-	size []int
-	sets []Set
+	size  []int
+	sets  []Set
+	grown int // new pods in the zone
 }
 
 // floor is how many available pods must be left.

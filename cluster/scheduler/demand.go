@@ -194,16 +194,19 @@ func quoted(labels map[string]string) string {
 	return b.String()
 }
 
-// demand returns the shared demand of a template.
-func (k *kernel) demand(t *object.PodTemplate) *demand {
-	key := ""
+// demand returns the shared demand of a template, and of a limit or nil.
+func (k *kernel) demand(t *object.PodTemplate, limit *object.Within) *demand {
+	key := limit.Key()
 	if len(t.Constraints)+len(t.Tolerations) > 0 {
-		key = fmt.Sprintf("%#v %#v", t.Constraints, t.Tolerations)
+		key += fmt.Sprintf(" %#v %#v", t.Constraints, t.Tolerations)
 	}
 	if d := k.demands[key]; d != nil {
 		return d
 	}
 	d := &demand{tolerations: t.Tolerations, taint: int64(k.policy.Taint) * point}
+	if limit != nil {
+		d.matchers = append(d.matchers, matcher{text: "not in " + limit.String(), match: limit.Admits})
+	}
 	for _, c := range t.Constraints {
 		d.matchers = append(d.matchers, newMatcher(c))
 	}

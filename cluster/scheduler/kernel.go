@@ -85,8 +85,9 @@ type classKey struct {
 
 type class struct {
 	key       classKey
-	next      *class // same key, other labels
+	next      *class // same key, other labels or limits
 	namespace string
+	within    string // where alone it may be placed: the key of its pods' limit
 	template  string
 	labels    map[string]string
 	shape     *shape
@@ -169,18 +170,22 @@ func (k *kernel) class(p *object.Pod, t *object.PodTemplate) *class {
 		set = p.Ref()
 	}
 	key := classKey{set, t, p.Spec.CPU, p.Spec.Memory}
-	head := k.classes[key]
+	limit := p.Spec.Within
+	if p.Spec.Node != "" {
+		limit = nil // it said where to begin, not where to stay
+	}
+	within, head := limit.Key(), k.classes[key]
 	for c := head; c != nil; c = c.next {
-		if c.namespace == p.Namespace && maps.Equal(c.labels, p.Labels) {
+		if c.namespace == p.Namespace && c.within == within && maps.Equal(c.labels, p.Labels) {
 			return c
 		}
 	}
-	c := &class{key: key, next: head, namespace: p.Namespace, template: p.Spec.Template, labels: p.Labels, set: k.sets[set]}
+	c := &class{key: key, next: head, namespace: p.Namespace, within: within, template: p.Spec.Template, labels: p.Labels, set: k.sets[set]}
 	if c.set == nil {
 		c.set = newTally()
 		k.sets[set] = c.set
 	}
-	c.shape = k.shape(c, t)
+	c.shape = k.shape(c, t, limit)
 	for i := range t.Avoid {
 		a := &t.Avoid[i]
 		c.avoids = append(c.avoids, wish{k.term(c.namespace, a), min(max(int64(a.Prefer), 0), MaxPoints) * point})
@@ -199,9 +204,9 @@ func (k *kernel) class(p *object.Pod, t *object.PodTemplate) *class {
 }
 
 // shape returns the shared shape of a class.
-func (k *kernel) shape(c *class, t *object.PodTemplate) *shape {
+func (k *kernel) shape(c *class, t *object.PodTemplate, limit *object.Within) *shape {
 	s := &shape{
-		demand: k.demand(t),
+		demand: k.demand(t, limit),
 		ask:    Ask{Namespace: c.namespace, CPU: c.key.cpu, Memory: c.key.memory, Template: t},
 	}
 	for _, containers := range [][]object.Container{t.Init, t.Containers} {

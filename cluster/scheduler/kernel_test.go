@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -66,7 +67,7 @@ func (w *plain) score(p *object.Pod, t *object.PodTemplate, n int) (int64, bool)
 		d.matchers = append(d.matchers, newMatcher(c))
 	}
 	score := d.eval(w.nodes[n])
-	if score == none {
+	if score == none || p.Spec.Within != nil && !slices.Contains(p.Spec.Within.In, attribute(w.nodes[n], p.Spec.Within.By)) {
 		return 0, false
 	}
 	cpu, memory, pods := p.Spec.CPU, p.Spec.Memory, 1
@@ -193,6 +194,9 @@ func TestKernelEqualsNaive(t *testing.T) {
 		for i := range rapid.IntRange(1, 8).Draw(t, "kinds") {
 			p := testPod(fmt.Sprintf("set%d", i/2), fmt.Sprintf("p%d", i), map[string]string{"app": rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "app")},
 				object.CPU(rapid.SampledFrom([]int{0, 100, 700}).Draw(t, "cpu")), object.Bytes(rapid.SampledFrom([]int{0, 1 << 20, 700 << 20}).Draw(t, "memory")))
+			if in := rapid.SampledFrom([][]string{nil, nil, {"a"}, {"a", "b"}}).Draw(t, "within"); in != nil {
+				p.Spec.Within = &object.Within{By: "zone", In: in}
+			}
 			kinds = append(kinds, kind{p, rapid.SampledFrom(templates).Draw(t, "template")})
 		}
 		seed := rapid.Uint64().Draw(t, "seed")

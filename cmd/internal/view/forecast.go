@@ -99,7 +99,7 @@ func (p *printer) timeline(steps []object.ForecastStep, indent int) {
 		s := x.step
 		r := row{at: "+" + short(s.At.D()), op: "+", ready: fmt.Sprintf("ready %d/%d", s.Ready, s.Want), lowest: s.Lowest}
 		r.what = s.Ref.Name + " -> " + s.Node
-		if s.Op == "pause" || s.Op == "check" {
+		if s.Op == "pause" || s.Op == "check" || s.Op == "zone" {
 			r.op, r.what = "~", s.Note
 		}
 		if s.Op == "stop" {
@@ -152,9 +152,16 @@ func abridge(steps []object.ForecastStep) []shownStep {
 	for _, s := range steps[:stepsHead] {
 		out = append(out, shownStep{step: s})
 	}
+	zones := 0
+	for _, s := range steps {
+		if s.Op == "zone" {
+			zones++
+		}
+	}
 	middle, from, lowest := steps[stepsHead:len(steps)-stepsTail], 0, false
 	for i, s := range middle {
-		if s.Op != "pause" && s.Op != "check" && (!s.Lowest || lowest) { // one lowest is enough; a person is waited for at each pause
+		told := s.Op == "pause" || s.Op == "check" || s.Op == "zone" && zones <= stepsWhole
+		if !told && (!s.Lowest || lowest) { // one lowest is enough; a person is waited for at each pause
 			continue
 		}
 		skip(middle[from:i])

@@ -144,6 +144,9 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 			text += ", all connections go to " + c.Set + ", the version before can take them back"
 		case u.Strategy == "blue_green":
 			text += ", no connection goes to the new version yet"
+		case u.By != "" && c.Zone == "":
+		case u.By != "":
+			text += fmt.Sprintf(", %s %s, %d of %d", u.By, c.Zone, c.Step+1, c.Zones)
 		case u.Strategy == "rolling":
 			text += fmt.Sprintf(", step %d of %d", min(c.Step+1, len(u.Steps)), len(u.Steps))
 		default:
