@@ -22,7 +22,8 @@ func Claims(r Request) []object.Claim {
 		deps := dependencies(x)
 		c := object.Claim{Ref: ref}
 		if x.comparable() {
-			c.Fingerprint = object.Fingerprint(declare(x, r.Stack, deps))
+			x.encoding = object.Encoding(x.claim(r.Stack, deps))
+			c.Fingerprint = object.FingerprintOf(x.encoding)
 		}
 		out = append(out, c)
 	}
@@ -66,8 +67,8 @@ func InForce(r Request, claims []object.Claim, a object.StackState) *state.Snaps
 			continue
 		}
 		delete(same, ref)
-		o := declare(x, r.Stack, dependencies(x))
-		o.Head().Version = version
+		o := x.claim(r.Stack, dependencies(x))
+		o.Head().Version, x.encoding = version, nil // it is not going to be created
 		x.same = o
 		objects = append(objects, o)
 	}
@@ -75,6 +76,16 @@ func InForce(r Request, claims []object.Claim, a object.StackState) *state.Snaps
 		objects = append(objects, o.Object)
 	}
 	return state.Load(a.Index, objects).Snapshot()
+}
+
+// claim is the object as the stack would create it: one for all who ask, not to be
+// written into.
+func (x *Desired) claim(stack string, deps []object.Ref) object.Object {
+	if x.claimed == nil {
+		x.claimed = object.WithoutSealed(declare(x, stack, deps))
+		object.Bare(x.claimed)
+	}
+	return x.claimed
 }
 
 // declare is a desired object as the stack would write it.

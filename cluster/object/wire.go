@@ -1,8 +1,10 @@
 package object
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -32,10 +34,14 @@ func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
 	w := wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
 	err := each(len(r.Plan.Changes), func(i int) (err error) {
 		c := &r.Plan.Changes[i]
-		if w.Before[i], err = encodeSide(c.Ref, c.Before); err != nil {
+		var came [2]received
+		if i < len(r.Plan.received) {
+			came = r.Plan.received[i]
+		}
+		if w.Before[i], err = encodeSide(c.Ref, c.Before, came[0]); err != nil {
 			return err
 		}
-		w.After[i], err = encodeSide(c.Ref, c.After)
+		w.After[i], err = encodeSide(c.Ref, c.After, came[1])
 		return err
 	})
 	if err != nil {
@@ -46,7 +52,58 @@ func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
 	if w.Request, err = json.Marshal(&bare); err != nil {
 		return nil, err
 	}
-	return canonical.Marshal(w)
+	return w.bytes(), nil
+}
+
+// bytes is the canonical encoding. The parts are encoded already, and a plan of ten
+// thousand objects has ten megabytes of them: they are put together once, not copied
+// from one buffer to the next.
+func (w *wireApply) bytes() []byte {
+	lists := [][]cbor.RawMessage{w.Before, w.After}
+	size := 4*9 + len(w.Request)
+	for _, list := range lists {
+		for _, raw := range list {
+			size += len(raw)
+		}
+	}
+	b := appendHead(make([]byte, 0, size), arrayHead, 1+len(lists))
+	b = append(appendHead(b, bytesHead, len(w.Request)), w.Request...)
+	for _, list := range lists {
+		b = appendHead(b, arrayHead, len(list))
+		for _, raw := range list {
+			b = append(b, raw...)
+		}
+	}
+	return b
+}
+
+const (
+	bytesHead = 0x40
+	arrayHead = 0x80
+)
+
+// appendHead writes the head of a CBOR item that has a length, in its shortest form.
+func appendHead(b []byte, major byte, n int) []byte {
+	switch {
+	case n < 24:
+		return append(b, major|byte(n))
+	case n <= math.MaxUint8:
+		return append(b, major|24, byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(b, major|25), uint16(n))
+	case n <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(b, major|27), uint64(n))
+}
+
+// Encoded says that an encoding is the canonical one of what a change makes of its
+// object: the one that the object was claimed by.
+func (p *Plan) Encoded(change int, encoding []byte) {
+	if len(p.received) < len(p.Changes) {
+		p.received = append(p.received, make([][2]received, len(p.Changes)-len(p.received))...)
+	}
+	p.received[change][1] = received{p.Changes[change].After.Object, encoding}
 }
 
 // DecodePlan reads what EncodePlan writes.
@@ -73,8 +130,10 @@ func DecodeApply(b []byte, each Each) (*ApplyRequest, error) {
 	if len(w.Before) != len(changes) || len(w.After) != len(changes) {
 		return nil, fmt.Errorf("%d changes, but %d and %d objects", len(changes), len(w.Before), len(w.After))
 	}
+	r.Plan.received = make([][2]received, len(changes))
 	err := each(len(changes), func(i int) (err error) {
 		c := &changes[i]
+		defer func() { r.Plan.received[i] = [2]received{{c.Before.Object, w.Before[i]}, {c.After.Object, w.After[i]}} }()
 		if c.Before, err = decodeSide(c.Ref.Kind, w.Before[i]); err != nil {
 			return fmt.Errorf("%s: %w", c.Ref, err)
 		}
@@ -89,9 +148,20 @@ func DecodeApply(b []byte, each Each) (*ApplyRequest, error) {
 	return r, nil
 }
 
-func encodeSide(r Ref, a Any) (cbor.RawMessage, error) {
+// received is an object as it came, with the bytes that it was read from: a plan is
+// sealed over these, and not over what they would be if they were written again. Who
+// sends other than the canonical encoding gets a seal over that.
+type received struct {
+	object Object
+	raw    cbor.RawMessage
+}
+
+func encodeSide(r Ref, a Any, came received) (cbor.RawMessage, error) {
 	if a.IsZero() {
 		return null, nil
+	}
+	if a.Object == came.object && a.Head().Kind == r.Kind { // objects do not change
+		return came.raw, nil
 	}
 	if a.Head().Kind != r.Kind { // by which it is read
 		return nil, Errorf(CodeInvalid, r, "the plan has another object for it: %s", a.Ref())
