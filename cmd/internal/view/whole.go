@@ -20,6 +20,13 @@ type whole struct {
 	tail   string // behind values: that they go
 	items  []object.Item
 	keys   []string
+	units  map[unit]string // that have been written already: there are few, again and again
+}
+
+// unit is a value of a type with a text form.
+type unit struct {
+	of reflect.Type
+	n  int64
 }
 
 // object draws the inside of an object's block.
@@ -78,18 +85,18 @@ func (w *whole) attribute(x *object.Item, indent, width int) {
 			for it := x.Value.MapRange(); it.Next(); {
 				values[it.Key().String()] = it.Value()
 			}
-			unit := x.Value.Type().Elem().Implements(marshaler)
-			mapping(w, values, indent+4, func(w *whole, v reflect.Value, indent int) { w.value(v, unit, indent) })
+			isUnit := x.Value.Type().Elem().Implements(marshaler)
+			mapping(w, values, indent+4, func(w *whole, v reflect.Value, indent int) { w.value(v, isUnit, indent) })
 		}
 		w.add(blanks(indent+2), "}\n")
 	case object.FormList:
 		w.name(x.Name, indent, width)
 		w.add("[\n")
-		unit := x.Value.Type().Elem().Implements(marshaler)
+		isUnit := x.Value.Type().Elem().Implements(marshaler)
 		for i := range x.Value.Len() {
 			if v := reflect.Indirect(x.Value.Index(i)); v.IsValid() {
 				w.add(blanks(indent+4), w.symbol, " ")
-				w.scalar(v, unit)
+				w.scalar(v, isUnit)
 				w.add(",\n")
 			}
 		}
@@ -125,12 +132,12 @@ func mapping[V any](w *whole, m map[string]V, indent int, draw func(w *whole, v 
 
 // value draws a value after its name, and ends the line. A unit is one with a text
 // form of its own.
-func (w *whole) value(v reflect.Value, unit bool, indent int) {
-	if text, ok := textOf(v, unit); ok {
+func (w *whole) value(v reflect.Value, isUnit bool, indent int) {
+	if text, ok := w.textOf(v, isUnit); ok {
 		drawText(w, text, indent)
 		return
 	}
-	w.scalar(v, unit)
+	w.scalar(v, isUnit)
 	w.add("\n")
 }
 
@@ -150,8 +157,8 @@ func drawText[T ~string](w *whole, v T, indent int) {
 }
 
 // scalar draws a value on one line, as change1 does.
-func (w *whole) scalar(v reflect.Value, unit bool) {
-	text, isText := textOf(v, unit)
+func (w *whole) scalar(v reflect.Value, isUnit bool) {
+	text, isText := w.textOf(v, isUnit)
 	switch {
 	case v.Type() == sensitiveType:
 		w.add(hidden)
@@ -185,11 +192,22 @@ func (w *whole) add(parts ...string) {
 }
 
 // textOf is what a value says as a text.
-func textOf(v reflect.Value, unit bool) (string, bool) {
+func (w *whole) textOf(v reflect.Value, isUnit bool) (string, bool) {
 	switch {
 	case v.Type() == sensitiveType:
 		return "", false
-	case unit:
+	case isUnit && v.CanInt():
+		u := unit{v.Type(), v.Int()}
+		text, known := w.units[u]
+		if !known {
+			if w.units == nil {
+				w.units = map[unit]string{}
+			}
+			text, _ = object.PlainValue(v).(string)
+			w.units[u] = text
+		}
+		return text, true
+	case isUnit:
 		text, ok := object.PlainValue(v).(string)
 		return text, ok
 	case v.Kind() == reflect.String:
