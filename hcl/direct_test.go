@@ -85,3 +85,20 @@ func TestDirectAgrees(t *testing.T) {
 		hold(t, s.String())
 	})
 }
+
+// A set of sensitive texts says so as a whole, which for_each relies on.
+func TestSensitiveSetDecidesNothing(t *testing.T) {
+	_, diags := Load(written(t, map[string]string{"main.hcl": `variable "names" {
+  type      = list(string)
+  default   = ["a"]
+  sensitive = true
+}
+config_map "c" {
+  for_each = toset([for n in var.names : n])
+  data     = { a = "b" }
+}
+`}), Options{})
+	if len(diags) == 0 || !strings.Contains(diags[0].Summary, "Sensitive for_each") {
+		t.Errorf("got %v", diags)
+	}
+}

@@ -68,8 +68,8 @@ func InForce(r Request, claims []object.Claim, a object.StackState) *state.Snaps
 		}
 		delete(same, ref)
 		o := x.claim(r.Stack, dependencies(x))
-		o.Head().Version, x.encoding = version, nil // it is not going to be created
-		x.same = o
+		o.Head().Version = version
+		x.same, x.claimed, x.encoding = o, nil, nil // it is not going to be created
 		objects = append(objects, o)
 	}
 	for _, o := range a.Objects {
