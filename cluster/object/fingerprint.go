@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -15,7 +16,13 @@ import (
 func Fingerprint(o Object) string {
 	c := o.Clone()
 	Bare(c)
-	return FingerprintOf(Encoding(c))
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	if err := canonical.MarshalToBuffer(c, b); err != nil {
+		panic(fmt.Sprintf("object: %s cannot be encoded: %v", o.Ref(), err)) // all our kinds can
+	}
+	return FingerprintOf(b.Bytes())
 }
 
 // Encoding is Encode of an object, which cannot fail.

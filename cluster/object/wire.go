@@ -1,9 +1,11 @@
 package object
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 
 	"github.com/fxamacker/cbor/v2"
@@ -31,7 +33,25 @@ func EncodePlan(p *Plan, each Each) ([]byte, error) {
 
 // EncodeApply writes an ApplyRequest as PlanMediaType.
 func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
-	w := wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
+	w, err := wireOf(r, each)
+	if err != nil {
+		return nil, err
+	}
+	return w.bytes(), nil
+}
+
+// Encoded says that an encoding is the canonical one of what a change makes of its
+// object: the one that the object was claimed by.
+func (p *Plan) Encoded(change int, encoding []byte) {
+	if len(p.received) < len(p.Changes) {
+		p.received = append(p.received, make([][2]received, len(p.Changes)-len(p.received))...)
+	}
+	p.received[change][1] = received{p.Changes[change].After.Object, encoding}
+}
+
+// wireOf encodes the parts of a request.
+func wireOf(r *ApplyRequest, each Each) (*wireApply, error) {
+	w := &wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
 	err := each(len(r.Plan.Changes), func(i int) (err error) {
 		c := &r.Plan.Changes[i]
 		var came [2]received
@@ -49,40 +69,59 @@ func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
 	}
 	bare := *r
 	bare.Plan.Changes = withoutObjects(r.Plan.Changes)
-	if w.Request, err = json.Marshal(&bare); err != nil {
-		return nil, err
-	}
-	return w.bytes(), nil
+	w.Request, err = json.Marshal(&bare)
+	return w, err
 }
 
-// bytes is the canonical encoding. The parts are encoded already, and a plan of ten
-// thousand objects has ten megabytes of them: they are put together once, not copied
-// from one buffer to the next.
+// writeTo writes what canonical.Marshal would answer, part by part: the whole of it
+// is as large as all objects together.
+func (w *wireApply) writeTo(out io.Writer) error {
+	var b [9]byte
+	put := func(parts ...[]byte) (err error) {
+		for _, p := range parts {
+			if _, err = out.Write(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := put([]byte{arrayHead + 3}, appendHead(b[:0], bytesHead, len(w.Request)), w.Request); err != nil {
+		return err
+	}
+	for _, list := range [][]cbor.RawMessage{w.Before, w.After} {
+		if err := put(appendHead(b[:0], arrayHead, len(list))); err != nil {
+			return err
+		}
+		for _, raw := range list {
+			if err := put(raw); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bytes is all that writeTo writes, in one piece of the right size: a plan of ten
+// thousand objects is ten megabytes, which are not to be copied as a buffer grows.
 func (w *wireApply) bytes() []byte {
-	lists := [][]cbor.RawMessage{w.Before, w.After}
 	size := 4*9 + len(w.Request)
-	for _, list := range lists {
+	for _, list := range [][]cbor.RawMessage{w.Before, w.After} {
 		for _, raw := range list {
 			size += len(raw)
 		}
 	}
-	b := appendHead(make([]byte, 0, size), arrayHead, 1+len(lists))
-	b = append(appendHead(b, bytesHead, len(w.Request)), w.Request...)
-	for _, list := range lists {
-		b = appendHead(b, arrayHead, len(list))
-		for _, raw := range list {
-			b = append(b, raw...)
-		}
-	}
-	return b
+	b := bytes.NewBuffer(make([]byte, 0, size))
+	_ = w.writeTo(b) // a buffer takes everything
+	return b.Bytes()
 }
 
+// The heads of byte strings and arrays.
 const (
 	bytesHead = 0x40
 	arrayHead = 0x80
 )
 
-// appendHead writes the head of a CBOR item that has a length, in its shortest form.
+// appendHead adds the head of n bytes or elements in its shortest form.
 func appendHead(b []byte, major byte, n int) []byte {
 	switch {
 	case n < 24:
@@ -95,15 +134,6 @@ func appendHead(b []byte, major byte, n int) []byte {
 		return binary.BigEndian.AppendUint32(append(b, major|26), uint32(n))
 	}
 	return binary.BigEndian.AppendUint64(append(b, major|27), uint64(n))
-}
-
-// Encoded says that an encoding is the canonical one of what a change makes of its
-// object: the one that the object was claimed by.
-func (p *Plan) Encoded(change int, encoding []byte) {
-	if len(p.received) < len(p.Changes) {
-		p.received = append(p.received, make([][2]received, len(p.Changes)-len(p.received))...)
-	}
-	p.received[change][1] = received{p.Changes[change].After.Object, encoding}
 }
 
 // DecodePlan reads what EncodePlan writes.
@@ -192,11 +222,22 @@ func withoutObjects(changes []PlannedChange) []PlannedChange {
 	return out
 }
 
-// SealingBytes is what a seal is computed over: the plan with an empty Seal and no
+// WriteSealing writes what a seal is computed over: the plan with an empty Seal and no
 // Explanation, its objects in the canonical encoding and all else as JSON. A plan that was written
 // to a file and read back gives the same bytes.
-func (p *Plan) SealingBytes(each Each) ([]byte, error) {
+func (p *Plan) WriteSealing(out io.Writer, each Each) error {
 	c := *p
 	c.Seal, c.Explanation = "", nil
-	return EncodePlan(&c, each)
+	w, err := wireOf(&ApplyRequest{Plan: c}, each)
+	if err != nil {
+		return err
+	}
+	return w.writeTo(out)
+}
+
+// SealingBytes is all that WriteSealing writes.
+func (p *Plan) SealingBytes(each Each) ([]byte, error) {
+	var b bytes.Buffer
+	err := p.WriteSealing(&b, each)
+	return b.Bytes(), err
 }
