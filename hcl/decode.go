@@ -235,6 +235,7 @@ func (d *decoder) body(b *body, p *plan, v reflect.Value, ctx *hcl.EvalContext, 
 			d.fail(b.src, a.nameAt, &path{at, a.name}, "Unknown attribute", "There is no attribute %q here.%s", a.name, p.suggest(a.name, false))
 		case f.block:
 			d.fail(b.src, a.nameAt, &path{at, a.name}, "A block is needed", "%q is a block: write %s { … } without an equals sign.", a.name, a.name)
+		case a.expr == nil && direct(v.FieldByIndex(f.index), f.form, a):
 		default:
 			fp := &path{at, a.name}
 			val, ok := d.eval(b.src, a, ctx, fp)
@@ -250,7 +251,10 @@ func (d *decoder) body(b *body, p *plan, v reflect.Value, ctx *hcl.EvalContext, 
 			d.value(v.FieldByIndex(f.index), f.form, val, nil, b.src, a.exprAt, fp)
 		}
 	}
-	counts := map[string]int{}
+	var counts map[string]int
+	if len(b.blocks) > 0 {
+		counts = map[string]int{}
+	}
 	for i := range b.blocks {
 		k := &b.blocks[i]
 		if skip != nil && skip(k.kind) {

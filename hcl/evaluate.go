@@ -198,7 +198,7 @@ func (w *decoder) decisive(src *source, a *attribute, ctx *hcl.EvalContext, t ct
 	at := src.rng(a.exprAt)
 	if what == "for_each" { // the values may be sensitive, the keys may not
 		m := v
-		if v.IsMarked() || v.Type().IsSetType() {
+		if v.IsMarked() { // of a set whenever one of its elements is
 			var diags hcl.Diagnostics
 			if m, diags = plainly(v, at, what); diags.HasErrors() {
 				w.report(diags, nil)

@@ -53,7 +53,8 @@ func (p *pile[T]) take(mark int) []T {
 }
 
 func quickParse(s *source) (body, bool) {
-	q := &quick{src: s, s: string(s.src)}
+	s.text = string(s.src)
+	q := &quick{src: s, s: s.text}
 	if strings.HasPrefix(q.s, "\ufeff") || strings.IndexByte(q.s, '\r') >= 0 || strings.IndexByte(q.s, 0) >= 0 || !utf8.ValidString(q.s) || len(q.s) > 1<<30 {
 		return body{}, false
 	}
@@ -195,9 +196,8 @@ func (q *quick) attr(mark int, name string, nameAt span) bool {
 	q.blank(false)
 	start := q.i
 	a := attribute{name: name, nameAt: nameAt}
-	if v, ok := q.literal(); ok && q.ended() {
-		a.literal = v
-		a.exprAt = span{int32(start), int32(q.i)}
+	if q.literal(nil) && q.ended() {
+		a.src, a.exprAt = q.src, span{int32(start), int32(q.i)}
 		q.attrs.open = append(q.attrs.open, a)
 		return true
 	}
@@ -244,35 +244,44 @@ func (q *quick) plain() (string, bool) {
 	return "", false
 }
 
-// literal reads a value without references, functions and operators. Not ok
-// means only that it is something else.
-func (q *quick) literal() (cty.Value, bool) {
+// literal reads a value without references, functions and operators. Not ok means
+// only that it is something else. With nil the value is not made: most become a
+// field without ever being one, see direct.
+func (q *quick) literal(v *cty.Value) bool {
 	switch c := q.peek(); {
 	case c == '"':
 		s, ok := q.plain()
-		return cty.StringVal(s), ok
+		return give(v, ok, func() cty.Value { return cty.StringVal(s) })
 	case digit(c):
-		return q.number()
+		return q.number(v)
 	case c == '[':
-		return q.list()
+		return q.list(v)
 	case c == '{':
-		return q.object()
+		return q.object(v)
 	case letter(c):
 		switch word, ok := q.ident(); {
 		case !ok || q.peek() == '.' || q.peek() == '(' || q.peek() == '[':
-			return cty.NilVal, false
+			return false
 		case word == "true":
-			return cty.True, true
+			return give(v, true, func() cty.Value { return cty.True })
 		case word == "false":
-			return cty.False, true
+			return give(v, true, func() cty.Value { return cty.False })
 		case word == "null":
-			return cty.NullVal(cty.DynamicPseudoType), true
+			return give(v, true, func() cty.Value { return cty.NullVal(cty.DynamicPseudoType) })
 		}
 	}
-	return cty.NilVal, false
+	return false
 }
 
-func (q *quick) number() (cty.Value, bool) {
+// give makes a value where one is asked for, and passes on whether it is ok.
+func give(v *cty.Value, ok bool, make func() cty.Value) bool {
+	if v != nil && ok {
+		*v = make()
+	}
+	return ok
+}
+
+func (q *quick) number(v *cty.Value) bool {
 	start := q.i
 	for digit(q.peek()) {
 		q.i++
@@ -282,94 +291,117 @@ func (q *quick) number() (cty.Value, bool) {
 		whole = false
 		q.i++
 		if !digit(q.peek()) {
-			return cty.NilVal, false
+			return false
 		}
 		for digit(q.peek()) {
 			q.i++
 		}
 	}
 	if c := q.peek(); letter(c) || c == '.' || c == '-' || c >= 0x80 {
-		return cty.NilVal, false
+		return false
 	}
 	text := q.s[start:q.i]
-	if whole && len(text) < 18 {
-		n, err := strconv.ParseInt(text, 10, 64)
-		return cty.NumberIntVal(n), err == nil
+	if n, ok := small(text); whole && ok {
+		return give(v, true, func() cty.Value { return cty.NumberIntVal(n) })
 	}
-	v, err := cty.ParseNumberVal(text)
-	return v, err == nil
+	n, err := cty.ParseNumberVal(text)
+	return give(v, err == nil, func() cty.Value { return n })
 }
 
-func (q *quick) list() (cty.Value, bool) {
+// small reads a number of digits only that surely fits.
+func small(text string) (int64, bool) {
+	if len(text) >= 18 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && digit(text[0])
+}
+
+func (q *quick) list(v *cty.Value) bool {
 	q.i++
 	var vals []cty.Value
 	for {
 		q.blank(true)
 		if q.peek() == ']' {
 			q.i++
-			return cty.TupleVal(vals), true
+			return give(v, true, func() cty.Value { return cty.TupleVal(vals) })
 		}
-		v, ok := q.literal()
-		if !ok {
-			return cty.NilVal, false
+		e, to := cty.NilVal, (*cty.Value)(nil)
+		if v != nil {
+			to = &e
 		}
-		vals = append(vals, v)
+		if !q.literal(to) {
+			return false
+		}
+		if v != nil {
+			vals = append(vals, e)
+		}
 		q.blank(true)
 		switch q.peek() {
 		case ',':
 			q.i++
 		case ']':
 		default:
-			return cty.NilVal, false
+			return false
 		}
 	}
 }
 
-func (q *quick) object() (cty.Value, bool) {
+func (q *quick) object(v *cty.Value) bool {
 	q.i++
-	vals := map[string]cty.Value{}
+	var vals map[string]cty.Value
+	if v != nil {
+		vals = map[string]cty.Value{}
+	}
 	for {
 		q.blank(true)
 		if q.peek() == '}' {
 			q.i++
-			return cty.ObjectVal(vals), true
+			return give(v, true, func() cty.Value { return cty.ObjectVal(vals) })
 		}
-		var key string
-		var ok bool
-		if q.peek() == '"' {
-			key, ok = q.plain()
-		} else {
-			key, ok = q.ident()
-			ok = ok && key != "for" && key != "true" && key != "false" && key != "null"
-		}
+		key, ok := q.key()
 		if !ok {
-			return cty.NilVal, false
+			return false
 		}
 		q.blank(false)
 		if c := q.peek(); c != '=' && c != ':' {
-			return cty.NilVal, false
+			return false
 		}
 		q.i++
 		if c := q.peek(); c == '=' || c == '>' || c == ':' {
-			return cty.NilVal, false
+			return false
 		}
 		for q.peek() == ' ' || q.peek() == '\t' {
 			q.i++
 		}
-		v, ok := q.literal()
-		if !ok {
-			return cty.NilVal, false
+		e, to := cty.NilVal, (*cty.Value)(nil)
+		if v != nil {
+			to = &e
 		}
-		vals[key] = v
+		if !q.literal(to) {
+			return false
+		}
+		if v != nil {
+			vals[key] = e
+		}
 		q.blank(false)
 		switch q.peek() {
 		case ',', '\n':
 			q.i++
 		case '}':
 		default:
-			return cty.NilVal, false
+			return false
 		}
 	}
+}
+
+// key reads the key of an object's item.
+func (q *quick) key() (string, bool) {
+	if q.peek() == '"' {
+		return q.plain()
+	}
+	key, ok := q.ident()
+	return key, ok && key != "for" && key != "true" && key != "false" && key != "null"
 }
 
 // skip goes to the end of an expression: the end of the line, or a brace that

@@ -29,8 +29,8 @@ type body struct {
 type attribute struct {
 	name           string
 	nameAt, exprAt span
-	literal        cty.Value      // if expr is nil
-	expr           hcl.Expression // nil: literal
+	expr           hcl.Expression // nil: a literal, which quick read
+	src            *source        // of a literal
 }
 
 type block struct {
@@ -45,17 +45,21 @@ type block struct {
 type source struct {
 	name string // as it is printed
 	src  []byte
+	text string // the same, if quick read it
 	once sync.Once
 	line []int32 // offsets of line starts
 }
 
 func (s *source) pos(at int32) hcl.Pos {
 	s.once.Do(func() {
-		s.line = append(s.line, 0)
-		for i, c := range s.src {
-			if c == '\n' {
-				s.line = append(s.line, int32(i+1))
+		s.line = append(make([]int32, 0, bytes.Count(s.src, []byte{'\n'})+1), 0)
+		for i := 0; ; {
+			n := bytes.IndexByte(s.src[i:], '\n')
+			if n < 0 {
+				return
 			}
+			i += n + 1
+			s.line = append(s.line, int32(i))
 		}
 	})
 	at = min(at, int32(len(s.src)))
@@ -89,7 +93,9 @@ func (b *body) attr(name string) *attribute {
 // value evaluates the attribute.
 func (a *attribute) value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	if a.expr == nil {
-		return a.literal, nil
+		var v cty.Value
+		a.literal().literal(&v)
+		return v, nil
 	}
 	return a.expr.Value(ctx)
 }

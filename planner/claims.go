@@ -22,7 +22,8 @@ func Claims(r Request) []object.Claim {
 		deps := dependencies(x)
 		c := object.Claim{Ref: ref}
 		if x.comparable() {
-			c.Fingerprint = object.Fingerprint(declare(x, r.Stack, deps))
+			x.encoding = object.Encoding(x.claim(r.Stack, deps))
+			c.Fingerprint = object.FingerprintOf(x.encoding)
 		}
 		out = append(out, c)
 	}
@@ -66,15 +67,25 @@ func InForce(r Request, claims []object.Claim, a object.StackState) *state.Snaps
 			continue
 		}
 		delete(same, ref)
-		o := declare(x, r.Stack, dependencies(x))
+		o := x.claim(r.Stack, dependencies(x))
 		o.Head().Version = version
-		x.same = o
+		x.same, x.claimed, x.encoding = o, nil, nil // it is not going to be created
 		objects = append(objects, o)
 	}
 	for _, o := range a.Objects {
 		objects = append(objects, o.Object)
 	}
 	return state.Load(a.Index, objects).Snapshot()
+}
+
+// claim is the object as the stack would create it: one for all who ask, not to be
+// written into.
+func (x *Desired) claim(stack string, deps []object.Ref) object.Object {
+	if x.claimed == nil {
+		x.claimed = object.WithoutSealed(declare(x, stack, deps))
+		object.Bare(x.claimed)
+	}
+	return x.claimed
 }
 
 // declare is a desired object as the stack would write it.

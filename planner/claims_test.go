@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -96,6 +97,11 @@ func TestClaimsTellAllThatAPlanNeeds(t *testing.T) {
 		got, gotDiags := Diff(InForce(r, claims, compared(s.Snapshot(), "shop", claims)), r)
 		if a, b := asJSON(t, want), asJSON(t, got); a != b {
 			t.Fatalf("from the whole state:\n%s\nfrom the claims:\n%s", a, b)
+		}
+		a, err := object.EncodePlan(&want, object.InOrder) // encodes everything now
+		b, err2 := object.EncodePlan(&got, object.InOrder) // sends what was encoded for the claims
+		if err != nil || err2 != nil || !bytes.Equal(a, b) {
+			t.Fatalf("from the whole state %d bytes, from the claims %d, and not the same: %v %v", len(a), len(b), err, err2)
 		}
 		if a, b := asJSON(t, wantDiags), asJSON(t, gotDiags); a != b {
 			t.Fatalf("from the whole state:\n%s\nfrom the claims:\n%s", a, b)

@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -75,6 +73,11 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 	p.Waves = d.waves(g)
 	d.whys()
 	p.Changes = d.sorted()
+	for i := range p.Changes {
+		if x := d.desired[p.Changes[i].Ref]; x != nil && x.encoding != nil && p.Changes[i].After.Object == x.claimed {
+			p.Encoded(i, x.encoding)
+		}
+	}
 	if p.OnFailure == "" {
 		p.OnFailure = onFailure(p.Changes)
 	}
@@ -91,16 +94,23 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 
 // sorted are the changes by wave and reference.
 func (d *differ) sorted() []object.PlannedChange {
-	var out []object.PlannedChange
+	list := make([]*object.PlannedChange, 0, len(d.changes))
 	for _, c := range d.changes {
-		out = append(out, *c)
+		list = append(list, c)
 	}
-	slices.SortFunc(out, func(a, b object.PlannedChange) int {
+	slices.SortFunc(list, func(a, b *object.PlannedChange) int {
 		if a.Wave != b.Wave {
 			return a.Wave - b.Wave
 		}
 		return a.Ref.Compare(b.Ref)
 	})
+	if len(list) == 0 {
+		return nil
+	}
+	out := make([]object.PlannedChange, len(list))
+	for i, c := range list {
+		out[i] = *c
+	}
 	return out
 }
 
@@ -188,17 +198,17 @@ func (d *differ) change(x *Desired) {
 	if exists && before == x.same {
 		return // of equal fingerprints; to compare them would find nothing
 	}
-	after := declare(x, d.r.Stack, deps)
-	m := after.Head()
 	c := &object.PlannedChange{Ref: ref, Address: x.Address}
 	if m := d.re.from[ref]; m != nil {
 		c.From, c.Previous = m.From, m.Previous
 	}
 	if !exists {
-		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: plain(after)}
+		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: x.claim(d.r.Stack, deps)}
 		d.changes[ref] = c
 		return
 	}
+	after := declare(x, d.r.Stack, deps)
+	m := after.Head()
 	h := before.Head()
 	switch {
 	case !h.Owner.IsZero():
@@ -334,7 +344,7 @@ func (d *differ) protect(x *Desired, before, after object.Object) {
 // expectations are the versions of what changes and of what that depends on: the
 // plan is stale once one of them is another.
 func (d *differ) expectations() []object.Expectation {
-	matters := make(map[object.Ref]bool, len(d.changes))
+	matters := make(map[object.Ref]bool, 2*len(d.changes))
 	for r, c := range d.changes {
 		matters[r] = true
 		if c.Moved() {
@@ -366,13 +376,7 @@ func (d *differ) expectations() []object.Expectation {
 // plain is an object as plans carry it: no status, no versions, no ciphertexts.
 func plain(o object.Object) object.Object {
 	c := object.WithoutSealed(o).Clone()
-	if st := c.StatusPtr(); st != nil {
-		reflect.ValueOf(st).Elem().SetZero()
-	}
-	m := c.Head()
-	m.Version, m.StatusVersion, m.Created = 0, 0, 0
-	m.CreatedAt, m.ChangedAt = time.Time{}, time.Time{}
-	m.ChangedBy, m.ChangedWhy, m.Edits = "", "", nil
+	object.Bare(c)
 	return c
 }
 

@@ -17,6 +17,9 @@ type Desired struct {
 	deps  []object.Ref  // see dependencies
 	known bool          // deps have been found
 	same  object.Object // the one in force, if the masters said that it is as desired
+
+	claimed  object.Object // as the stack would create it, see claim
+	encoding []byte        // of that, if Claims made it
 }
 
 // Request is what to plan.

@@ -265,7 +265,7 @@ func (c comparer) fields(d *Difference, t reflect.Type, b, a reflect.Value, path
 }
 
 func (c comparer) field(d *Difference, f Field, b, a reflect.Value, path, effect string) {
-	if absent(f, b) && absent(f, a) {
+	if absent(&f, b) && absent(&f, a) {
 		return // as most fields of most objects, so no path is written for them
 	}
 	p := join(path, f.Name)
@@ -276,7 +276,7 @@ func (c comparer) field(d *Difference, f Field, b, a reflect.Value, path, effect
 	case f.Block || (t.Kind() == reflect.Struct && !IsScalar(t)):
 		c.block(d, &Difference{Name: f.Name, Form: FormBlock, Path: p, Effect: effect}, t, present(b), present(a))
 	case IsScalar(t):
-		c.value(d, &Difference{Name: f.Name, Form: FormAttribute, Path: p, Effect: effect}, scalar(f, b), scalar(f, a))
+		c.value(d, &Difference{Name: f.Name, Form: FormAttribute, Path: p, Effect: effect}, scalar(&f, b), scalar(&f, a))
 	case t.Kind() == reflect.Map:
 		c.mapping(d, &Difference{Name: f.Name, Form: FormMap, Path: p, Effect: effect}, b, a)
 	case t.Kind() == reflect.Slice:
@@ -371,7 +371,7 @@ func (c comparer) value(d, n *Difference, b, a reflect.Value) {
 	if b.IsValid() && b.Type() == sensitiveType || a.IsValid() && a.Type() == sensitiveType {
 		n.Sensitive = true
 	} else {
-		n.Before, n.After = jsonValue(b), jsonValue(a)
+		n.Before, n.After = PlainValue(b), PlainValue(a)
 	}
 	d.Parts = append(d.Parts, n)
 }
@@ -517,13 +517,13 @@ func present(v reflect.Value) reflect.Value {
 }
 
 // absent reports whether a configuration surely says nothing of a field.
-func absent(f Field, v reflect.Value) bool {
+func absent(f *Field, v reflect.Value) bool {
 	return !v.IsValid() || v.IsZero() && (f.Default == "" || v.Kind() == reflect.Pointer)
 }
 
 // scalar is invalid where a configuration leaves the attribute out: a zero that
 // is not one by its default.
-func scalar(f Field, v reflect.Value) reflect.Value {
+func scalar(f *Field, v reflect.Value) reflect.Value {
 	v = indirect(v)
 	if v.IsValid() && f.Default == "" && v.IsZero() && f.Type.Kind() != reflect.Pointer {
 		return reflect.Value{}
@@ -562,8 +562,8 @@ func sorted(m map[string]bool) []string {
 	return out
 }
 
-// jsonValue is a scalar as JSON carries it.
-func jsonValue(v reflect.Value) any {
+// PlainValue is a scalar as JSON carries it.
+func PlainValue(v reflect.Value) any {
 	if !v.IsValid() {
 		return nil
 	}

@@ -5,32 +5,51 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"reflect"
+	"time"
 )
 
-// Fingerprint names all that an object says as configuration, what people did to
-// it by hand included: Compare finds no difference between objects of equal
-// fingerprints, and KeepOperational changes nothing. The reverse need not hold.
-// Status, versions, owner and stack do not count.
+// Fingerprint names all that a stack says of an object, what people did to it by hand
+// included: Compare finds no difference between objects of equal fingerprints, and
+// KeepOperational changes nothing. The reverse need not hold. Status and versions do
+// not count.
 func Fingerprint(o Object) string {
-	m := o.Head()
+	c := o.Clone()
+	Bare(c)
 	b := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(b)
 	b.Reset()
-	err := canonical.MarshalToBuffer(struct {
-		Kind           Kind              `json:"kind"`
-		Namespace      string            `json:"namespace"`
-		Name           string            `json:"name"`
-		Labels         map[string]string `json:"labels,omitempty"`
-		Annotations    map[string]string `json:"annotations,omitempty"`
-		After          []Ref             `json:"after,omitempty"`
-		PreventDestroy bool              `json:"prevent_destroy"`
-		Spec           any               `json:"spec"`
-	}{m.Kind, m.Namespace, m.Name, m.Labels, m.Annotations, m.After, m.PreventDestroy, o.SpecPtr()}, b)
+	if err := canonical.MarshalToBuffer(c, b); err != nil {
+		panic(fmt.Sprintf("object: %s cannot be encoded: %v", o.Ref(), err)) // all our kinds can
+	}
+	return FingerprintOf(b.Bytes())
+}
+
+// Encoding is Encode of an object, which cannot fail.
+func Encoding(o Object) []byte {
+	b, err := Encode(o)
 	if err != nil {
 		panic(fmt.Sprintf("object: %s cannot be encoded: %v", o.Ref(), err)) // all our kinds can
 	}
-	sum := sha256.Sum256(b.Bytes())
+	return b
+}
+
+// FingerprintOf is the fingerprint of a bare object by its encoding.
+func FingerprintOf(encoding []byte) string {
+	sum := sha256.Sum256(encoding)
 	return base64.RawStdEncoding.EncodeToString(sum[:])
+}
+
+// Bare takes from an object of one's own what no configuration says and state.Apply
+// sets: status, versions, who changed it.
+func Bare(o Object) {
+	if st := o.StatusPtr(); st != nil {
+		reflect.ValueOf(st).Elem().SetZero()
+	}
+	m := o.Head()
+	m.Version, m.StatusVersion, m.Created = 0, 0, 0
+	m.CreatedAt, m.ChangedAt = time.Time{}, time.Time{}
+	m.ChangedBy, m.ChangedWhy, m.Edits = "", "", nil
 }
 
 // Claim is what a configuration wants to be so: an object, by its fingerprint.

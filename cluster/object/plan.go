@@ -42,7 +42,7 @@ type Plan struct {
 	Expires       time.Time               `json:"expires,omitzero"`          // by the masters' clock
 	Seal          string                  `json:"seal,omitempty"`            // by the masters, over everything else but Explanation
 
-	received [][2]received // before and after of each of Changes, as DecodePlan read them
+	received [][2]received // before and after of each of Changes, as DecodePlan read or Encoded was told them
 }
 
 // Actions of a planned change, as Terraform writes them.

@@ -82,7 +82,9 @@ type checked interface{ check(c *checker, at *step) }
 
 // structure walks a struct by its tags.
 func (c *checker) structure(v reflect.Value, at *step) {
-	for _, f := range Fields(v.Type()) {
+	fields := Fields(v.Type())
+	for i := range fields {
+		f := &fields[i]
 		if f.Internal {
 			continue
 		}
@@ -118,7 +120,7 @@ func (c *checker) structure(v reflect.Value, at *step) {
 	}
 }
 
-func kindOfField(f Field) string {
+func kindOfField(f *Field) string {
 	if f.Block {
 		return "block"
 	}
@@ -139,7 +141,7 @@ func cure(word string, known []string) string {
 	return "It is one of " + strings.Join(quoted, ", ") + "."
 }
 
-func (c *checker) blocks(f Field, v reflect.Value, at *step) {
+func (c *checker) blocks(f *Field, v reflect.Value, at *step) {
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
@@ -159,7 +161,7 @@ func (c *checker) blocks(f Field, v reflect.Value, at *step) {
 						break
 					}
 				}
-				c.label(f, label, here)
+				c.label(f, &label, here)
 			}
 			c.structure(v.Index(i), here)
 		}
@@ -167,7 +169,7 @@ func (c *checker) blocks(f Field, v reflect.Value, at *step) {
 }
 
 // label checks the name of a block.
-func (c *checker) label(f, label Field, at *step) {
+func (c *checker) label(f, label *Field, at *step) {
 	switch {
 	case at.label == "":
 		c.fail(at, "Missing name", "A %s has a name.", f.Name)
@@ -255,6 +257,9 @@ func (c *checker) address(m *Meta, info KindInfo) {
 }
 
 func (c *checker) labels(m map[string]string, at *step) {
+	if every(m, func(k, v string) bool { return labelKey.matches(k) && (v == "" || labelText.matches(v)) }) {
+		return
+	}
 	for _, k := range sortedKeys(m) {
 		here := func() *step { return &step{up: at.up, name: at.name, label: k, key: true} }
 		if !labelKey.matches(k) {
@@ -264,6 +269,16 @@ func (c *checker) labels(m map[string]string, at *step) {
 			c.fail(here(), "Wrong label", "%q is not the value of a label: use letters, digits and -_., 63 at most. Longer texts belong into annotations.", m[k])
 		}
 	}
+}
+
+// every reports whether something holds for all of a map, in no order.
+func every[V any](m map[string]V, holds func(string, V) bool) bool {
+	for k, v := range m {
+		if !holds(k, v) {
+			return false
+		}
+	}
+	return true
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -185,9 +185,12 @@ func (x *Container) check(c *checker, at *step) {
 	if x.WorkDir != "" && !strings.HasPrefix(x.WorkDir, "/") {
 		c.fail(at.to("work_dir"), "Relative path", "%q is not an absolute path.", x.WorkDir)
 	}
-	for _, k := range sortedKeys(x.Env) {
-		if k == "" || strings.ContainsAny(k, "=\x00") {
-			c.fail(&step{up: at, name: "env", label: k, key: true}, "Wrong name", "%q cannot be the name of an environment variable.", k)
+	named := func(k string, _ Text) bool { return k != "" && !strings.ContainsAny(k, "=\x00") }
+	if !every(x.Env, named) {
+		for _, k := range sortedKeys(x.Env) {
+			if !named(k, "") {
+				c.fail(&step{up: at, name: "env", label: k, key: true}, "Wrong name", "%q cannot be the name of an environment variable.", k)
+			}
 		}
 	}
 	var ports []string

@@ -3,6 +3,8 @@ package object
 import (
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func goodDeployment() *Deployment {
@@ -134,4 +136,19 @@ func TestCanarySteps(t *testing.T) {
 			t.Errorf("%+v: no diagnostic %q", c.update, c.want)
 		}
 	}
+}
+
+// TestOrdinaryImage: what is ordinary is an image reference, and most are ordinary.
+func TestOrdinaryImage(t *testing.T) {
+	for _, s := range []string{"web", "registry.example/shop/web:1", "ghcr.io/a-b/c.d:v1.2_3", "a/b/c"} {
+		if !ordinaryImage(s) {
+			t.Errorf("%s is not ordinary", s)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`[a-zB0-9.:/_@-]{0,12}`).Draw(t, "image")
+		if ordinaryImage(s) && !imageReference.MatchString(s) {
+			t.Errorf("%q is ordinary, and no image reference", s)
+		}
+	})
 }

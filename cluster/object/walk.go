@@ -34,6 +34,9 @@ type Field struct {
 	Label    bool
 	Remain   bool
 	Internal bool // hcl:"-" or no hcl tag
+
+	scalar bool // see IsScalar; of the type that a pointer points to
+	unit   bool // values have a text form
 }
 
 var fieldCache sync.Map // reflect.Type -> []Field
@@ -77,6 +80,7 @@ func Fields(t reflect.Type) []Field {
 		if e, ok := sf.Tag.Lookup("enum"); ok {
 			f.Enum = strings.Split(e, ",")
 		}
+		f.scalar, f.unit = IsScalar(deref(f.Type)), deref(f.Type).Implements(textMarshaler)
 		out = append(out, f)
 	}
 	fieldCache.Store(t, out)

@@ -37,7 +37,16 @@ func EncodeApply(r *ApplyRequest, each Each) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return canonical.Marshal(w)
+	return w.bytes(), nil
+}
+
+// Encoded says that an encoding is the canonical one of what a change makes of its
+// object: the one that the object was claimed by.
+func (p *Plan) Encoded(change int, encoding []byte) {
+	if len(p.received) < len(p.Changes) {
+		p.received = append(p.received, make([][2]received, len(p.Changes)-len(p.received))...)
+	}
+	p.received[change][1] = received{p.Changes[change].After.Object, encoding}
 }
 
 // wireOf encodes the parts of a request.
@@ -90,6 +99,20 @@ func (w *wireApply) writeTo(out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// bytes is all that writeTo writes, in one piece of the right size: a plan of ten
+// thousand objects is ten megabytes, which are not to be copied as a buffer grows.
+func (w *wireApply) bytes() []byte {
+	size := 4*9 + len(w.Request)
+	for _, list := range [][]cbor.RawMessage{w.Before, w.After} {
+		for _, raw := range list {
+			size += len(raw)
+		}
+	}
+	b := bytes.NewBuffer(make([]byte, 0, size))
+	_ = w.writeTo(b) // a buffer takes everything
+	return b.Bytes()
 }
 
 // The heads of byte strings and arrays.

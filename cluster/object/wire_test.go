@@ -162,3 +162,23 @@ func TestObjectsInTheLogArePairs(t *testing.T) {
 		}
 	}
 }
+
+// A plan is put together as the general encoder would, and what was encoded for a
+// claim is what would be encoded now.
+func TestPlansAreCanonical(t *testing.T) {
+	for _, n := range []int{0, 1, 23, 24, 255, 256, 65536} {
+		var w wireApply
+		w.Request = bytes.Repeat([]byte{'x'}, n)
+		for i := range n {
+			w.Before, w.After = append(w.Before, null), append(w.After, cbor.RawMessage{byte(i % 24)})
+		}
+		want, err := canonical.Marshal(w)
+		if n == 0 {
+			w.Request = []byte{}
+			want, err = canonical.Marshal(wireApply{Request: w.Request, Before: []cbor.RawMessage{}, After: []cbor.RawMessage{}})
+		}
+		if got := w.bytes(); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d changes: %x…, not %x…: %v", n, got[:min(len(got), 20)], want[:min(len(want), 20)], err)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http/httptrace"
+
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -17,9 +19,10 @@ func (f GuardFlags) guards() object.Guards {
 }
 
 // sealed has the masters rehearse and seal a plan under these guards, with the
-// content that its images' tags stand for.
-func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags) (*object.Plan, error) {
+// content that its images' tags stand for. sent is called when they have it.
+func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags, sent func()) (*object.Plan, error) {
 	p.Guards, p.Lifetime, p.Explanation = g.guards(), s.lifetime, s.asked
 	s.pinImages(cl, p)
-	return cl.Plan(s.ctx, p)
+	ctx := httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent() }})
+	return cl.Plan(ctx, p)
 }

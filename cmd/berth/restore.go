@@ -143,7 +143,7 @@ func (s *session) planRestore(cl *client.Client, from object.RestoredFrom, then 
 		return nil, exitCode(exitError)
 	}
 	p := planner.Restore(from, parts)
-	sealed, err := s.sealed(cl, &p, g)
+	sealed, err := s.sealed(cl, &p, g, func() {})
 	if err == nil {
 		s.diagnose(sealed.Warnings[len(p.Warnings):])
 	}

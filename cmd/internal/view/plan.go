@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -161,11 +164,36 @@ func (p *printer) legend(plan *object.Plan) {
 	}
 }
 
-// changes prints the objects' blocks.
+// changes prints the objects' blocks; of many, as many at once as there are processors.
 func (p *printer) changes(list []object.PlannedChange) {
-	for i := range list {
-		p.line()
-		p.change(&list[i])
+	const some = 128
+	parts := make([]bytes.Buffer, (len(list)+some-1)/some)
+	var next atomic.Int64
+	var g sync.WaitGroup
+	for range min(len(parts), runtime.GOMAXPROCS(0)) {
+		g.Go(func() {
+			part, size := printer{Options: p.Options, verb: p.verb}, 0
+			for i := int(next.Add(1)) - 1; i < len(parts); i = int(next.Add(1)) - 1 {
+				part.w = &parts[i]
+				parts[i].Grow(size + size/8)
+				for j := i * some; j < min((i+1)*some, len(list)); j++ {
+					part.line()
+					part.change(&list[j])
+				}
+				size = parts[i].Len() // of the next one, more or less
+			}
+		})
+	}
+	g.Wait()
+	if to, ok := p.w.(*bytes.Buffer); ok {
+		size := 0
+		for i := range parts {
+			size += parts[i].Len()
+		}
+		to.Grow(size + 4096)
+	}
+	for i := range parts {
+		p.bytes(parts[i].Bytes())
 	}
 }
 
@@ -207,6 +235,9 @@ func (p *printer) change(c *object.PlannedChange) {
 	case object.ReasonReads:
 		p.line("  # (because something that its pods read changes)")
 	}
+	if p.whole(c) {
+		return
+	}
 	tree := object.Compare(c.Before.Object, c.After.Object)
 	if tree == nil {
 		tree = &object.Difference{Form: object.FormBlock, Op: object.OpUpdate, Name: string(c.Ref.Kind), Label: c.Ref.Name, Hidden: c.Hidden}
@@ -234,6 +265,26 @@ func (p *printer) change(c *object.PlannedChange) {
 	p.line(blanks(3-len(s)), p.symbol(s), " ", string(c.Ref.Kind), " ", quote(c.Ref.Name), " {")
 	b.block(tree, 6)
 	p.line("    }")
+}
+
+// whole prints the block of what is new or gone, as far as nothing else is said of it.
+func (p *printer) whole(c *object.PlannedChange) bool {
+	w, o := &p.drawing, c.After.Object
+	w.symbol, w.tail = "+", ""
+	switch {
+	case c.Before.IsZero() == c.After.IsZero() || len(c.Fields) > 0:
+		return false
+	case o == nil:
+		w.symbol, w.tail, o = "-", p.paint(dim, " -> null"), c.Before.Object
+	}
+	w.symbol = p.symbol(w.symbol)
+	s := symbol(c)
+	w.text = w.text[:0]
+	w.add(blanks(3-len(s)), p.symbol(s), " ", string(c.Ref.Kind), " ", quote(c.Ref.Name), " {\n")
+	w.object(o, 6)
+	w.add("    }\n")
+	p.bytes(w.text)
+	return true
 }
 
 // graft adds a field to the tree, inside the block that its path begins with.

@@ -45,7 +45,8 @@ type printer struct {
 	// verb says what a change with this symbol did; nil: what it will do.
 	verb func(symbol string) string
 	// source is where what is desired stands; default: the configuration.
-	source string
+	source  string
+	drawing whole // what it draws with
 }
 
 func (p *printer) printf(format string, args ...any) {
@@ -64,6 +65,12 @@ func (p *printer) line(parts ...string) {
 func (p *printer) text(s string) {
 	if p.err == nil {
 		_, p.err = io.WriteString(p.w, s)
+	}
+}
+
+func (p *printer) bytes(b []byte) {
+	if p.err == nil {
+		_, p.err = p.w.Write(b)
 	}
 }
 
@@ -196,7 +203,7 @@ func value(v any) string {
 
 // quote keeps letters of every script and escapes what would break the line.
 func quote(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+	if ordinary(s) {
 		return `"` + s + `"`
 	}
 	q := strconv.Quote(s)
@@ -204,4 +211,14 @@ func quote(s string) string {
 		return strconv.QuoteToGraphic(s)
 	}
 	return q
+}
+
+// ordinary reports whether nothing in a text needs an escape.
+func ordinary(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
