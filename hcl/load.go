@@ -189,7 +189,7 @@ func (r *run) read() []body {
 	r.add(wrongs)
 	if len(sources) == 0 {
 		if len(r.diags) == 0 {
-			r.general("Not a configuration", "There is no *.hcl or *.hcl.json file in %s. Name the directory with -C DIR.", r.dir)
+			r.general("Not a configuration", "There is no *.hcl or *.hcl.json file in %q. Name its directory with -C DIR.", r.dir)
 		}
 		return nil
 	}
@@ -217,7 +217,7 @@ func sourcesOf(dir, shown string, unsaved overlay) ([]*source, hcl.Diagnostics) 
 	var sources []*source
 	var diags hcl.Diagnostics
 	for _, name := range unsaved.names(dir, entries) {
-		if ignored(name) || strings.HasSuffix(name, TestSuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
+		if ignored(name) || strings.HasSuffix(name, TestSuffix) || strings.HasSuffix(name, PolicySuffix) || !(strings.HasSuffix(name, ".hcl") || strings.HasSuffix(name, ".hcl.json")) {
 			continue
 		}
 		b, err := unsaved.read(filepath.Join(dir, name))

@@ -87,7 +87,7 @@ func (w *workspace) set(path string, d *document) {
 // policies and tests, are formatted only.
 func configures(path string) bool {
 	base := filepath.Base(path)
-	if strings.HasPrefix(base, ".") || strings.HasSuffix(base, ".policy.hcl") || strings.HasSuffix(base, hcl.TestSuffix) {
+	if strings.HasPrefix(base, ".") || strings.HasSuffix(base, hcl.PolicySuffix) || strings.HasSuffix(base, hcl.TestSuffix) {
 		return false
 	}
 	for _, suffix := range []string{".hcl", ".hcl.json", ".hclvars", ".hclvars.json"} {
