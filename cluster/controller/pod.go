@@ -34,7 +34,7 @@ func (pods) Inputs() []Input {
 }
 
 func (pods) Outputs() []object.Kind {
-	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent, object.KindNamespace}
+	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent, object.KindEvent, object.KindNamespace}
 }
 
 func (pods) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
