@@ -52,6 +52,12 @@ func (c *ApplyCmd) Run(s *session) error {
 		view.Plan(s.stdout, p, s.style(s.stdout))
 	}
 	if p.Empty() {
+		if rev := s.underWay(cl, p.Stack); rev != nil && !c.Detach {
+			if !c.JSON {
+				fmt.Fprintf(s.stdout, "\nRevision %d, by %s, is still to be carried out. Following it.\n", rev.Spec.Number, rev.Spec.Author)
+			}
+			return s.see(cl, object.Applied{Stack: p.Stack, Number: rev.Spec.Number, Revision: rev.Ref()}, rev.Spec.Cause == "destroy", c.JSON, false)
+		}
 		if c.JSON {
 			return s.json(applyResult{Changed: false})
 		}
@@ -161,15 +167,32 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 		fmt.Fprintf(s.stdout, "Committed as revision %d of %s. Follow it with: berth rollout status --stack %s\n", applied.Number, applied.Stack, applied.Stack)
 		return nil
 	}
-	began, destroy := time.Now(), r.Plan.Cause == "destroy"
+	destroy := r.Plan.Cause == "destroy"
 	r = object.ApplyRequest{} // it may be large, and is committed
+	return s.see(cl, applied, destroy, asJSON, true)
+}
+
+// underWay is the newest revision of the stack if it has not come to its end: who
+// applies the same once more, after a job that was killed, wants to know how that
+// ends. A mistake in asking is none of apply's.
+func (s *session) underWay(cl *client.Client, stack string) *object.Revision {
+	past, err := s.pastOf(cl, stack)
+	if err != nil || past.revisions[0].Status.Phase.Final() {
+		return nil
+	}
+	return past.revisions[0]
+}
+
+// see follows a revision to its end and says how it ended; changed is for machines.
+func (s *session) see(cl *client.Client, applied object.Applied, destroy, asJSON, changed bool) error {
+	began := time.Now()
 	rev, err := s.follow(cl, applied, asJSON)
 	if err != nil {
 		return err
 	}
 	took := object.Duration(time.Since(began).Round(time.Second))
 	if asJSON {
-		if err := s.json(applyResult{Changed: true, Applied: &applied, Status: &rev.Status, Duration: took}); err != nil {
+		if err := s.json(applyResult{Changed: changed, Applied: &applied, Status: &rev.Status, Duration: took}); err != nil {
 			return err
 		}
 	} else {
