@@ -112,10 +112,10 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 			items = append(items, object.NodeImages{Node: n.Name})
 		}
 	}
-	why := "no pod runs it, and no node has it"
+	why, absent := "no pod runs it, and no node has it", len(items) > 0
 	if len(items) > maxAsked {
 		why = fmt.Sprintf("no pod runs it, and %d nodes are too many to be asked", len(items))
-		items = nil
+		items, absent = nil, false
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, uploads)
@@ -132,6 +132,7 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 	wg.Wait()
 	if silent := len(slices.DeleteFunc(failed, func(f bool) bool { return !f })); silent > 0 {
 		why = fmt.Sprintf("no pod runs it, and %d of %d nodes cannot be asked", silent, len(items))
+		absent = false
 	}
 	held := map[string]string{}
 	for _, n := range items {
@@ -143,10 +144,10 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 	}
 	for _, i := range unknown {
 		x := &images[i]
-		x.Why = why
+		x.Why, x.Absent = why, absent
 		for _, name := range []string{x.Image, fullName(x.Image)} {
 			if digest, ok := held[name]; ok {
-				x.Digest, x.From, x.Why = digest, object.PinnedByNodes, ""
+				x.Digest, x.From, x.Why, x.Absent = digest, object.PinnedByNodes, "", false
 			}
 		}
 	}

@@ -12,7 +12,8 @@ type PinnedImage struct {
 	From   string `json:"from,omitempty"`   // who said it: pods, nodes, registry
 	Was    string `json:"was,omitempty"`    // another digest that an earlier revision of the stack was planned with
 	Since  int    `json:"since,omitempty"`  // that revision
-	Gone   bool   `json:"gone,omitempty"`   // no node is known to have it, and its registry says that it has not
+	Gone   bool   `json:"gone,omitempty"`   // no node is known to have it, and its registry says that it has not, or may not be asked
+	Absent bool   `json:"absent,omitempty"` // no pod runs it, and all nodes were asked and have it not
 	Why    string `json:"why,omitempty"`    // of one that is not pinned
 }
 
@@ -45,6 +46,24 @@ func (p *Plan) ImagesToPin() []string {
 		}
 	}
 	return sorted(seen)
+}
+
+// NeverPulled reports whether nothing in the plan that runs the image may pull it.
+func (p *Plan) NeverPulled(image string) bool {
+	runs := false
+	for i := range p.Changes {
+		t := TemplateOf(p.Changes[i].After.Object)
+		if t == nil {
+			continue
+		}
+		for _, c := range slices.Concat(t.Init, t.Containers) {
+			if c.Image == image && c.Pull != "never" {
+				return false
+			}
+			runs = runs || c.Image == image
+		}
+	}
+	return runs
 }
 
 // ImagesOf are the images that an object's pods run.

@@ -36,13 +36,16 @@ func (s *session) pinImages(cl *client.Client, p *object.Plan) {
 		if p.Images[i].Why = "the masters could not be asked"; err == nil {
 			p.Images[i] = known[i]
 		}
+		if x := &p.Images[i]; x.Absent && p.NeverPulled(x.Image) {
+			x.Gone, x.Why = true, `no pod runs it, no node has it, and pull = "never" forbids to fetch it`
+		}
 	}
 	if s.pin != "auto" {
 		return
 	}
 	var unknown []string
 	for _, x := range p.Images[:len(images)] {
-		if x.Digest == "" {
+		if x.Digest == "" && !x.Gone {
 			unknown = append(unknown, x.Image)
 		}
 	}
