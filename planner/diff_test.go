@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -380,6 +381,16 @@ func TestPlanFile(t *testing.T) {
 	if err := WritePlan(&n, &newer); err != nil {
 		t.Fatal(err)
 	}
+	var packed bytes.Buffer
+	z := zip.NewWriter(&packed)
+	for _, name := range []string{planName, markerName} {
+		if _, err := z.Create(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
 	damaged := bytes.Clone(a.Bytes())
 	damaged[len(damaged)/2] ^= 0xff
 	for name, tt := range map[string]struct {
@@ -391,6 +402,7 @@ func TestPlanFile(t *testing.T) {
 		"cut":     {a.Bytes()[:a.Len()/2], "is damaged"},
 		"damaged": {damaged, "is damaged"},
 		"foreign": {foreign, "not a plan of berth"},
+		"packed":  {packed.Bytes(), "packed anew"},
 		"newer":   {n.Bytes(), `format "2.0"; this version reads 1.0`},
 	} {
 		_, err := ReadPlan("p.plan", tt.data)
