@@ -150,7 +150,7 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 			text += fmt.Sprintf(", step %d of %d, %d%% of the connections", min(c.Step+1, len(d.Spec.Update.Steps)), len(d.Spec.Update.Steps), c.Weight)
 		}
 		if c.Waits {
-			text += ", waits for you: berth rollout promote " + d.Name
+			text += ", waits for you: berth rollout promote " + d.Named()
 		}
 	}
 	switch {
