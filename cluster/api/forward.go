@@ -36,6 +36,10 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, l Leader, who I
 			p.SetURL(&url.URL{Scheme: "https", Host: l.API})
 			p.Out.Header.Set(forwardedHeader, s.Name)
 			p.Out.Header.Del(identityHeader)
+			p.Out.Header.Del(tokenHeader)
+			if who.byToken {
+				p.Out.Header.Set(tokenHeader, "yes")
+			}
 			if who.Role != "" {
 				p.Out.Header.Set(identityHeader, string(who.Role)+"/"+who.Name)
 				p.Out.Header.Del("Authorization")

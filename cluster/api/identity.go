@@ -25,8 +25,9 @@ type Identity struct {
 // Headers between masters. They count only from a client whose certificate says
 // role master; from anybody else they are ignored.
 const (
-	forwardedHeader = "Berth-Forwarded"     // by which master
-	identityHeader  = "Berth-Forwarded-For" // role/name of who asked it; absent: as Authorization says
+	forwardedHeader = "Berth-Forwarded"       // by which master
+	identityHeader  = "Berth-Forwarded-For"   // role/name of who asked it; absent: as Authorization says
+	tokenHeader     = "Berth-Forwarded-Token" // not empty: who asked it did so by a token
 )
 
 type identityKey struct{}
@@ -73,6 +74,7 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 	if !passedOn {
 		r.Header.Del(forwardedHeader)
 		r.Header.Del(identityHeader)
+		r.Header.Del(tokenHeader)
 	}
 	if passedOn {
 		if !s.member(peer.Name) {
@@ -83,7 +85,7 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 		}
 		if v := r.Header.Get(identityHeader); v != "" {
 			role, name, _ := strings.Cut(v, "/")
-			return Identity{Name: name, Role: object.Role(role)}, nil
+			return Identity{Name: name, Role: object.Role(role), byToken: r.Header.Get(tokenHeader) != ""}, nil
 		}
 		peer = Identity{} // the master speaks for somebody it could not name, not for itself
 	}
