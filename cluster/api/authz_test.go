@@ -288,6 +288,26 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// A node hears of its pods from any master, its report is written by the leading
+// one, which may have yet to apply the entry that brought the pod there: what the
+// node says must not be passed over as if the pod were gone.
+func TestAReportOvertakesTheLeadersState(t *testing.T) {
+	w, _, _ := secretWorld(t)
+	ref := object.Ref{Kind: object.KindPod, Namespace: "default", Name: "web-1"}
+	w.shared.behind = w.shared.store.Snapshot()
+	c := object.Changeset{}
+	c.Create(&object.Pod{Meta: object.Meta{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}, Spec: object.PodSpec{Node: "n1"}})
+	w.propose(c)
+	created := w.get(ref).Head().Created
+	running := object.PodStatus{Phase: object.PodRunning, Ready: true, Address: "10.1.0.3"}
+	if _, err := w.as("n1", "node").Report(context.Background(), object.Report{Node: "n1", Pods: []object.PodReport{{Ref: ref, Created: created, Status: running}}}); err != nil {
+		t.Fatal(err)
+	}
+	if p := w.get(ref).(*object.Pod); !p.Status.Ready {
+		t.Errorf("the report is lost: %+v", p.Status)
+	}
+}
+
 func TestSecretsAreSealedBeforeTheLog(t *testing.T) {
 	w, ctx := newWorld(t, "m1"), context.Background()
 	id := w.identity("ann", "admin")

@@ -28,6 +28,12 @@ func (s *Server) postReport(ctx context.Context, in *reportInput) (*answer[objec
 		return nil, object.Errorf(object.CodeForbidden, object.Ref{Kind: object.KindNode, Name: in.Name}, "node %s may report only for itself", who.Name)
 	}
 	s.Cluster.Heartbeat(in.Name, r.Applied)
+	if !allKnown(s.Cluster.Snapshot(), in.Name, r.Pods) {
+		// The node may follow a master that has applied more than this one.
+		if err := s.catchUp(ctx); err != nil {
+			return nil, err
+		}
+	}
 	index, err := s.propose(ctx, who.author(), "", func(v *state.Snapshot, c *object.Changeset) error {
 		t := &teller{v, c, who.author(), s.Now().UTC()}
 		s.reportNode(t, in.Name, &r)
@@ -102,6 +108,15 @@ func (s *Server) firstLabels(v *state.Snapshot, c *object.Changeset, name string
 		return nil
 	}
 	return labels
+}
+
+// allKnown reports whether every pod that a node speaks of is there and on that
+// node. One that is not is gone, or not there yet.
+func allKnown(v *state.Snapshot, node string, pods []object.PodReport) bool {
+	return !slices.ContainsFunc(pods, func(r object.PodReport) bool {
+		p, ok := state.Find[*object.Pod](v, r.Ref)
+		return !ok || p.Created != r.Created || p.Spec.Node != node
+	})
 }
 
 // reportPod writes one pod's status, unless it speaks of a pod that is not there

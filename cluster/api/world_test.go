@@ -33,6 +33,7 @@ type shared struct {
 	applied map[string]uint64
 	acked   chan struct{}
 	waited  []string               // who was asked to catch up
+	behind  *state.Snapshot        // what the leader knows until it is asked to catch up; nil: everything
 	before  func(object.Changeset) // called before each proposal, unlocked; may propose
 }
 
@@ -76,7 +77,14 @@ func (m member) Propose(ctx context.Context, c object.Changeset) (uint64, error)
 	return m.index, nil
 }
 
-func (m member) Snapshot() *state.Snapshot { return m.store.Snapshot() }
+func (m member) Snapshot() *state.Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.behind != nil && m.leader == m.name {
+		return m.behind
+	}
+	return m.store.Snapshot()
+}
 
 func (m member) Barrier(context.Context) error {
 	m.mu.Lock()
@@ -84,6 +92,7 @@ func (m member) Barrier(context.Context) error {
 	if m.leader != m.name {
 		return object.Errorf(object.CodeNoLeader, object.Ref{}, "not the leader")
 	}
+	m.behind = nil
 	return nil
 }
 

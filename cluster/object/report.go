@@ -12,9 +12,6 @@ type Report struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	Status *NodeStatus       `json:"status,omitempty"` // nil: as before
 	Pods   []PodReport       `json:"pods,omitempty"`   // only those that changed
-	// Seen is the newest index that the node's watch has delivered and the node
-	// acts upon.
-	Seen uint64 `json:"seen,omitempty"`
 	// Applied is the newest index whose services, endpoints and ingresses the
 	// node's proxies have put in force: nothing new goes to a pod that had left by
 	// then. 0: it does not proxy, and nobody needs to wait for it.

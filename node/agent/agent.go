@@ -292,7 +292,6 @@ func (a *Agent) watch(ctx, work context.Context) {
 				listed = nil
 			}
 			since = max(since, e.Index)
-			a.reports.setSeen(since)
 			return nil
 		})
 		if ctx.Err() != nil {

@@ -28,8 +28,7 @@ type reporter struct {
 	pods    map[object.Ref]*reportEntry
 	status  *object.NodeStatus // to be sent
 	last    *object.NodeStatus // sent
-	seen    uint64
-	applied uint64 // see object.Report
+	applied uint64             // see object.Report
 	events  []object.NodeEvent
 	wake    chan struct{}
 	first   bool
@@ -106,12 +105,6 @@ func (r *reporter) unwell() bool {
 		have = r.status
 	}
 	return have != nil && have.Condition != object.NodeReady
-}
-
-func (r *reporter) setSeen(index uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.seen = max(r.seen, index)
 }
 
 // setApplied notes what the node's proxies have put in force, and tells it at once
@@ -207,7 +200,7 @@ func (r *reporter) wakeUnless(err error) <-chan struct{} {
 
 func (r *reporter) send(ctx context.Context) (object.ReportAnswer, error) {
 	r.mu.Lock()
-	report := object.Report{Node: r.node, Status: r.status, Seen: r.seen, Applied: r.applied, Time: now(), Events: r.events}
+	report := object.Report{Node: r.node, Status: r.status, Applied: r.applied, Time: now(), Events: r.events}
 	if r.first {
 		report.Labels = r.labels
 		if report.Status == nil {

@@ -68,7 +68,6 @@ type Node struct {
 	script Script
 	pods   map[object.Ref]*pod
 	dirty  map[object.Ref]struct{}
-	seen   uint64
 	frozen bool
 	wake   chan struct{}
 	nextIP uint32
@@ -217,9 +216,6 @@ func (n *Node) watch(ctx context.Context) {
 				listed = nil
 			}
 			since = e.Index
-			n.mu.Lock()
-			n.seen = since
-			n.mu.Unlock()
 			return nil
 		})
 		if object.IsCode(err, object.CodeGone) {
@@ -364,7 +360,7 @@ func (n *Node) report(ctx context.Context) {
 func (n *Node) batch(first bool) (object.Report, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	r := object.Report{Node: n.cfg.Name, Seen: n.seen}
+	r := object.Report{Node: n.cfg.Name}
 	if n.frozen {
 		return r, true
 	}
