@@ -19,7 +19,7 @@ type Carried struct {
 // gone, and what failed has been put back. The plan has its forecast, for the
 // scheduler keeps to that.
 func Carry(store *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) Carried {
-	r := newRehearsal(store, p, from, m, each)
+	r := newRehearsal(nil, store, p, from, m, each)
 	r.through = true
 	if p.Operation != nil {
 		r.operate(p.Operation)

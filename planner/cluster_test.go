@@ -85,6 +85,11 @@ func (c *cluster) carryOut(p object.Plan, f *fate) *object.Revision {
 				res.Changes.Author = "controller/" + ctl.Name()
 			}
 			write(res.Changes)
+			if res.Done {
+				if again, _ := ctl.Reconcile(c.store.Snapshot(), key, c.now); !again.Changes.Empty() {
+					c.t.Fatalf("%s said that %s was done, and goes on with %v", ctl.Name(), key, again.Changes)
+				}
+			}
 			q.WakeAt(ctl, key, res.Wake)
 			continue
 		}

@@ -29,7 +29,15 @@ const maxSteps = 1_000_000
 // nothing more would happen. Equal inputs give equal forecasts, whatever each is:
 // keys of one snapshot are reconciled in its order or beside one another.
 func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
-	r := newRehearsal(fork, p, from, m, each)
+	return ForecastFrom(nil, fork, p, from, m, each)
+}
+
+// ForecastFrom is Forecast for who knows what waits on the state, and which alarms
+// are set: a queue that is in step with it, which the rehearsal uses up. Without
+// one, each key of the state is looked at once, as a new leader does it, and all
+// that have settled say so.
+func ForecastFrom(queue *controller.Queue, fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) object.Forecast {
+	r := newRehearsal(queue, fork, p, from, m, each)
 	r.asks(p)
 	if p.Operation != nil {
 		r.operate(p.Operation)
@@ -45,10 +53,15 @@ func Forecast(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, ea
 	return f
 }
 
-func newRehearsal(fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) *rehearsal {
+func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, from time.Time, m NodeModel, each object.Each) *rehearsal {
 	m = m.withDefaults()
+	if queue == nil {
+		queue = controller.NewQueue(controller.All())
+		queue.Seed(fork.Snapshot())
+	}
+	queue.Postpone("revision") // it looks at all that was changed
 	return &rehearsal{
-		fork: fork, queue: controller.NewQueue(controller.All()), scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
+		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
 		stack: p.Stack, from: from, now: from, deadline: from.Add(m.Deadline + pauses(p)),
 		log: newLogbook(fork.Snapshot(), p, from),
 	}
@@ -118,7 +131,6 @@ func (r *rehearsal) run(p *object.Plan) {
 // begin commits the plan; false if that cannot be.
 func (r *rehearsal) begin(p *object.Plan) bool {
 	v := r.fork.Snapshot()
-	r.queue.Seed(v)
 	r.nodes.adopt(v)
 	stack, _ := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: p.Stack})
 	number := 1
@@ -158,7 +170,8 @@ func (r *rehearsal) settle() bool {
 		if res.Changes.Empty() {
 			return true
 		}
-		if r.apply(stamped(res.Changes, "scheduler", r.now)) != nil {
+		events, errs := r.fork.ApplyOwned(v.Index()+1, []object.Changeset{stamped(res.Changes, "scheduler", r.now)})
+		if r.observe(events); errs[0] != nil {
 			return true // nobody else writes in between, so this would repeat itself
 		}
 	}
@@ -194,7 +207,7 @@ func (r *rehearsal) reconcile() {
 		r.refused--
 		most = 1
 	}
-	for len(turns) < most {
+	for len(turns) < most && (len(turns) == 0 || !r.queue.Rested()) {
 		c, key, ok := r.queue.Next(r.now)
 		if !ok {
 			break
@@ -230,16 +243,25 @@ func (r *rehearsal) reconcile() {
 	if len(batch) == 0 {
 		return
 	}
-	events, errs := r.fork.ApplyBatch(v.Index()+1, batch)
+	events, errs := r.fork.ApplyOwned(v.Index()+1, batch)
+	r.notice(events)
+	v = r.fork.Snapshot()
 	for i, t := range writers {
 		wake := t.result.Wake
 		if errs[i] != nil {
 			wake = r.now
 			r.refused++
+		} else {
+			own := events[:len(batch[i].Changes)] // one for each change
+			events = events[len(own):]
+			if t.result.Done {
+				r.queue.ObserveDone(v, own, t.controller, t.key)
+			} else {
+				r.queue.Observe(v, own)
+			}
 		}
 		r.queue.WakeAt(t.controller, t.key, wake)
 	}
-	r.observe(events)
 }
 
 func stamped(c object.Changeset, author string, now time.Time) object.Changeset {
@@ -260,6 +282,12 @@ func (r *rehearsal) apply(c object.Changeset) error {
 }
 
 func (r *rehearsal) observe(events []state.Event) {
+	r.notice(events)
+	r.queue.Observe(r.fork.Snapshot(), events)
+}
+
+// notice lets all but the controllers see what was written.
+func (r *rehearsal) notice(events []state.Event) {
 	v := r.fork.Snapshot()
 	for _, e := range events {
 		if rev, ok := e.After.(*object.Revision); ok && e.Ref == r.revision {
@@ -284,7 +312,6 @@ func (r *rehearsal) observe(events []state.Event) {
 		}
 	}
 	r.log.record(v, events, r.now)
-	r.queue.Observe(v, events)
 }
 
 // promote does what a person will be asked for, at once, and notes it; false if
@@ -331,7 +358,7 @@ func (r *rehearsal) report() {
 	if len(batch) == 0 {
 		return
 	}
-	events, _ := r.fork.ApplyBatch(r.fork.Snapshot().Index()+1, batch)
+	events, _ := r.fork.ApplyOwned(r.fork.Snapshot().Index()+1, batch)
 	r.observe(events)
 }
 

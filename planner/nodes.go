@@ -195,8 +195,7 @@ func (f *fleet) report(v *state.Snapshot, now time.Time) []object.Changeset {
 		if !ok || p.Created != x.created || p.Terminal() || (p.Spec.Stop && x.what != end) {
 			continue
 		}
-		n := p.Clone().(*object.Pod)
-		st := &n.Status
+		st := p.Status
 		st.Reason, st.Message, st.Since = "", "", now
 		t := v.Template(p)
 		switch x.what {
@@ -212,9 +211,9 @@ func (f *fleet) report(v *state.Snapshot, now time.Time) []object.Changeset {
 		case end:
 			st.Phase, st.Ready = object.PodStopped, false
 		}
-		st.Containers = containers(t, st, now)
+		st.Containers = containers(t, &st, now)
 		c := object.Changeset{Author: "node/" + p.Spec.Node, Time: now}
-		c.UpdateStatus(p, n)
+		c.SetStatus(p, &st)
 		out = append(out, c)
 	}
 	return out

@@ -15,9 +15,6 @@ import (
 func (r *rehearsal) operate(o *object.Operation) {
 	v := r.fork.Snapshot()
 	c, err := o.Changeset(v.Get, r.from)
-	if err == nil {
-		r.queue.Seed(v)
-	}
 	if err == nil && !c.Empty() {
 		err = r.apply(stamped(c, "forecast", r.now))
 	}

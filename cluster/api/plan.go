@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"reflect"
 	"strings"
@@ -80,11 +81,9 @@ func (s *Server) postPlan(ctx context.Context, in *planInput) (*answer[object.Pl
 		return nil, err
 	}
 	p.Warnings = append(p.Warnings, object.Warnings(p.Freezes)...)
-	b, err := p.SealingBytes(s.Each)
-	if err != nil {
+	if p.Seal, err = s.Keys.Sign(s.sealed(p)); err != nil {
 		return nil, err
 	}
-	p.Seal = s.Keys.Sign(b)
 	if in.Brief {
 		p.Changes, p.Outputs, p.OutputChanges = nil, nil, nil
 		if p.Operation == nil {
@@ -325,14 +324,19 @@ func (s *Server) checkSeal(p *object.Plan) error {
 		e.Hint = "Check the context, or plan again here."
 		return e
 	}
-	b, err := p.SealingBytes(s.Each)
+	holds, err := s.Keys.Verify(s.sealed(p), p.Seal)
 	if err != nil {
 		return err
 	}
-	if !s.Keys.Verify(b, p.Seal) {
+	if !holds {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan is not as the masters sealed it: it has been edited or damaged", Hint: "Plan again; to change what a plan does, change the configuration."}
 	}
 	return expired(p, s.Now())
+}
+
+// sealed writes what the seal of a plan is over.
+func (s *Server) sealed(p *object.Plan) func(io.Writer) error {
+	return func(w io.Writer) error { return p.WriteSealing(w, s.Each) }
 }
 
 // unplaceable is the error for a plan whose forecast has pods that fit nowhere.

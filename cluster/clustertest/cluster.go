@@ -37,12 +37,12 @@ type Options struct {
 	Sockets bool // Raft over loopback and mutual TLS; Partition does not work then
 	NoAPI   bool // no API and no nodes: only Propose and Snapshot
 
-	ElectionTimeout time.Duration // default 150ms
-	NodeTimeout     time.Duration // default 30s
-	Heartbeat       time.Duration // default 100ms
-	Check           api.CheckFunc // default: nothing is found
-	Policies        api.Policies  // default: none
-	Plan            api.PlanFunc  // default: everything is forecast to be healthy
+	ElectionTimeout time.Duration   // default 150ms
+	NodeTimeout     time.Duration   // default 30s
+	Heartbeat       time.Duration   // default 100ms
+	Check           api.CheckFunc   // default: nothing is found
+	Policies        api.Policies    // default: none
+	Plan            master.PlanFunc // default: everything is forecast to be healthy
 	Controllers     []controller.Controller
 	SnapshotEntries uint64
 	Log             *slog.Logger
@@ -148,7 +148,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-func healthy(_ context.Context, v *state.Snapshot, _ *object.Plan, _ time.Time) (object.Forecast, error) {
+func healthy(_ context.Context, v *state.Snapshot, _ *controller.Queue, _ *object.Plan, _ time.Time) (object.Forecast, error) {
 	return object.Forecast{Index: v.Index(), Outcome: "healthy"}, nil
 }
 

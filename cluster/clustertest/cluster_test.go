@@ -14,6 +14,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/consensus"
+	"github.com/berthdev/berth/cluster/controller"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/node/fake"
@@ -388,4 +389,35 @@ func create(objects ...object.Object) object.Changeset {
 		c.Create(o)
 	}
 	return c
+}
+
+// An idle leader hands a rehearsal its queue, in which nothing waits; what it cannot
+// hand out exactly it does not.
+func TestRehearsalsGetTheLeadersQueue(t *testing.T) {
+	type seen struct {
+		index uint64
+		queue *controller.Queue
+	}
+	var mu sync.Mutex
+	var last seen
+	c := Start(t, Options{Masters: 1, Nodes: 1, Plan: func(ctx context.Context, v *state.Snapshot, waiting *controller.Queue, p *object.Plan, now time.Time) (object.Forecast, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		last = seen{v.Index(), waiting}
+		return healthy(ctx, v, waiting, p, now)
+	}})
+	ctx := testContext(t)
+	k := c.Client()
+	if _, err := c.Apply(ctx, k, "shop", deployment("web", "web:1", 2)); err != nil {
+		t.Fatal(err)
+	}
+	c.Eventually("a rehearsal begins with the leader's queue", func() bool {
+		p := object.Plan{Stack: "other", Cause: "apply", Waves: 1}
+		if _, err := k.Plan(ctx, &p); err != nil {
+			return false
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return last.queue != nil && last.queue.Len() == 0
+	})
 }

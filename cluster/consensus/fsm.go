@@ -149,7 +149,7 @@ func (f *fsm) apply(l *raft.Log, c *command) []outcome {
 		}
 		c.batch = []object.Changeset{one}
 	}
-	events, errs := f.store.Load().ApplyBatch(l.Index, c.batch)
+	events, errs := f.store.Load().ApplyOwned(l.Index, c.batch) // decoded for this
 	f.events.append(l.Index, events)
 	out := make([]outcome, len(errs))
 	for i, err := range errs {

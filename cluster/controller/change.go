@@ -47,6 +47,13 @@ func (w *work) expect(o object.Object) {
 	w.Changes.Expect = append(w.Changes.Expect, object.Expectation{Ref: o.Ref(), Version: o.Head().Version})
 }
 
+// onlyStatus reports whether nothing is written but an object's status, and events.
+func (w *work) onlyStatus(r object.Ref) bool {
+	return !slices.ContainsFunc(w.Changes.Changes, func(c object.Change) bool {
+		return c.Ref.Kind != object.KindEvent && (c.Ref != r || c.Part != object.PartStatus)
+	})
+}
+
 // done is the result. Without changes no condition is worth a write.
 func (w *work) done() (Result, error) {
 	if w.Changes.Empty() {

@@ -40,6 +40,9 @@ type Result struct {
 	// Wake is when the key should be reconciled again even if nothing changes;
 	// zero means never.
 	Wake time.Time
+	// Done promises that the key is settled once the changes are committed, if nobody
+	// else has written in between: they need not wake it. False promises nothing.
+	Done bool
 }
 
 // All lists every controller, in the order in which docs/controllers.md draws them.

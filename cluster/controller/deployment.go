@@ -33,6 +33,9 @@ func (deployments) Inputs() []Input {
 	return []Input{
 		{Kind: object.KindDeployment, Keys: self},
 		{Kind: object.KindReplicaSet, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
+			if e.Part == object.PartStatus { // read only when a deadline has passed
+				return nil
+			}
 			if owner := latest(e).Head().Owner; owner.Kind == object.KindDeployment {
 				return []object.Ref{owner}
 			}
@@ -74,6 +77,7 @@ type release struct {
 	name     string     // of its set
 	reads    reads
 	status   object.DeploymentStatus
+	finished bool // the wanted version is there
 }
 
 func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -95,6 +99,9 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 		r.advance()
 	}
 	setStatus(w, d, &d.Status, &r.status)
+	// The way of a canary goes from status to status, one look for each.
+	s := d.Spec.Update.Strategy
+	w.Done = r.finished && s != "canary" && s != "blue_green" && w.onlyStatus(d.Ref())
 	return w.done()
 }
 
@@ -304,6 +311,7 @@ func (r *release) start(in rollout.Input) {
 // history.
 func (r *release) finish() {
 	st, d := &r.status, r.d
+	r.finished = true
 	st.Set, st.Proven, st.Retried = r.wanted.set.Name, r.wanted.set.Name, time.Time{}
 	if st.Phase != object.RolloutStable {
 		if st.Previous != "" && st.Step > 0 {

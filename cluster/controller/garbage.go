@@ -43,7 +43,8 @@ func (garbage) Inputs() []Input {
 			after, _ := e.After.(*object.Pod)
 			var keys []object.Ref
 			if after != nil {
-				if ended(after) || !exists(v, after.Owner) {
+				// An owner that goes says so itself; only who comes too late has to look.
+				if ended(after) || e.Part != object.PartStatus && !exists(v, after.Owner) {
 					keys = append(keys, podKey(after))
 				}
 				if before != nil && !maps.Equal(before.Spec.Reads, after.Spec.Reads) {
@@ -67,6 +68,9 @@ func (garbage) Inputs() []Input {
 		{Kind: object.KindReplicaSet, Keys: func(v *state.Snapshot, e state.Event) []object.Ref {
 			if e.After == nil {
 				return []object.Ref{e.Ref, contents(e.Ref.Namespace)}
+			}
+			if e.Part == object.PartStatus {
+				return nil
 			}
 			if owner := e.After.Head().Owner; !exists(v, owner) {
 				return []object.Ref{owner}

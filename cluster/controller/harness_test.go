@@ -126,6 +126,11 @@ func (w *world) reconcile() {
 			}
 		}
 		w.apply(r.Changes)
+		if r.Done {
+			if again, _ := c.Reconcile(w.view(), key, w.now); !again.Changes.Empty() {
+				w.t.Fatalf("%s said that %s was done, and goes on with %v", c.Name(), key, again.Changes)
+			}
+		}
 		if !r.Wake.IsZero() {
 			if !r.Wake.After(w.now) {
 				w.t.Fatalf("%s %s wants to be woken at once: it would never rest", c.Name(), key)

@@ -29,7 +29,12 @@ func (replicaSets) Name() string { return "replica_set" }
 
 func (replicaSets) Inputs() []Input {
 	return append([]Input{
-		{Kind: object.KindReplicaSet, Keys: self},
+		{Kind: object.KindReplicaSet, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
+			if e.Part == object.PartStatus { // its own word, which follows from the pods
+				return nil
+			}
+			return []object.Ref{e.Ref}
+		}},
 		{Kind: object.KindPod, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
 			if owner := latest(e).Head().Owner; owner.Kind == object.KindReplicaSet {
 				return []object.Ref{owner}

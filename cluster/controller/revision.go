@@ -211,14 +211,11 @@ func (a *apply) recover() {
 // is made anew has to end first: its change is carried out by a later call. An
 // error means that a change cannot be carried out at all, and nothing was written.
 func (a *apply) write(changes []*object.RevisionChange) *object.Error {
-	opened := make(map[object.Ref]bool, len(a.status.Opened))
-	for _, r := range a.status.Opened {
-		opened[r] = true
-	}
+	opened := openedOf(a.status.Opened, changes)
 	mark, claimed := len(a.Changes.Changes), maps.Clone(a.claimed)
 	done := slices.Clip(a.status.Opened)
 	for _, c := range changes {
-		if opened[c.Ref] {
+		if opened(c.Ref) {
 			continue
 		}
 		ok, err := a.change(c)

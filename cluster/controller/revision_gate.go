@@ -29,16 +29,34 @@ type gate struct {
 	failure
 }
 
+// openedOf answers which of a wave's changes have been carried out, when it is asked
+// for each in their order. They were noted in that order, too, unless one had to
+// wait: only then a table is made of them.
+func openedOf(opened []object.Ref, wave []*object.RevisionChange) func(object.Ref) bool {
+	next := max(0, len(opened)-len(wave))
+	var table map[object.Ref]bool
+	return func(r object.Ref) bool {
+		if table == nil && next < len(opened) && opened[next] == r {
+			next++
+			return true
+		}
+		if table == nil {
+			table = make(map[object.Ref]bool, len(opened))
+			for _, r := range opened {
+				table[r] = true
+			}
+		}
+		return table[r]
+	}
+}
+
 // gate is the worst that any object of the wave says.
 func (a *apply) gate(changes []*object.RevisionChange) gate {
 	worst := gate{}
-	opened := make(map[object.Ref]bool, len(a.status.Opened))
-	for _, r := range a.status.Opened {
-		opened[r] = true
-	}
+	opened := openedOf(a.status.Opened, changes)
 	for _, c := range changes {
 		g := gate{kind: gateWaits}
-		if opened[c.Ref] {
+		if opened(c.Ref) {
 			g = a.health(c)
 		}
 		if g.kind > worst.kind {

@@ -48,6 +48,7 @@ type leader struct {
 	retry     time.Time
 
 	judged time.Time // when the heartbeats were last looked at
+	asked  ask       // to be answered, if it has a reply
 }
 
 // task is a key of a controller, or of one of the leader's own duties.
@@ -121,6 +122,7 @@ func (l *leader) run(ctx context.Context) {
 			l.schedule(v, now)
 			l.judge(v, now)
 			l.found(v, now)
+			l.answer(ctx)
 		}
 		if l.busy() {
 			continue
@@ -136,6 +138,7 @@ func (l *leader) run(ctx context.Context) {
 		case <-broken:
 			l.watcher = nil
 		case <-l.results.wake: // observe takes them
+		case l.asked = <-l.m.asks: // answered after observe
 		case <-timer.C:
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/berthdev/berth/cluster/pki"
 	"github.com/berthdev/berth/cluster/scheduler"
 	"github.com/berthdev/berth/cluster/seal"
+	"github.com/berthdev/berth/cluster/state"
 )
 
 // Config is what a master is made of.
@@ -33,7 +34,7 @@ type Config struct {
 	Identity *pki.Identity
 	Keys     *seal.Keyring
 	Check    api.CheckFunc // optional
-	Plan     api.PlanFunc
+	Plan     PlanFunc
 	Policies api.Policies // optional
 	Spool    string       // directory for image archives on their way; default the system's
 
@@ -54,6 +55,10 @@ type Config struct {
 	Now         func() time.Time // default time.Now
 }
 
+// PlanFunc is an api.PlanFunc that is told what waits on the snapshot, if the leader
+// knows it exactly: a queue to use up, or nil.
+type PlanFunc func(ctx context.Context, v *state.Snapshot, waiting *controller.Queue, p *object.Plan, now time.Time) (object.Forecast, error)
+
 // Master is one running master.
 type Master struct {
 	config  Config
@@ -61,6 +66,7 @@ type Master struct {
 	api     *api.Server // nil without a listener
 	beats   beats
 	metrics metrics
+	asks    chan ask // to the leader loop
 	log     *slog.Logger
 
 	once   sync.Once
@@ -107,12 +113,12 @@ func Open(c Config) (*Master, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Master{config: c, node: node, log: c.Log, killed: make(chan struct{})}
+	m := &Master{config: c, node: node, log: c.Log, asks: make(chan ask), killed: make(chan struct{})}
 	m.beats.heard = map[string]beat{}
 	m.metrics = newMetrics(c.Metrics, node)
 	if c.Listener != nil {
 		m.api, err = api.New(api.Config{
-			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: c.Plan, Policies: c.Policies, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
+			Name: c.Consensus.ID, Version: c.Version, Cluster: Cluster{m}, Check: c.Check, Plan: m.rehearse, Policies: c.Policies, CA: c.CA, Identity: c.Identity, Keys: c.Keys,
 			Heartbeat: c.Heartbeat, Spool: c.Spool, Metrics: c.Metrics, Log: c.Log, OnRequest: c.OnRequest, Now: c.Now, Each: consensus.Parallel,
 		})
 		if err != nil {

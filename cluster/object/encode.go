@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -170,13 +171,18 @@ func Decode(b []byte, v any) error { return decoding.Unmarshal(b, v) }
 // Digest is a short stable name for a value's content: the first 10 hex digits
 // of the SHA-256 of its canonical encoding.
 func Digest(v any) string {
-	b, err := Encode(v)
-	if err != nil {
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	if err := canonical.MarshalToBuffer(v, b); err != nil {
 		panic(fmt.Sprintf("object: %T cannot be encoded: %v", v, err)) // all our values can
 	}
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:])[:10]
+	sum := sha256.Sum256(b.Bytes())
+	return hex.EncodeToString(sum[:5])
 }
+
+// buffers are for encodings of which only a digest is kept.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // ContentName is the name of the Content that holds a version of r.
 func ContentName(r Ref, digest string) string {

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -12,7 +13,10 @@ import (
 // Status, versions, owner and stack do not count.
 func Fingerprint(o Object) string {
 	m := o.Head()
-	b, err := Encode(struct {
+	b := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(b)
+	b.Reset()
+	err := canonical.MarshalToBuffer(struct {
 		Kind           Kind              `json:"kind"`
 		Namespace      string            `json:"namespace"`
 		Name           string            `json:"name"`
@@ -21,11 +25,11 @@ func Fingerprint(o Object) string {
 		After          []Ref             `json:"after,omitempty"`
 		PreventDestroy bool              `json:"prevent_destroy"`
 		Spec           any               `json:"spec"`
-	}{m.Kind, m.Namespace, m.Name, m.Labels, m.Annotations, m.After, m.PreventDestroy, o.SpecPtr()})
+	}{m.Kind, m.Namespace, m.Name, m.Labels, m.Annotations, m.After, m.PreventDestroy, o.SpecPtr()}, b)
 	if err != nil {
 		panic(fmt.Sprintf("object: %s cannot be encoded: %v", o.Ref(), err)) // all our kinds can
 	}
-	sum := sha256.Sum256(b)
+	sum := sha256.Sum256(b.Bytes())
 	return base64.RawStdEncoding.EncodeToString(sum[:])
 }
 

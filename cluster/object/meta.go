@@ -60,6 +60,14 @@ func HasLabels(have, want map[string]string) bool {
 	return true
 }
 
+// CopySpec copies all but the status of one object to another of the same kind.
+func CopySpec(to, from Object) {
+	*to.Head() = *from.Head()
+	if src := from.SpecPtr(); src != nil {
+		reflect.ValueOf(to.SpecPtr()).Elem().Set(reflect.ValueOf(src).Elem())
+	}
+}
+
 // CopyStatus copies the status of one object to another of the same kind; false
 // if the kind has none.
 func CopyStatus(to, from Object) bool {

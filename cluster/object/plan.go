@@ -40,6 +40,8 @@ type Plan struct {
 	Lifetime      Duration                `json:"lifetime,omitempty"`        // asked for; 0: PlanLifetime
 	Expires       time.Time               `json:"expires,omitzero"`          // by the masters' clock
 	Seal          string                  `json:"seal,omitempty"`            // by the masters, over everything else but Explanation
+
+	received [][2]received // before and after of each of Changes, as DecodePlan read them
 }
 
 // Actions of a planned change, as Terraform writes them.

@@ -1,9 +1,6 @@
 package object
 
-import (
-	"cmp"
-	"strings"
-)
+import "strings"
 
 // DefaultNamespace holds the objects of configurations that name none.
 const DefaultNamespace = "default"
@@ -33,12 +30,12 @@ func (r Ref) Address() string { return string(r.Kind) + "." + r.Name }
 // Compare orders by kind, namespace and name: the order of every listing.
 func (r Ref) Compare(o Ref) int {
 	if r.Kind != o.Kind { // most comparisons of an index end at the last field
-		return cmp.Compare(r.Kind, o.Kind)
+		return strings.Compare(string(r.Kind), string(o.Kind))
 	}
 	if r.Namespace != o.Namespace {
-		return cmp.Compare(r.Namespace, o.Namespace)
+		return strings.Compare(r.Namespace, o.Namespace)
 	}
-	return cmp.Compare(r.Name, o.Name)
+	return strings.Compare(r.Name, o.Name)
 }
 
 // ParseRef is the inverse of Ref.String. Kinds may be spelled as ParseKind allows.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,6 +61,17 @@ func TestPlansTravel(t *testing.T) {
 			if have, err := p.SealingBytes(InOrder); err != nil || !bytes.Equal(have, want) {
 				t.Errorf("the plan that was %s seals otherwise: %v", name, err)
 			}
+		}
+	}
+	for _, n := range []int{0, 23, 24, 255, 256, 65535, 65536} { // the heads are canonical ones
+		w := wireApply{Request: make([]byte, n), Before: slices.Repeat([]cbor.RawMessage{null}, n), After: []cbor.RawMessage{}}
+		want, err := canonical.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var have bytes.Buffer
+		if err := w.writeTo(&have); err != nil || !bytes.Equal(have.Bytes(), want) {
+			t.Errorf("%d are written otherwise: %v", n, err)
 		}
 	}
 	r := filledApply(1)

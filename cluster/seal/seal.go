@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"slices"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -83,13 +84,18 @@ func (k *Keyring) Digest(plaintext string) string {
 	return hex.EncodeToString(mac(k.digest, []byte(plaintext))[:16])
 }
 
-// Sign is the cluster's seal over bytes (see object.Plan.SealingBytes).
-func (k *Keyring) Sign(b []byte) string { return hex.EncodeToString(mac(k.sign, b)) }
+// Sign is the cluster's seal over what is written (see object.Plan.WriteSealing). The
+// error is the writer's own.
+func (k *Keyring) Sign(write func(io.Writer) error) (string, error) {
+	h := hmac.New(sha256.New, k.sign)
+	err := write(h)
+	return hex.EncodeToString(h.Sum(nil)), err
+}
 
 // Verify reports whether Sign of any master of this cluster made the seal.
-func (k *Keyring) Verify(b []byte, seal string) bool {
-	got, err := hex.DecodeString(seal)
-	return err == nil && hmac.Equal(got, mac(k.sign, b))
+func (k *Keyring) Verify(write func(io.Writer) error, seal string) (bool, error) {
+	want, err := k.Sign(write)
+	return err == nil && hmac.Equal([]byte(seal), []byte(want)), err
 }
 
 func mac(key, b []byte) []byte {

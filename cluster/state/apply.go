@@ -32,6 +32,17 @@ func (s *Store) Apply(index uint64, c object.Changeset) ([]Event, error) {
 // ApplyBatch carries out several independent changesets of one Raft entry and
 // publishes their result once. The errors stand in the order of the changesets.
 func (s *Store) ApplyBatch(index uint64, batch []object.Changeset) ([]Event, []error) {
+	return s.applyBatch(index, batch, false)
+}
+
+// ApplyOwned is ApplyBatch for changesets whose objects nobody else holds, such as
+// have just been decoded: they become the state's own, and are not copied. Whatever
+// comes of it, the batch must not be used again.
+func (s *Store) ApplyOwned(index uint64, batch []object.Changeset) ([]Event, []error) {
+	return s.applyBatch(index, batch, true)
+}
+
+func (s *Store) applyBatch(index uint64, batch []object.Changeset, owned bool) ([]Event, []error) {
 	if index < s.live.index {
 		panic(fmt.Sprintf("state: entry %d after %d", index, s.live.index)) // the log is ordered; going on would fork history
 	}
@@ -43,14 +54,14 @@ func (s *Store) ApplyBatch(index uint64, batch []object.Changeset) ([]Event, []e
 	events := make([]Event, 0, n)
 	errs := make([]error, len(batch))
 	for i := range batch {
-		events, errs[i] = s.apply(events, index, &batch[i])
+		events, errs[i] = s.apply(events, index, &batch[i], owned)
 	}
 	s.publish()
 	return events, errs
 }
 
 // apply adds the events of one changeset to those of the batch.
-func (s *Store) apply(events []Event, index uint64, c *object.Changeset) ([]Event, error) {
+func (s *Store) apply(events []Event, index uint64, c *object.Changeset, owned bool) ([]Event, error) {
 	// First check everything against the state with this changeset's own earlier
 	// changes laid over it, then write: a refused changeset leaves no trace.
 	mark := len(events)
@@ -70,8 +81,7 @@ func (s *Store) apply(events []Event, index uint64, c *object.Changeset) ([]Even
 				}
 			}
 		}
-		o, _ := s.live.Get(r)
-		return o
+		return s.get(r)
 	}
 	for _, x := range c.Expect {
 		if x.Ref.Name == "" {
@@ -89,7 +99,7 @@ func (s *Store) apply(events []Event, index uint64, c *object.Changeset) ([]Even
 	for i := range c.Changes {
 		x := &c.Changes[i]
 		before := get(x.Ref)
-		after, err := step(index, c, x, before)
+		after, err := step(index, c, x, before, owned)
 		if err != nil {
 			clear(events[mark:])
 			return events[:mark], err
@@ -108,8 +118,15 @@ func (s *Store) apply(events []Event, index uint64, c *object.Changeset) ([]Even
 // few changes are looked through faster than a table of them is made.
 const few = 8
 
-// step is the object after one change.
-func step(index uint64, c *object.Changeset, x *object.Change, before object.Object) (object.Object, error) {
+// step is the object after one change; owned says that it may be made of the
+// change's own.
+func step(index uint64, c *object.Changeset, x *object.Change, before object.Object, owned bool) (object.Object, error) {
+	given := func() object.Object {
+		if owned {
+			return x.Object.Object
+		}
+		return x.Object.Clone()
+	}
 	if x.Op == object.OpDelete {
 		if before == nil {
 			return nil, object.Errorf(object.CodeNotFound, x.Ref, "does not exist")
@@ -130,7 +147,7 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 		if before != nil {
 			return nil, &object.Error{Code: object.CodeExists, Ref: x.Ref, Message: "exists already", By: before.Head().ChangedBy, At: before.Head().ChangedAt}
 		}
-		after := x.Object.Clone()
+		after := given()
 		m := after.Head()
 		m.Created, m.CreatedAt = index, c.Time
 		m.Version, m.StatusVersion = index, index
@@ -151,9 +168,16 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 			if old.StatusVersion != x.Prior {
 				return nil, conflict(x.Ref, before, x.Part, x.Prior)
 			}
-			after := before.Clone()
-			if !object.CopyStatus(after, x.Object) {
+			if before.StatusPtr() == nil {
 				return nil, object.Errorf(object.CodeInvalid, x.Ref, "a %s has no status", x.Ref.Kind)
+			}
+			var after object.Object
+			if owned { // a bare object with nothing but the status: the rest is put around it
+				after = x.Object.Object
+				object.CopySpec(after, before)
+			} else {
+				after = before.Clone()
+				object.CopyStatus(after, x.Object)
 			}
 			after.Head().StatusVersion = index
 			return after, nil
@@ -161,7 +185,7 @@ func step(index uint64, c *object.Changeset, x *object.Change, before object.Obj
 		if old.Version != x.Prior {
 			return nil, conflict(x.Ref, before, x.Part, x.Prior)
 		}
-		after := x.Object.Clone()
+		after := given()
 		object.CopyStatus(after, before)
 		m := after.Head()
 		m.Created, m.CreatedAt, m.StatusVersion = old.Created, old.CreatedAt, old.StatusVersion

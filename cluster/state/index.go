@@ -2,6 +2,7 @@ package state
 
 import (
 	"iter"
+	"strings"
 
 	"github.com/tidwall/btree"
 
@@ -20,9 +21,15 @@ type indexes struct {
 
 type link struct{ from, to object.Ref }
 
+// less keeps together what comes from one object, in the order of references. In
+// which order these objects stand is nobody's concern: their names tell them apart
+// soonest.
 func (a link) less(b link) bool {
-	if c := a.from.Compare(b.from); c != 0 {
+	if c := strings.Compare(a.from.Name, b.from.Name); c != 0 {
 		return c < 0
+	}
+	if a.from != b.from {
+		return a.from.Compare(b.from) < 0
 	}
 	return a.to.Compare(b.to) < 0
 }
@@ -63,9 +70,9 @@ func (s *Store) put(r object.Ref, before, after object.Object) {
 	s.dirty.tables[i] = true
 	k := key{r.Namespace, r.Name}
 	if after == nil {
-		s.live.tables[i].Delete(entry{key: k})
+		s.live.tables[i].DeleteHint(entry{key: k}, &s.hints.tables[i])
 	} else {
-		s.live.tables[i].Set(entry{key: k, obj: after})
+		s.live.tables[i].SetHint(entry{key: k, obj: after}, &s.hints.tables[i])
 	}
 	s.relink(r, before, after)
 }
@@ -74,20 +81,20 @@ func (s *Store) put(r object.Ref, before, after object.Object) {
 // most writes are status reports, which move no link at all.
 func (s *Store) relink(r object.Ref, before, after object.Object) {
 	idx := &s.live.idx
-	move(idx.byOwner, &s.dirty.byOwner, r, ownerOf(before), ownerOf(after))
+	move(idx.byOwner, &s.hints.byOwner, &s.dirty.byOwner, r, ownerOf(before), ownerOf(after))
 	s.remark(r, before, after)
 	if r.Kind != object.KindPod {
 		return
 	}
 	old, _ := before.(*object.Pod)
 	now, _ := after.(*object.Pod)
-	move(idx.byNode, &s.dirty.byNode, r, boundTo(old), boundTo(now))
+	move(idx.byNode, &s.hints.byNode, &s.dirty.byNode, r, boundTo(old), boundTo(now))
 	if was, is := waits(old), waits(now); was != is {
 		s.dirty.pending = true
 		if is {
-			idx.pending.Set(link{to: r})
+			idx.pending.SetHint(link{to: r}, &s.hints.pending)
 		} else {
-			idx.pending.Delete(link{to: r})
+			idx.pending.DeleteHint(link{to: r}, &s.hints.pending)
 		}
 	}
 	if from, to := askOf(old), askOf(now); from != to || regrouped(old, now) {
@@ -96,16 +103,16 @@ func (s *Store) relink(r object.Ref, before, after object.Object) {
 	}
 }
 
-func move(t *btree.BTreeG[link], changed *bool, r, from, to object.Ref) {
+func move(t *btree.BTreeG[link], hint *btree.PathHint, changed *bool, r, from, to object.Ref) {
 	if from == to {
 		return
 	}
 	*changed = true
 	if !from.IsZero() {
-		t.Delete(link{from, r})
+		t.DeleteHint(link{from, r}, hint)
 	}
 	if !to.IsZero() {
-		t.Set(link{to, r})
+		t.SetHint(link{to, r}, hint)
 	}
 }
 
@@ -189,8 +196,9 @@ func (v *Snapshot) links(t *btree.BTreeG[link], from object.Ref) iter.Seq[object
 // Owned yields what belongs to an owner, ordered by reference.
 func (v *Snapshot) Owned(owner object.Ref) iter.Seq[object.Object] {
 	return func(yield func(object.Object) bool) {
+		w := walk{v: v}
 		for r := range v.links(v.idx.byOwner, owner) {
-			if o, ok := v.Get(r); ok && !yield(o) {
+			if o, ok := w.get(r); ok && !yield(o) {
 				return
 			}
 		}
@@ -222,8 +230,9 @@ func (v *Snapshot) PodsOn(node string) iter.Seq[*object.Pod] {
 // Pending yields the pods that wait for a node, ordered by reference.
 func (v *Snapshot) Pending() iter.Seq[*object.Pod] {
 	return func(yield func(*object.Pod) bool) {
+		w := walk{v: v}
 		for r := range v.links(v.idx.pending, object.Ref{}) {
-			if p, ok := Find[*object.Pod](v, r); ok && !yield(p) {
+			if p, ok := w.pod(r); ok && !yield(p) {
 				return
 			}
 		}

@@ -31,29 +31,29 @@ func (s *Store) remark(r object.Ref, before, after object.Object) {
 		s.dirty.byMark = true
 		if old != nil {
 			for k, v := range old.Labels {
-				idx.Delete(link{labelMark(object.KindPod, r.Namespace, k, v), r})
+				s.unmark(labelMark(object.KindPod, r.Namespace, k, v), r)
 			}
-			idx.Delete(link{object.Ref{Kind: object.KindTemplate, Namespace: r.Namespace, Name: old.Spec.Template}, r})
+			s.unmark(object.Ref{Kind: object.KindTemplate, Namespace: r.Namespace, Name: old.Spec.Template}, r)
 		}
 		if now != nil {
 			for k, v := range now.Labels {
-				idx.Set(link{labelMark(object.KindPod, r.Namespace, k, v), r})
+				s.mark(labelMark(object.KindPod, r.Namespace, k, v), r)
 			}
 			if now.Spec.Template != "" {
-				idx.Set(link{object.Ref{Kind: object.KindTemplate, Namespace: r.Namespace, Name: now.Spec.Template}, r})
+				s.mark(object.Ref{Kind: object.KindTemplate, Namespace: r.Namespace, Name: now.Spec.Template}, r)
 			}
 		}
 	case object.KindService:
-		move(idx, &s.dirty.byMark, r, selectorMark(before), selectorMark(after))
+		move(idx, &s.hints.byMark[0], &s.dirty.byMark, r, selectorMark(before), selectorMark(after))
 		was, is := claimsOf(before), claimsOf(after)
 		for _, c := range was {
 			if !slices.Contains(is, c) {
-				move(idx, &s.dirty.byMark, r, claimMark(c), object.Ref{})
+				move(idx, &s.hints.byMark[0], &s.dirty.byMark, r, claimMark(c), object.Ref{})
 			}
 		}
 		for _, c := range is {
 			if !slices.Contains(was, c) {
-				move(idx, &s.dirty.byMark, r, object.Ref{}, claimMark(c))
+				move(idx, &s.hints.byMark[0], &s.dirty.byMark, r, object.Ref{}, claimMark(c))
 			}
 		}
 	case object.KindNetworkPolicy:
@@ -69,6 +69,14 @@ func (s *Store) remark(r object.Ref, before, after object.Object) {
 			idx.Set(link{m, r})
 		}
 	}
+}
+
+func (s *Store) mark(m, r object.Ref) {
+	s.live.idx.byMark.SetHint(link{m, r}, s.hints.of(m))
+}
+
+func (s *Store) unmark(m, r object.Ref) {
+	s.live.idx.byMark.DeleteHint(link{m, r}, s.hints.of(m))
 }
 
 func claimMark(claim string) object.Ref { return object.Ref{Kind: object.KindNetwork, Name: claim} }
@@ -175,8 +183,9 @@ func (v *Snapshot) PodsWith(namespace string, labels map[string]string) iter.Seq
 		if fewest <= 0 {
 			return
 		}
+		w := walk{v: v}
 		for r := range v.links(v.idx.byMark, rarest) {
-			if p, ok := Find[*object.Pod](v, r); ok && object.HasLabels(p.Labels, labels) && !yield(p) {
+			if p, ok := w.pod(r); ok && object.HasLabels(p.Labels, labels) && !yield(p) {
 				return
 			}
 		}
@@ -187,6 +196,9 @@ func (v *Snapshot) PodsWith(namespace string, labels map[string]string) iter.Seq
 // these labels, in a fixed order. It looks at no service with another selector.
 func (v *Snapshot) ServicesFor(namespace string, labels map[string]string) iter.Seq[*object.Service] {
 	return func(yield func(*object.Service) bool) {
+		if v.Count(object.KindService) == 0 {
+			return
+		}
 		for _, k := range slices.Sorted(maps.Keys(labels)) {
 			for r := range v.links(v.idx.byMark, labelMark(object.KindService, namespace, k, labels[k])) {
 				if s, ok := Find[*object.Service](v, r); ok && object.HasLabels(labels, s.Spec.Selector) && !yield(s) {

@@ -69,6 +69,7 @@ type Snapshot struct {
 type Store struct {
 	live      *Snapshot // mutable; its trees are copied on write after each publication
 	dirty     dirty     // what of live differs from published
+	hints     hints
 	published atomic.Pointer[Snapshot]
 }
 
@@ -91,7 +92,7 @@ func newStore(index uint64) *Store {
 	for range kindOrder {
 		live.tables = append(live.tables, newTable())
 	}
-	s := &Store{live: live, dirty: dirty{tables: make([]bool, len(live.tables))}}
+	s := &Store{live: live, dirty: dirty{tables: make([]bool, len(live.tables))}, hints: hints{tables: make([]btree.PathHint, len(live.tables))}}
 	s.published.Store(live.copy())
 	return s
 }
@@ -149,7 +150,7 @@ func (v *Snapshot) copy() *Snapshot {
 // Fork is a store of its own that begins with this state. What is applied to it
 // is seen by nobody else. O(1).
 func (v *Snapshot) Fork() *Store {
-	s := &Store{live: v.copy(), dirty: dirty{tables: make([]bool, len(v.tables))}}
+	s := &Store{live: v.copy(), dirty: dirty{tables: make([]bool, len(v.tables))}, hints: hints{tables: make([]btree.PathHint, len(v.tables))}}
 	s.published.Store(v)
 	return s
 }

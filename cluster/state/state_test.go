@@ -385,14 +385,33 @@ func TestForksAreIndependent(t *testing.T) {
 
 func TestBatchEqualsOneByOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		a, b := New(), New()
+		a, b, owner := New(), New(), New()
 		for range rapid.IntRange(1, 8).Draw(t, "entries") {
 			var batch []object.Changeset
 			for range rapid.IntRange(0, 4).Draw(t, "changesets") {
 				batch = append(batch, drawChangeset(t, a.Snapshot()))
 			}
 			index := a.Snapshot().Index() + 1
+			raw, err := object.Encode(batch)
+			if err != nil {
+				t.Fatal(err)
+			}
 			events, errs := a.ApplyBatch(index, batch)
+			var own []object.Changeset // as the log has it
+			if err := object.Decode(raw, &own); err != nil {
+				t.Fatal(err)
+			}
+			before := owner.Snapshot()
+			was := encoded(t, before)
+			ownEvents, ownErrs := owner.ApplyOwned(index, own)
+			for i := range errs {
+				if codeOf(ownErrs[i]) != codeOf(errs[i]) {
+					t.Fatalf("changeset %d: %v copied, %v owned", i, errs[i], ownErrs[i])
+				}
+			}
+			if len(ownEvents) != len(events) || !bytes.Equal(encoded(t, owner.Snapshot()), encoded(t, a.Snapshot())) || !bytes.Equal(encoded(t, before), was) {
+				t.Fatal("owned changesets come to another state, or changed the one before")
+			}
 			var single []Event
 			for i, c := range batch {
 				e, err := b.Apply(index, c)

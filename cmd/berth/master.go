@@ -60,7 +60,7 @@ const joinPatience = time.Minute
 
 // Run is the master's life. It founds or joins a cluster first, once.
 func (c *MasterRunCmd) Run(s *session) error {
-	serverMemory()
+	masterMemory()
 	log := slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 	if c.Name == "" {
 		name, err := os.Hostname()

@@ -8,32 +8,43 @@ import (
 	"sync"
 )
 
-// clientBudget is what a client command may take before it collects garbage
-// eagerly; more than twice of what it needs it never takes beyond that.
-const clientBudget = 300 << 20
+// A budget is what a process may take before it collects garbage eagerly; more than
+// twice of what it needs it never takes beyond that.
+const (
+	clientBudget = 300 << 20
+	masterBudget = 256 << 20
+)
 
 // frugal guards the limit against a collection that ends while it is taken back.
 var frugal struct {
 	sync.Mutex
-	on bool
+	on     bool
+	budget int64
 }
 
 // clientMemory trades memory for speed, within bounds: a client lives for a
 // moment, and collecting is half of the work of a plan of ten thousand objects.
 // The limit follows what is alive, for close to a fixed one the collector would
 // hardly stop.
-func clientMemory() {
+func clientMemory() { withinBudget(clientBudget) }
+
+// masterMemory is the same for a master: a plan of ten thousand objects is rehearsed
+// on its leader, and leaves nothing behind.
+func masterMemory() { withinBudget(masterBudget) }
+
+func withinBudget(budget int64) {
 	frugal.Lock()
 	defer frugal.Unlock()
+	frugal.budget = budget
 	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(clientBudget)
+	debug.SetMemoryLimit(budget)
 	if !frugal.on { // tests run one command after the other
 		frugal.on = true
 		runtime.SetFinalizer(new(pulse), onCollection)
 	}
 }
 
-// serverMemory takes that back for processes that stay.
+// serverMemory takes that back for processes that stay and do a little all the time.
 func serverMemory() {
 	frugal.Lock()
 	defer frugal.Unlock()
@@ -53,6 +64,6 @@ func onCollection(p *pulse) {
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	debug.SetMemoryLimit(max(clientBudget, 2*int64(live[0].Value.Uint64())))
+	debug.SetMemoryLimit(max(frugal.budget, 2*int64(live[0].Value.Uint64())))
 	runtime.SetFinalizer(p, onCollection)
 }

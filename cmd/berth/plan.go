@@ -19,6 +19,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/consensus"
+	"github.com/berthdev/berth/cluster/controller"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/cmd/internal/view"
@@ -166,8 +167,8 @@ func writeWhole(file string, write func(io.Writer) error) error {
 
 // forecast is the planner's rehearsal as the masters call it; package cluster
 // does not import the planner.
-func forecast(_ context.Context, v *state.Snapshot, p *object.Plan, now time.Time) (object.Forecast, error) {
-	return planner.Forecast(v.Fork(), p, now, planner.DefaultNodes, consensus.Parallel), nil
+func forecast(_ context.Context, v *state.Snapshot, waiting *controller.Queue, p *object.Plan, now time.Time) (object.Forecast, error) {
+	return planner.ForecastFrom(waiting, v.Fork(), p, now, planner.DefaultNodes, consensus.Parallel), nil
 }
 
 // planned is a sealed plan, ready to be shown and applied.
