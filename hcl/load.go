@@ -189,7 +189,7 @@ func (r *run) read() []body {
 	r.add(wrongs)
 	if len(sources) == 0 {
 		if len(r.diags) == 0 {
-			r.general("Not a configuration", "There is no *.hcl or *.hcl.json file in %s. Name the directory with -C DIR.", r.dir)
+			r.general("Not a configuration", "There is no *.hcl or *.hcl.json file in %q. Name its directory with -C DIR.", r.dir)
 		}
 		return nil
 	}

@@ -20,8 +20,8 @@ import (
 // are no part of it.
 const TestSuffix = ".berthtest.hcl"
 
-// PolicySuffix ends the names of policy files, which are no part of a configuration
-// beside which they stand either: a policy block may read one.
+// PolicySuffix ends the names of policy files (package policy). A configuration reads
+// one by file(...) and may have it beside itself; it is no part of it, either.
 const PolicySuffix = ".policy.hcl"
 
 // TestFile is one test file: a cluster, and runs that follow one another in it.

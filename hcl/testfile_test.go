@@ -246,3 +246,21 @@ func TestBothSides(t *testing.T) {
 		}
 	}
 }
+
+// A policy stands beside the configuration that applies it, as docs/policies.md has it.
+func TestPolicyFilesAreNoPartOfAConfiguration(t *testing.T) {
+	rule := "rule \"named\" {\n  enforcement   = \"hard\"\n  condition     = plan.pods_stopped < 5\n  error_message = \"Too many.\"\n}\n"
+	dir := t.TempDir()
+	for name, text := range map[string]string{"main.hcl": "policy \"images\" {\n  source = file(\"images.policy.hcl\")\n}\n", "images" + PolicySuffix: rule} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x, diags := Load(dir, Options{})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if len(x.Objects) != 1 || x.Objects[0].Object.(*object.Policy).Spec.Source != rule {
+		t.Errorf("the configuration has %+v", x.Objects)
+	}
+}

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -56,6 +57,12 @@ func reading(names ...string) func(*object.Deployment) {
 
 func configMap(name, text string) *object.ConfigMap {
 	return &object.ConfigMap{Meta: meta(object.KindConfigMap, name), Spec: object.ConfigMapSpec{Data: map[string]string{"k": text}, Reload: "restart"}}
+}
+
+func signalling(text string) *object.ConfigMap {
+	c := configMap("conf", text)
+	c.Spec.Reload = object.ReloadSignal
+	return c
 }
 
 func secret(name, plain string) *object.Secret {
@@ -136,6 +143,7 @@ func TestDiff(t *testing.T) {
 		"in place":          {[]object.Object{deployment("web", "a", 4)}, request(deployment("web", "a", 4, func(d *object.Deployment) { d.Spec.History = 3 })), []string{"1 update deployment.web; history: changes in place"}},
 		"recreate":          {[]object.Object{deployment("web", "a", 1, recreate)}, request(deployment("web", "b", 1, recreate)), []string{`1 update deployment.web; pod.container["main"].image: recreates 1 pod`}},
 		"config restarts":   {[]object.Object{web, configMap("conf", "a")}, request(web, configMap("conf", "b")), []string{`1 update config_map.conf; data["k"]: restarts 4 pods of deployment.web`, `2 update deployment.web; pod.reads["config_map/conf"]: rolls 4 pods`}},
+		"config signals":    {[]object.Object{web, signalling("a")}, request(web, signalling("b")), []string{`1 update config_map.conf; data["k"]: signals 4 pods of deployment.web`}},
 		"config and more":   {[]object.Object{web, configMap("conf", "a")}, request(web2, configMap("conf", "b")), []string{`1 update config_map.conf; data["k"]: restarts 4 pods of deployment.web`, `1 update deployment.web; pod.container["main"].image: rolls 4 pods; pod.reads["config_map/conf"]: rolls 4 pods`}},
 		"config, unread":    {[]object.Object{configMap("conf", "a")}, request(configMap("conf", "b")), []string{`1 update config_map.conf; data["k"]: no running deployment reads it`}},
 		"secret":            {[]object.Object{secret("db", "a")}, request(secret("db", "b")), []string{`1 update secret.db; data["password"]: no running deployment reads it`}},
@@ -373,6 +381,16 @@ func TestPlanFile(t *testing.T) {
 	if err := WritePlan(&n, &newer); err != nil {
 		t.Fatal(err)
 	}
+	var packed bytes.Buffer
+	z := zip.NewWriter(&packed)
+	for _, name := range []string{planName, markerName} {
+		if _, err := z.Create(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
 	damaged := bytes.Clone(a.Bytes())
 	damaged[len(damaged)/2] ^= 0xff
 	for name, tt := range map[string]struct {
@@ -384,6 +402,7 @@ func TestPlanFile(t *testing.T) {
 		"cut":     {a.Bytes()[:a.Len()/2], "is damaged"},
 		"damaged": {damaged, "is damaged"},
 		"foreign": {foreign, "not a plan of berth"},
+		"packed":  {packed.Bytes(), "packed anew"},
 		"newer":   {n.Bytes(), `format "2.0"; this version reads 1.0`},
 	} {
 		_, err := ReadPlan("p.plan", tt.data)

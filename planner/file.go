@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,6 +69,9 @@ func ReadPlan(name string, data []byte) (*object.Plan, error) {
 		return nil, bad(again, "is damaged: %w", err)
 	}
 	if len(z.File) == 0 || z.File[0].Name != markerName {
+		if slices.ContainsFunc(z.File, func(f *zip.File) bool { return f.Name == markerName }) {
+			return nil, bad(again, "has been packed anew, so it is not the plan that the masters sealed")
+		}
 		return nil, bad("A file that terraform or another tool saved cannot be applied here.", "is an archive, but not a plan of berth")
 	}
 	marker, err := entry(z.File[0])

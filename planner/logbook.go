@@ -251,7 +251,7 @@ func (b *logbook) pause(d *object.Deployment, now time.Time) {
 	w := b.workload(nil, d.Ref())
 	b.steps = append(b.steps, object.ForecastStep{
 		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: "pause", Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
-		Note: "waits for you: berth rollout promote " + d.Name + " (the forecast assumes: at once)",
+		Note: "waits for you: berth rollout promote " + d.Named() + " (the forecast assumes: at once)",
 	})
 }
 

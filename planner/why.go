@@ -69,19 +69,13 @@ func attributes(o object.Object) int { return len(object.Compare(nil, o).Fields(
 
 // reloads reports whether the change gives readers another content to restart for.
 func reloads(c *object.PlannedChange) bool {
-	if c.After.IsZero() {
-		return false
-	}
-	var reload string
-	switch x := c.After.Object.(type) {
-	case *object.ConfigMap:
-		reload = x.Spec.Reload
-	case *object.Secret:
-		reload = x.Spec.Reload
-	default:
-		return false
-	}
-	return reload != "none" && (c.Before.IsZero() || object.ContentDigest(c.Before.Object) != object.ContentDigest(c.After.Object))
+	return renews(c) && object.ReloadOf(c.After.Object) == object.ReloadRestart
+}
+
+// renews reports whether the change gives a config map or secret another content.
+func renews(c *object.PlannedChange) bool {
+	return !c.After.IsZero() && object.ReloadOf(c.After.Object) != "" &&
+		(c.Before.IsZero() || object.ContentDigest(c.Before.Object) != object.ContentDigest(c.After.Object))
 }
 
 // whys says of every field that changes what its change does.
@@ -128,9 +122,15 @@ func (d *differ) why(c *object.PlannedChange, f *object.FieldDiff) (why string, 
 	return "changes in place", false
 }
 
-// whoReads names the deployments that restart for a config map or secret.
+// whoReads names the deployments that restart for a config map or secret, or are
+// told of it.
 func (d *differ) whoReads(c *object.PlannedChange) string {
-	if !reloads(c) {
+	does := "restarts "
+	switch {
+	case reloads(c):
+	case renews(c) && object.ReloadOf(c.After.Object) == object.ReloadSignal:
+		does = "signals "
+	default:
 		return "only new pods see it"
 	}
 	var parts []string
@@ -142,7 +142,7 @@ func (d *differ) whoReads(c *object.PlannedChange) string {
 	if len(parts) == 0 {
 		return "no running deployment reads it"
 	}
-	return "restarts " + strings.Join(parts, ", ")
+	return does + strings.Join(parts, ", ")
 }
 
 func pods(n int) string {

@@ -201,6 +201,14 @@ func TestFollowersForward(t *testing.T) {
 	if _, err := follower.List(ctx, object.KindConfigMap, client.ListOptions{}); err != nil {
 		t.Error(err)
 	}
+	issued := w.token(object.TokenRequest{Role: object.RoleAdmin, Name: "ops-2"})
+	byToken := w.at(client.Config{Addrs: w.addrs[1:2], Token: issued.Token})
+	if written, err = byToken.Create(ctx, configMap("default", "token", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if by := written.Object.Head().ChangedBy; by != "token ops-2" {
+		t.Errorf("the leader took %q for a token", by)
+	}
 	planner := w.at(client.Config{Addrs: w.addrs[1:2], TLS: w.identity("pat", "planner").ClientTLS(pki.RoleMaster, "")})
 	_, err = planner.Create(ctx, configMap("default", "api", nil))
 	wantCode(t, err, object.CodeForbidden)

@@ -118,7 +118,7 @@ func forbidden(who Identity, pattern string, a access) error {
 	}
 	return &object.Error{
 		Code:    object.CodeForbidden,
-		Message: fmt.Sprintf("%s has role %s, but %s needs %s", who.Name, who.Role, pattern, strings.Join(roles, " or ")),
+		Message: fmt.Sprintf("not allowed: %s has role %s, but %s needs %s", who.Name, who.Role, pattern, strings.Join(roles, " or ")),
 		Hint:    "Use a certificate or token of such a role.",
 	}
 }

@@ -25,9 +25,9 @@ type Identity struct {
 // Headers between masters. They count only from a client whose certificate says
 // role master; from anybody else they are ignored.
 const (
-	forwardedHeader = "Berth-Forwarded"     // by which master
-	identityHeader  = "Berth-Forwarded-For" // role/name of who asked it; absent: as Authorization says
-	sessionHeader   = "Berth-Forwarded-Session"
+	forwardedHeader = "Berth-Forwarded"         // by which master
+	identityHeader  = "Berth-Forwarded-For"     // role/name of who asked it; absent: as Authorization says
+	sessionHeader   = "Berth-Forwarded-Session" // by which token or login, and till when
 )
 
 type identityKey struct{}

@@ -179,7 +179,7 @@ func reads(v *state.Snapshot, node string, content object.Ref) bool {
 		if p.Namespace != content.Namespace || t == nil || p.Terminal() && !p.Returns() {
 			continue
 		}
-		for of, digest := range t.Reads {
+		for of, digest := range p.Versions(t) {
 			kind, name, _ := strings.Cut(of, "/")
 			if object.ContentName(object.Ref{Kind: object.Kind(kind), Name: name}, digest) == content.Name {
 				return true

@@ -211,3 +211,53 @@ func TestSingleWritesAreRehearsedForPolicies(t *testing.T) {
 	_, err = w.admin().Plan(ctx, bogus)
 	wantCode(t, err, object.CodeInvalid)
 }
+
+// Nor is what a deployment's sets and pods run written past the deployment.
+func TestWhatIsOwnedIsWrittenByItsOwnerOnly(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	runs := func(image string) object.PodTemplate {
+		pod := object.PodTemplate{Containers: []object.Container{{Name: "main", Image: image, Pull: "missing", StopSignal: "SIGTERM", Seccomp: "default"}}}
+		object.SetDefaults(&pod)
+		return pod
+	}
+	d := &object.Deployment{Meta: object.Meta{Kind: object.KindDeployment, Namespace: "default", Name: "web"}, Spec: object.DeploymentSpec{Replicas: 1, Pod: runs("app:1")}}
+	set := func(image string) *object.ReplicaSet {
+		return &object.ReplicaSet{Meta: object.Meta{Kind: object.KindReplicaSet, Namespace: "default", Name: "web-1", Owner: d.Ref()}, Spec: object.ReplicaSetSpec{Replicas: 1, Pod: runs(image)}}
+	}
+	template := &object.Template{Meta: object.Meta{Kind: object.KindTemplate, Namespace: "default", Name: object.Digest(runs("app:1"))}, Spec: runs("app:1")}
+	row := &object.Pod{Meta: object.Meta{Kind: object.KindPod, Namespace: "default", Name: "web-1-0", Owner: set("").Ref()}, Spec: object.PodSpec{Template: template.Name}}
+	w.write(d, set("app:1"), template, row)
+	admin := w.admin()
+	of := func(o object.Object) object.Object {
+		o.Head().Owner = object.Ref{}
+		return o
+	}
+	other := row.Clone().(*object.Pod)
+	evil := runs("evil:1")
+	other.Spec.Pod, other.Spec.Template = &evil, ""
+	for _, o := range []object.Object{set("evil:1"), other} {
+		var c object.Changeset
+		was, _ := w.shared.store.Snapshot().Get(o.Ref())
+		c.Update(was, o)
+		_, err := admin.Propose(ctx, c)
+		wantCode(t, err, object.CodeForbidden)
+		_, err = admin.Put(ctx, of(o.Clone()))
+		wantCode(t, err, object.CodeForbidden)
+	}
+	forged := set("evil:1")
+	forged.Name = "web-2"
+	var c object.Changeset
+	c.Create(forged)
+	_, err := admin.Propose(ctx, c)
+	wantCode(t, err, object.CodeForbidden)
+
+	// What it runs stays, and the rest may be written.
+	fewer := of(set("app:1")).(*object.ReplicaSet)
+	fewer.Spec.Replicas = 0
+	if _, err := admin.Put(ctx, fewer); err != nil {
+		t.Error(err)
+	}
+	if _, err := admin.Delete(ctx, row.Ref(), 0); err != nil {
+		t.Error(err)
+	}
+}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -75,6 +76,9 @@ func (s *Server) put(v *state.Snapshot, c *object.Changeset, was, o object.Objec
 		return err
 	}
 	if err := keepsNodes(v, o); err != nil {
+		return err
+	}
+	if err := keepsOwned(was, o); err != nil {
 		return err
 	}
 	o, err := s.store(v, c, o)
@@ -168,6 +172,32 @@ func keepsNodes(v *state.Snapshot, o object.Object) error {
 	return nil
 }
 
+// keepsOwned refuses to write past its owner what an owned object runs: a set of a
+// deployment, or a pod of a set, with another template would not be what its owner
+// says it is, and policies on the owner would never see it.
+func keepsOwned(was, o object.Object) error {
+	owner := o.Head().Owner
+	if was != nil {
+		owner = was.Head().Owner
+	}
+	switch {
+	case owner.Kind == object.KindDeployment && o.Ref().Kind == object.KindReplicaSet:
+		if x, ok := was.(*object.ReplicaSet); ok && object.Digest(x.Spec.Pod) == object.Digest(o.(*object.ReplicaSet).Spec.Pod) {
+			return nil
+		}
+	case owner.Kind == object.KindReplicaSet && o.Ref().Kind == object.KindPod:
+		x, ok := was.(*object.Pod)
+		if t := o.(*object.Pod).Spec.Pod; ok && (t == nil || object.Digest(*t) == x.Spec.Template) {
+			return nil
+		}
+	default:
+		return nil
+	}
+	e := object.Errorf(object.CodeForbidden, o.Ref(), "belongs to %s, which alone says what it runs", owner)
+	e.Hint = fmt.Sprintf("Change %s instead.", owner)
+	return e
+}
+
 // mayGo refuses the end of what a cluster cannot be without.
 func mayGo(r object.Ref) error {
 	if r.Kind == object.KindNetwork {
@@ -221,6 +251,10 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 					return nil, err
 				}
 				if err := keepsNodes(v, x.Object.Object); err != nil {
+					return nil, err
+				}
+				was, _ := v.Get(x.Ref)
+				if err := keepsOwned(was, x.Object.Object); err != nil {
 					return nil, err
 				}
 				if x.Object.Object, err = s.store(v, &c, x.Object.Object); err != nil {

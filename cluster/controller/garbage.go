@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,7 +47,13 @@ func (garbage) Inputs() []Input {
 				if ended(after) || e.Part != object.PartStatus && !exists(v, after.Owner) {
 					keys = append(keys, podKey(after))
 				}
+				if before != nil && !maps.Equal(before.Spec.Reads, after.Spec.Reads) {
+					keys = append(keys, contents(e.Ref.Namespace))
+				}
 				return keys
+			}
+			if len(before.Spec.Reads) > 0 {
+				keys = append(keys, contents(e.Ref.Namespace))
 			}
 			if !before.Owner.IsZero() && !exists(v, before.Owner) {
 				keys = append(keys, before.Owner)
@@ -198,16 +205,20 @@ func (w *work) collect(owner object.Ref) {
 // pod reads.
 func (w *work) sweepContents(namespace string) {
 	read := map[string]bool{}
-	add := func(t *object.PodTemplate) {
-		for key, digest := range t.Reads {
+	note := func(versions map[string]string) {
+		for key, digest := range versions {
 			read[key+"@"+digest] = true
 		}
 	}
+	add := func(t *object.PodTemplate) { note(t.Reads) }
 	for rs := range state.All[*object.ReplicaSet](w.v, object.KindReplicaSet, state.InNamespace(namespace)) {
 		add(&rs.Spec.Pod)
 	}
 	for t := range state.All[*object.Template](w.v, object.KindTemplate, state.InNamespace(namespace)) {
 		add(&t.Spec)
+	}
+	for p := range state.All[*object.Pod](w.v, object.KindPod, state.InNamespace(namespace)) {
+		note(p.Spec.Reads)
 	}
 	for c := range state.All[*object.Content](w.v, object.KindContent, state.InNamespace(namespace)) {
 		digest, named := strings.CutPrefix(c.Name, object.ContentName(c.Spec.Of, ""))

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -16,22 +17,36 @@ type pods struct{}
 func (pods) Name() string { return "pod" }
 
 func (pods) Inputs() []Input {
-	return []Input{{Kind: object.KindPod, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
+	return append(reloads(func(v *state.Snapshot, read object.Ref) []object.Ref {
+		var keys []object.Ref
+		for p := range state.All[*object.Pod](v, object.KindPod, state.InNamespace(read.Namespace)) {
+			if t := v.Template(p); p.Owner.IsZero() && t != nil && slices.Contains(t.ReadRefs(p.Namespace), read) {
+				keys = append(keys, p.Ref())
+			}
+		}
+		return keys
+	}), Input{Kind: object.KindPod, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
 		if p, ok := e.After.(*object.Pod); ok && p.Spec.Pod != nil {
 			return []object.Ref{e.Ref}
 		}
 		return nil
-	}}}
+	}})
 }
 
 func (pods) Outputs() []object.Kind {
-	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent, object.KindNamespace}
+	return []object.Kind{object.KindPod, object.KindTemplate, object.KindContent, object.KindEvent, object.KindNamespace}
 }
 
 func (pods) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
 	w := begin("pod", v, now)
 	p, ok := state.Find[*object.Pod](v, key)
-	if !ok || p.Spec.Pod == nil || p.Spec.Stop {
+	if !ok || p.Spec.Stop {
+		return w.done()
+	}
+	if p.Spec.Pod == nil {
+		if t := v.Template(p); t != nil && p.Owner.IsZero() {
+			w.refresh(key, t, []*object.Pod{p})
+		}
 		return w.done()
 	}
 	after, held := w.row(p)

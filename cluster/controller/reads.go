@@ -27,30 +27,7 @@ func resolve(v *state.Snapshot, namespace string, t *object.PodTemplate) (reads,
 		if !ok {
 			return reads{}, &failure{reason: object.ReasonConfig, message: fmt.Sprintf("%s does not exist in namespace %s; create it, or remove the reference", readKey(r), namespace)}
 		}
-		digest := object.ContentDigest(o)
-		content := &object.Content{
-			Meta: object.Meta{Kind: object.KindContent, Namespace: namespace, Name: object.ContentName(r, digest)},
-			Spec: object.ContentSpec{Of: r},
-		}
-		rolls := true
-		switch x := o.(type) {
-		case *object.ConfigMap:
-			content.Spec.Data, rolls = x.Spec.Data, x.Spec.Reload != "none"
-		case *object.Secret:
-			content.Spec.Keys, rolls = x.Spec.Data, x.Spec.Reload != "none"
-		}
-		if out.pinned == nil {
-			out.pinned, out.rolling = map[string]string{}, map[string]string{}
-		}
-		out.pinned[readKey(r)] = digest
-		if rolls {
-			out.rolling[readKey(r)] = digest
-		}
-		if have, ok := v.Get(content.Ref()); ok {
-			out.known = append(out.known, have)
-		} else {
-			out.contents = append(out.contents, content)
-		}
+		out.add(v, o)
 	}
 	if f := missingKey(v, namespace, t); f != nil {
 		return reads{}, f
@@ -59,6 +36,33 @@ func resolve(v *state.Snapshot, namespace string, t *object.PodTemplate) (reads,
 		out.rolling = nil
 	}
 	return out, nil
+}
+
+// add notes a config map or secret at its present version.
+func (r *reads) add(v *state.Snapshot, o object.Object) {
+	of, digest := o.Ref(), object.ContentDigest(o)
+	content := &object.Content{
+		Meta: object.Meta{Kind: object.KindContent, Namespace: of.Namespace, Name: object.ContentName(of, digest)},
+		Spec: object.ContentSpec{Of: of},
+	}
+	switch x := o.(type) {
+	case *object.ConfigMap:
+		content.Spec.Data = x.Spec.Data
+	case *object.Secret:
+		content.Spec.Keys = x.Spec.Data
+	}
+	if r.pinned == nil {
+		r.pinned, r.rolling = map[string]string{}, map[string]string{}
+	}
+	r.pinned[readKey(of)] = digest
+	if object.ReloadOf(o) == object.ReloadRestart {
+		r.rolling[readKey(of)] = digest
+	}
+	if have, ok := v.Get(content.Ref()); ok {
+		r.known = append(r.known, have)
+	} else {
+		r.contents = append(r.contents, content)
+	}
 }
 
 // missingKey finds a key that a container or mount asks for and that its config

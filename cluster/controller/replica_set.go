@@ -28,7 +28,7 @@ type replicaSets struct{}
 func (replicaSets) Name() string { return "replica_set" }
 
 func (replicaSets) Inputs() []Input {
-	return []Input{
+	return append([]Input{
 		{Kind: object.KindReplicaSet, Keys: func(_ *state.Snapshot, e state.Event) []object.Ref {
 			if e.Part == object.PartStatus { // its own word, which follows from the pods
 				return nil
@@ -56,7 +56,15 @@ func (replicaSets) Inputs() []Input {
 			}
 			return keys
 		}},
-	}
+	}, reloads(func(v *state.Snapshot, read object.Ref) []object.Ref {
+		var keys []object.Ref
+		for rs := range state.All[*object.ReplicaSet](v, object.KindReplicaSet, state.InNamespace(read.Namespace)) {
+			if slices.Contains(rs.Spec.Pod.ReadRefs(rs.Namespace), read) {
+				keys = append(keys, rs.Ref())
+			}
+		}
+		return keys
+	})...)
 }
 
 func (replicaSets) Outputs() []object.Kind {
@@ -109,6 +117,7 @@ func (c replicaSets) Reconcile(v *state.Snapshot, key object.Ref, now time.Time)
 		}
 	}
 	w.moveAway(rs, n, minReady)
+	w.refresh(rs.Ref(), &rs.Spec.Pod, slices.Concat(n.staying, n.leaving))
 	w.reportSet(rs, n, held)
 	return w.done()
 }
@@ -176,6 +185,8 @@ func (w *work) create(rs *object.ReplicaSet, n *census, missing int) *failure {
 		}
 		t.Reads = r.pinned
 	}
+	now := fresh(w.v, rs.Namespace, &t)
+	given := instead(nil, t.Reads, now.pinned)
 	cpu, memory := t.Asks()
 	allowed, held := w.quotaRoom(rs.Namespace, cpu, memory, missing)
 	if held != nil {
@@ -186,6 +197,9 @@ func (w *work) create(rs *object.ReplicaSet, n *census, missing int) *failure {
 	}
 	w.because("%s lacks %s", rs.Name, plural(missing, "pod"))
 	w.pin(r)
+	if len(given) > 0 {
+		w.pin(now)
+	}
 	name := w.intern(rs.Namespace, &t)
 	ordinal := 0
 	made := min(allowed, podBatch)
@@ -197,7 +211,7 @@ func (w *work) create(rs *object.ReplicaSet, n *census, missing int) *failure {
 		}
 		w.Changes.Create(&object.Pod{
 			Meta: object.Meta{Kind: object.KindPod, Namespace: rs.Namespace, Name: podName(rs.Name, ordinal), Labels: t.Labels, Stack: rs.Stack, Owner: rs.Ref()},
-			Spec: object.PodSpec{Template: name, Ordinal: ordinal, Within: within(rs, &here), CPU: cpu, Memory: memory},
+			Spec: object.PodSpec{Template: name, Reads: given, Ordinal: ordinal, Within: within(rs, &here), CPU: cpu, Memory: memory},
 			Status: object.PodStatus{
 				Phase: object.PodPending, Since: w.now,
 			},

@@ -1,9 +1,29 @@
 package object
 
+import "cmp"
+
+// What a new content of a config map or secret does to those who read it.
+const (
+	ReloadRestart = "restart" // they are new versions, and roll
+	ReloadSignal  = "signal"  // running pods get the files, and their containers a signal
+	ReloadNone    = "none"    // only new pods see it
+)
+
+// ReloadOf is what a new content of the object does; empty for kinds that have none.
+func ReloadOf(o Object) string {
+	switch x := o.(type) {
+	case *ConfigMap:
+		return cmp.Or(x.Spec.Reload, ReloadRestart)
+	case *Secret:
+		return cmp.Or(x.Spec.Reload, ReloadRestart)
+	}
+	return ""
+}
+
 // ConfigMapSpec is configuration as named texts.
 type ConfigMapSpec struct {
 	Data   map[string]string `json:"data,omitempty" hcl:"data" effect:"reloads" doc:"Texts by key; as a volume each key is a file."`
-	Reload string            `json:"reload" hcl:"reload" default:"restart" enum:"restart,none" doc:"restart: a new content rolls the deployments that read it. none: only new pods see it."`
+	Reload string            `json:"reload" hcl:"reload" default:"restart" enum:"restart,signal,none" doc:"restart: a new content rolls the deployments that read it. signal: running pods get the new files, and the containers that mount them their reload_signal. none: only new pods see it."`
 }
 
 // ConfigMap is configuration that pods read, versioned by content.
@@ -19,7 +39,7 @@ func (o *ConfigMap) Clone() Object  { c := *o; return &c }
 // SecretSpec is named values that are never shown.
 type SecretSpec struct {
 	Data   map[string]Sensitive `json:"data,omitempty" hcl:"data" effect:"reloads" doc:"Values by key; as a volume each key is a file in memory."`
-	Reload string               `json:"reload" hcl:"reload" default:"restart" enum:"restart,none" doc:"restart: a new content rolls the deployments that read it. none: only new pods see it."`
+	Reload string               `json:"reload" hcl:"reload" default:"restart" enum:"restart,signal,none" doc:"restart: a new content rolls the deployments that read it. signal: running pods get the new files, and the containers that mount them their reload_signal. none: only new pods see it."`
 }
 
 // Secret is a ConfigMap of values that are never shown.

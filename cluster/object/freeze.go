@@ -177,7 +177,7 @@ func Freezing(freezes []*Freeze, touched []Ref, now time.Time) []Frozen {
 		if i < 0 {
 			continue
 		}
-		message := fmt.Sprintf("The freeze %s holds until %s", f.Name, until.Format("Mon 2006-01-02 15:04 MST"))
+		message := fmt.Sprintf("The freeze %q holds until %s", f.Name, until.Format("Mon 2006-01-02 15:04 MST"))
 		if f.Spec.Reason != "" {
 			message += " (" + strings.TrimSuffix(f.Spec.Reason, ".") + ")"
 		}

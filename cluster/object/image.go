@@ -93,11 +93,10 @@ func (p *Plan) Pins() map[string]string {
 func (p *Plan) PullsNever(image string) bool {
 	never := false
 	for i := range p.Changes {
-		o := p.Changes[i].After.Object
-		if o == nil || TemplateOf(o) == nil {
+		t := TemplateOf(p.Changes[i].After.Object)
+		if t == nil {
 			continue
 		}
-		t := TemplateOf(o)
 		for _, c := range slices.Concat(t.Init, t.Containers) {
 			if c.Image == image && c.Pull != "never" {
 				return false

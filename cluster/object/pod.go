@@ -76,11 +76,13 @@ type Container struct {
 	Liveness   *Probe          `json:"liveness,omitempty" hcl:"liveness,block" doc:"The container is restarted when it fails."`
 	Startup    *Probe          `json:"startup,omitempty" hcl:"startup,block" doc:"The other probes wait until it has succeeded once."`
 	StopSignal string          `json:"stop_signal" hcl:"stop_signal" default:"SIGTERM" doc:"Signal that asks it to end."`
-	User       string          `json:"user,omitempty" hcl:"user" doc:"uid, uid:gid or a user name of the image; default the image's."`
-	ReadOnly   bool            `json:"read_only_root,omitempty" hcl:"read_only_root" doc:"Mount the root file system read-only."`
-	Privileged bool            `json:"privileged,omitempty" hcl:"privileged" doc:"All capabilities and devices of the node."`
-	Caps       Capabilities    `json:"capabilities,omitzero" hcl:"capabilities,block" doc:"Linux capabilities beside the default set."`
-	Seccomp    string          `json:"seccomp" hcl:"seccomp" default:"default" enum:"default,unconfined" doc:"System call filter."`
+	// ReloadSignal is left out when it is not given, so that no older template is another one.
+	ReloadSignal string       `json:"reload_signal,omitempty" hcl:"reload_signal" doc:"Signal that it gets when a file that it mounts has a new content, of a config map or secret with reload = \"signal\"; default: SIGHUP."`
+	User         string       `json:"user,omitempty" hcl:"user" doc:"uid, uid:gid or a user name of the image; default the image's."`
+	ReadOnly     bool         `json:"read_only_root,omitempty" hcl:"read_only_root" doc:"Mount the root file system read-only."`
+	Privileged   bool         `json:"privileged,omitempty" hcl:"privileged" doc:"All capabilities and devices of the node."`
+	Caps         Capabilities `json:"capabilities,omitzero" hcl:"capabilities,block" doc:"Linux capabilities beside the default set."`
+	Seccomp      string       `json:"seccomp" hcl:"seccomp" default:"default" enum:"default,unconfined" doc:"System call filter."`
 }
 
 // EnvFrom turns a whole config map or secret into environment variables.
@@ -191,8 +193,11 @@ type PodSpec struct {
 	// in the API's answers; in the state it is nil and Template refers to it.
 	Pod      *PodTemplate `json:"pod,omitempty" hcl:",remain" effect:"replaces"`
 	Template string       `json:"template,omitempty" hcl:"-"` // name of the Template in the pod's namespace
-	Ordinal  int          `json:"ordinal,omitempty" hcl:"-"`  // number within its set
-	Node     string       `json:"node,omitempty" hcl:"-"`     // where it is bound; written once by the scheduler
+	// Reads are the contents that the running pod was given in place of those that
+	// its template pins (see PodTemplate.Reads), by reload = "signal".
+	Reads   map[string]string `json:"reads,omitempty" hcl:"-"`
+	Ordinal int               `json:"ordinal,omitempty" hcl:"-"` // number within its set
+	Node    string            `json:"node,omitempty" hcl:"-"`    // where it is bound; written once by the scheduler
 	// Elsewhere is why the scheduler did not take the node that its plan had for it.
 	Elsewhere string `json:"elsewhere,omitempty" hcl:"-"`
 	// Within are the only nodes that will do for it; it says nothing once Node is set.

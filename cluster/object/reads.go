@@ -44,6 +44,18 @@ func (t *PodTemplate) ReadRefs(namespace string) []Ref {
 	return slices.Compact(out)
 }
 
+// Versions are the contents that the pod reads: those that its template pins, or
+// what it was given since in place of them.
+func (p *Pod) Versions(t *PodTemplate) map[string]string {
+	if len(p.Spec.Reads) == 0 {
+		return t.Reads
+	}
+	out := make(map[string]string, len(t.Reads))
+	maps.Copy(out, t.Reads)
+	maps.Copy(out, p.Spec.Reads)
+	return out
+}
+
 // TemplateOf is what the object's pods run; nil for kinds without pods, and for
 // pods whose template is kept apart (see Template).
 func TemplateOf(o Object) *PodTemplate {

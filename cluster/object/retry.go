@@ -7,10 +7,7 @@ func (d *Deployment) Retry() error {
 	no := func(message, hint string) error {
 		return &Error{Code: CodeInvalid, Ref: d.Ref(), Message: message, Hint: hint}
 	}
-	name := d.Name
-	if d.Namespace != DefaultNamespace {
-		name = "-n " + d.Namespace + " " + name
-	}
+	name := d.Named()
 	switch {
 	case d.Spec.Paused:
 		return no("is paused by hand and has not failed", "Go on with: berth rollout resume "+name)
@@ -26,4 +23,13 @@ func (d *Deployment) Retry() error {
 		d.Spec.Aborted, d.Spec.Promoted = "", "" // its steps begin again
 	}
 	return nil
+}
+
+// Named is how commands are told the deployment: with its namespace, unless that
+// is the default one.
+func (d *Deployment) Named() string {
+	if d.Namespace == DefaultNamespace {
+		return d.Name
+	}
+	return "-n " + d.Namespace + " " + d.Name
 }

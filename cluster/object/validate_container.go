@@ -64,12 +64,14 @@ func (x *Container) checkNames(c *checker, at *step) {
 	if x.User != "" && !containerUser.MatchString(x.User) {
 		c.fail(at.to("user"), "Wrong user", "%q is not a user; write a uid, uid:gid, or a name that the image knows.", x.User)
 	}
-	if s := x.StopSignal; s != "" && !slices.Contains(signals, s) && !realTimeSignal.MatchString(s) {
-		hint := DidYouMean(s, signals)
-		if long := "SIG" + strings.ToUpper(s); slices.Contains(signals, long) {
-			hint = "Write \"" + long + "\"."
+	for _, f := range []struct{ name, signal, such string }{{"stop_signal", x.StopSignal, "SIGTERM"}, {"reload_signal", x.ReloadSignal, "SIGHUP"}} {
+		if s := f.signal; s != "" && !slices.Contains(signals, s) && !realTimeSignal.MatchString(s) {
+			hint := DidYouMean(s, signals)
+			if long := "SIG" + strings.ToUpper(s); slices.Contains(signals, long) {
+				hint = "Write \"" + long + "\"."
+			}
+			c.fail(at.to(f.name), "Wrong signal", "%q is not a signal such as %q.%s", s, f.such, spaced(hint))
 		}
-		c.fail(at.to("stop_signal"), "Wrong signal", "%q is not a signal such as \"SIGTERM\".%s", s, spaced(hint))
 	}
 	for _, list := range []struct {
 		name string

@@ -52,6 +52,12 @@ func (c *ApplyCmd) Run(s *session) error {
 		view.Plan(s.stdout, p, s.style(s.stdout))
 	}
 	if p.Empty() {
+		if rev := s.underWay(cl, p.Stack); rev != nil && !c.Detach {
+			if !c.JSON {
+				fmt.Fprintf(s.stdout, "\nRevision %d, by %s, is still to be carried out. Following it.\n", rev.Spec.Number, rev.Spec.Author)
+			}
+			return s.watched(cl, object.Applied{Stack: p.Stack, Number: rev.Spec.Number, Revision: rev.Ref()}, rev.Spec.Cause == "destroy", c.JSON, false)
+		}
 		if c.JSON {
 			return s.json(applyResult{Changed: false})
 		}
@@ -171,11 +177,28 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 	}
 	destroy := r.Plan.Cause == "destroy"
 	r = object.ApplyRequest{} // it may be large, and is committed
+	return s.watched(cl, applied, destroy, asJSON, true)
+}
+
+// underWay is the newest revision of the stack if it has not come to its end: who
+// applies the same once more, after a job that was killed, wants to know how that
+// ends. A mistake in asking is none of apply's.
+func (s *session) underWay(cl *client.Client, stack string) *object.Revision {
+	past, err := s.pastOf(cl, stack)
+	if err != nil || past.revisions[0].Status.Phase.Final() {
+		return nil
+	}
+	return past.revisions[0]
+}
+
+// watched follows a revision to its end and exits as it ended; changed is for
+// machines.
+func (s *session) watched(cl *client.Client, applied object.Applied, destroy, asJSON, changed bool) error {
 	result, err := s.see(cl, applied, destroy, asJSON)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if result.Changed = changed; asJSON {
 		if err := s.json(result); err != nil {
 			return err
 		}

@@ -180,7 +180,7 @@ func (c *DescribeCmd) Run(s *session) error {
 	}
 	o, err := cl.Get(s.ctx, ref)
 	if err != nil {
-		return err
+		return s.withNames(cl, ref, err)
 	}
 	if c.JSON {
 		return s.json(o)
@@ -383,19 +383,34 @@ func (c *LogsCmd) Run(s *session) error {
 		if s.ctx.Err() != nil {
 			return nil
 		}
-		return err
+		return s.orWorkload(cl, ref, err)
 	}
 	if ref.Kind != object.KindDeployment && ref.Kind != object.KindReplicaSet {
 		return object.Errorf(object.CodeInvalid, ref, "has no log; pods, replica sets and deployments have")
 	}
 	workload, err := cl.Get(s.ctx, ref)
 	if err != nil {
-		return err
+		return s.withNames(cl, ref, err)
 	}
 	if err := checkContainer(workload, c.Container); err != nil {
 		return err
 	}
 	return s.logsOfMany(cl, ref, o)
+}
+
+// orWorkload adds to the error about a pod that is not there that a deployment of the
+// name is: that is what people mean who leave the kind out.
+func (s *session) orWorkload(cl *client.Client, pod object.Ref, err error) error {
+	var e *object.Error
+	if !object.IsCode(err, object.CodeNotFound) || !errors.As(err, &e) || e.Ref != pod || e.Hint != "" {
+		return err
+	}
+	d := object.Ref{Kind: object.KindDeployment, Namespace: pod.Namespace, Name: pod.Name}
+	if _, found := cl.Get(s.ctx, d); found != nil {
+		return s.withNames(cl, pod, err)
+	}
+	e.Hint = fmt.Sprintf("There is a deployment of that name; all its pods at once: berth logs -n %s deployment/%s", d.Namespace, d.Name)
+	return e
 }
 
 func copyLog(ctx context.Context, cl *client.Client, pod object.Ref, o client.LogOptions, line func([]byte)) error {

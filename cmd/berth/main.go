@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -193,7 +194,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	k, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(stderr, "berth: %s\n", err)
+		if hint := spelling(parser.Model, args); hint != "" {
+			wrong, _, _ := strings.Cut(err.Error(), ", did you mean ")
+			fmt.Fprintf(stderr, "berth: %s\n%s\n", wrong, hint)
+		} else {
+			fmt.Fprintf(stderr, "berth: %s\n", err)
+		}
 		fmt.Fprintln(stderr, `Run "berth --help", or "berth COMMAND --help", for the spelling.`)
 		return exitUsage
 	}

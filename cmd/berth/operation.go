@@ -202,7 +202,10 @@ func (s *session) withNames(cl *client.Client, ref object.Ref, err error) error 
 		there = append(there, o.Head().Name)
 	}
 	if e.Hint = among(ref.Name, there); len(there) == 0 {
-		e.Hint = "There is no " + string(ref.Kind) + " in namespace " + ref.Namespace + "."
+		e.Hint = "There is no " + string(ref.Kind) + "."
+		if ref.Namespace != "" {
+			e.Hint = "There is no " + string(ref.Kind) + " in namespace " + ref.Namespace + "."
+		}
 	}
 	return e
 }

@@ -17,5 +17,5 @@ func (c *PlanRebalanceCmd) Run(s *session) error {
 		return err
 	}
 	s.asked = c.asked()
-	return s.planOperation(cl, object.Operation{Name: object.OperationRebalance, Most: int(c.MaxMoved)}, c.PlanOutput, GuardFlags{MinReady: c.MinReady, MaxMoved: &c.MaxMoved})
+	return s.planOperation(cl, object.Operation{Name: object.OperationRebalance, Most: int(c.MaxMoved)}, c.PlanOutput, GuardFlags{MinReady: c.MinReady})
 }

@@ -159,7 +159,7 @@ func (c *RolloutPromoteCmd) Run(s *session) error {
 			d.Spec.Promoted = x.Token()
 			return nil
 		}
-		return &object.Error{Code: object.CodeInvalid, Ref: d.Ref(), Message: "waits for nobody", Hint: "See how far it is with: berth rollout status " + c.Workload + " --no-wait"}
+		return &object.Error{Code: object.CodeInvalid, Ref: d.Ref(), Message: "waits for nobody", Hint: "See how far it is with: berth rollout status --no-wait " + d.Named()}
 	})
 }
 
@@ -171,7 +171,7 @@ func (c *RolloutAbortCmd) Run(s *session) error {
 	return s.operate(c.WorkloadArg, "goes back to the version before", func(d *object.Deployment) error {
 		st := d.Status
 		if st.Phase == object.RolloutStable || st.Proven == "" || st.Set == st.Proven {
-			return &object.Error{Code: object.CodeInvalid, Ref: d.Ref(), Message: "has no new version under way", Hint: "Go back from a complete rollout with: berth rollout undo " + c.Workload}
+			return &object.Error{Code: object.CodeInvalid, Ref: d.Ref(), Message: "has no new version under way", Hint: "Go back from a complete rollout with: berth rollout undo " + d.Named()}
 		}
 		d.Spec.Aborted, d.Spec.Paused = st.Set, false
 		return nil
@@ -183,7 +183,12 @@ type RolloutRetryCmd struct{ WorkloadArg }
 
 // Run clears the failure; a paused revision goes on by that.
 func (c *RolloutRetryCmd) Run(s *session) error {
-	return s.operate(c.WorkloadArg, "is tried again; follow it with: berth rollout status "+c.Workload, (*object.Deployment).Retry)
+	ref, err := s.workload(c.WorkloadArg)
+	if err != nil {
+		return err
+	}
+	d := object.Deployment{Meta: object.Meta{Namespace: ref.Namespace, Name: ref.Name}}
+	return s.operate(c.WorkloadArg, "is tried again; follow it with: berth rollout status "+d.Named(), (*object.Deployment).Retry)
 }
 
 // operate changes a deployment's operational fields.

@@ -209,7 +209,10 @@ func (a *Agent) want(ctx context.Context, p *object.Pod) {
 		if w.pod.Created == p.Created {
 			if p.Spec.Stop {
 				w.askStop(p.Spec.StopWhy)
-			} else if w.relabel(p.Labels); w.differs(p.Status) && !a.reports.pending(ref) {
+			} else if w.relabel(p.Labels); p.Spec.Pod != nil {
+				w.reread(p.Spec.Reads)
+			}
+			if !p.Spec.Stop && w.differs(p.Status) && !a.reports.pending(ref) {
 				w.report() // a report was lost, or somebody else wrote
 			}
 			return
@@ -567,12 +570,12 @@ func (a *Agent) save() error {
 		}
 		p := *w.pod
 		p.Status = w.current()
-		p.Spec.Stop = p.Spec.Stop || w.isStopping()
+		p.Spec.Stop, p.Spec.Reads = p.Spec.Stop || w.isStopping(), w.told()
 		c.Pods = append(c.Pods, &p)
 		if p.Spec.Pod == nil {
 			continue
 		}
-		for key, digest := range p.Spec.Pod.Reads {
+		for key, digest := range p.Versions(p.Spec.Pod) {
 			kind, name, _ := strings.Cut(key, "/")
 			if object.Kind(kind) != object.KindConfigMap {
 				continue // secrets are never written
@@ -596,9 +599,11 @@ func (a *Agent) forgetContents() {
 		if w.pod.Spec.Pod == nil {
 			continue
 		}
-		for key, digest := range w.pod.Spec.Pod.Reads {
-			kind, name, _ := strings.Cut(key, "/")
-			used[w.pod.Namespace+"/"+object.ContentName(object.Ref{Kind: object.Kind(kind), Name: name}, digest)] = true
+		for _, versions := range w.inUse() {
+			for key, digest := range versions {
+				kind, name, _ := strings.Cut(key, "/")
+				used[w.pod.Namespace+"/"+object.ContentName(object.Ref{Kind: object.Kind(kind), Name: name}, digest)] = true
+			}
 		}
 	}
 	maps.DeleteFunc(a.contents, func(k string, _ map[string]string) bool { return !used[k] })

@@ -26,6 +26,9 @@ type Runtime interface {
 	// Stop sends the signal, waits, kills after the grace, and returns when the
 	// container has ended.
 	Stop(ctx context.Context, id, signal string, grace time.Duration) error
+	// Signal sends a running container's first process a signal, which does not end
+	// one that has no handler for it; to one that has ended it sends none.
+	Signal(ctx context.Context, id, signal string) error
 	// Remove deletes an ended container; its log stays until RemovePod.
 	Remove(ctx context.Context, id string) error
 	// RemovePod kills and deletes the pod's containers and its logs.
@@ -75,6 +78,10 @@ type Volumes interface {
 	// contents of config map and secret volumes by volume name. CodeInvalid means
 	// that trying again is of no use.
 	Prepare(pod string, volumes []object.Volume, files map[string]map[string]string) (map[string]string, error)
+	// Replace puts new contents into the config map and secret volumes of a running
+	// pod. fixed names, by volume, the files that are mounted one by one: a mount
+	// holds on to the file that it was made of, so these are written in place.
+	Replace(pod string, volumes []object.Volume, files map[string]map[string]string, fixed map[string][]string) error
 	// Paths is what Prepare answered, if all of it is still there.
 	Paths(pod string, volumes []object.Volume) (map[string]string, bool)
 	Remove(pod string) error

@@ -112,18 +112,20 @@ func (w *worker) env(c *object.Container, contents map[string]map[string]string)
 // pod, what the masters tell again.
 func (w *worker) known(ctx context.Context) (map[string]map[string]string, error) {
 	w.mu.Lock()
-	have := w.contents
+	have, given := w.contents, w.reads
 	w.mu.Unlock()
 	if have != nil {
 		return have, nil
 	}
-	have, err := w.a.contentsOf(ctx, w.pod)
+	have, err := w.a.contentsOf(ctx, w.pod.Namespace, w.versions(given))
 	if err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.contents = have
+	if maps.Equal(w.reads, given) {
+		w.contents = have
+	}
 	return have, nil
 }
 
@@ -148,18 +150,17 @@ func (w *worker) registryAuth(ctx context.Context) (*container.Auth, error) {
 	return auth, nil
 }
 
-// contentsOf reads everything that the pod's template pins, from memory, the
-// checkpoint or the masters.
-func (a *Agent) contentsOf(ctx context.Context, p *object.Pod) (map[string]map[string]string, error) {
+// contentsOf reads these versions, which a pod of the namespace reads, from memory,
+// the checkpoint or the masters.
+func (a *Agent) contentsOf(ctx context.Context, namespace string, reads map[string]string) (map[string]map[string]string, error) {
 	out := map[string]map[string]string{}
-	reads := p.Spec.Pod.Reads
 	for _, key := range slices.Sorted(maps.Keys(reads)) {
 		kind, name, ok := strings.Cut(key, "/")
 		if !ok {
 			return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "the template reads %q, which is neither a config_map nor a secret", key)
 		}
-		content := object.ContentName(object.Ref{Kind: object.Kind(kind), Namespace: p.Namespace, Name: name}, reads[key])
-		data, err := a.content(ctx, p.Namespace, content)
+		content := object.ContentName(object.Ref{Kind: object.Kind(kind), Namespace: namespace, Name: name}, reads[key])
+		data, err := a.content(ctx, namespace, content)
 		if err != nil {
 			if object.IsCode(err, object.CodeNotFound) {
 				return nil, object.Errorf(object.CodeNotFound, object.Ref{}, "%s %q: its version %s does not exist", strings.ReplaceAll(kind, "_", " "), name, reads[key])

@@ -56,6 +56,10 @@ type worker struct {
 	led      bool                         // it has been ready, so that callers may be led to it until every node knows better
 	contents map[string]map[string]string // of what the pod reads, by "kind/name"; in memory only
 	why      string                       // StopWhy
+	reads    map[string]string            // versions given in place of the template's; see reload.go
+	applied  map[string]string            // of these, those that the containers know of
+
+	rereads chan struct{} // says that reads are others
 }
 
 func podID(p container.Pod) string {
@@ -71,8 +75,9 @@ func newWorker(a *Agent, p *object.Pod) *worker {
 	w := &worker{
 		a: a, pod: p, key: key, id: podID(key), log: a.log.With("pod", key.String()),
 		done: make(chan struct{}), gone: make(chan struct{}), troubles: map[string]trouble{},
+		rereads: make(chan struct{}, 1),
 	}
-	w.labels = p.Labels
+	w.labels, w.reads, w.applied = p.Labels, p.Spec.Reads, p.Spec.Reads
 	w.status = object.PodStatus{Phase: object.PodStarting, Since: now()}
 	w.led = p.Status.Ready
 	if t := p.Spec.Pod; t != nil {
@@ -153,6 +158,11 @@ func (w *worker) live(ctx context.Context, found []container.Status) {
 			return
 		}
 	}
+	reloading, enough := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	defer reloads.Wait()
+	defer enough()
+	reloads.Go(func() { w.reloads(reloading) })
 	for _, r := range w.runners {
 		if r.init && !r.passed && !r.run(ctx) {
 			if ctx.Err() == nil {
@@ -301,6 +311,9 @@ func (w *worker) persist(ctx context.Context, what string, try func() error) boo
 // setup makes contents, volumes, namespaces and network, in the order in which
 // they need one another. It may be repeated.
 func (w *worker) setup(ctx context.Context) error {
+	w.mu.Lock()
+	given := w.reads
+	w.mu.Unlock()
 	contents, err := w.known(ctx)
 	if err != nil {
 		return err
@@ -339,7 +352,7 @@ func (w *worker) setup(ctx context.Context) error {
 		return err
 	}
 	w.namespaces, w.address, w.paths, w.etc = ns, addr.String(), paths, etc
-	w.change(func(s *object.PodStatus) { s.Address = w.address })
+	w.change(func(s *object.PodStatus) { s.Address, w.applied = w.address, given })
 	return nil
 }
 
@@ -518,13 +531,8 @@ func (w *worker) runner(name string) *runner {
 func (w *worker) files(contents map[string]map[string]string) (map[string]map[string]string, error) {
 	files := map[string]map[string]string{}
 	for _, v := range w.pod.Spec.Pod.Volumes {
-		key := ""
-		switch {
-		case v.ConfigMap != "":
-			key = "config_map/" + v.ConfigMap
-		case v.Secret != "":
-			key = "secret/" + v.Secret
-		default:
+		key := contentKey(&v)
+		if key == "" {
 			continue
 		}
 		data, ok := contents[key]
@@ -534,6 +542,17 @@ func (w *worker) files(contents map[string]map[string]string) (map[string]map[st
 		files[v.Name] = data
 	}
 	return files, nil
+}
+
+// contentKey is what a volume has the content of, as "kind/name"; empty for others.
+func contentKey(v *object.Volume) string {
+	switch {
+	case v.ConfigMap != "":
+		return "config_map/" + v.ConfigMap
+	case v.Secret != "":
+		return "secret/" + v.Secret
+	}
+	return ""
 }
 
 func notPinned(key, who string) error {

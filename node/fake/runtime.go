@@ -34,6 +34,7 @@ type Runtime struct {
 }
 
 type fakeContainer struct {
+	signals []string
 	container.Status
 	spec  container.Spec
 	ended chan struct{}
@@ -108,6 +109,26 @@ func (r *Runtime) Spec(id string) (container.Spec, bool) {
 		return container.Spec{}, false
 	}
 	return c.spec, true
+}
+
+// Signal notes the signal.
+func (r *Runtime) Signal(_ context.Context, id, signal string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.all[id]; c != nil && c.State == container.Running {
+		c.signals = append(c.signals, signal)
+	}
+	return r.broken
+}
+
+// Signals are those that a container was sent, but to end it.
+func (r *Runtime) Signals(id string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.all[id]; c != nil {
+		return slices.Clone(c.signals)
+	}
+	return nil
 }
 
 // Kill ends a running container from outside, as a person or the kernel would.

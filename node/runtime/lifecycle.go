@@ -339,6 +339,21 @@ func (r *Runtime) Stop(ctx context.Context, id, signal string, grace time.Durati
 	}
 }
 
+// Signal sends a running container's first process a signal; one that has ended,
+// or has no handler for it, is not disturbed: the kernel keeps a first process
+// from every signal that it did not ask for but SIGKILL.
+func (r *Runtime) Signal(ctx context.Context, id, signal string) error {
+	sig, err := parseSignal(signal)
+	if err != nil {
+		return err
+	}
+	m := r.monitor(id)
+	if m == nil || m.snapshot().State != container.Running {
+		return nil
+	}
+	return r.kill(ctx, m, sig)
+}
+
 func (r *Runtime) kill(ctx context.Context, m *monitor, sig syscall.Signal) error {
 	m.mu.Lock()
 	task := m.task

@@ -90,6 +90,44 @@ func (v *Volumes) prepare(pod string, vol *object.Volume, files map[string]strin
 	return "", object.Errorf(object.CodeInvalid, object.Ref{}, "it has none of config_map, secret, empty_dir, host_path")
 }
 
+// Replace puts new contents into the config map and secret volumes of a running
+// pod. A file is renamed over the one before, so that whoever reads it sees the
+// whole of one or the other; those in fixed, by volume, are mounted one by one and
+// are written in place, for such a mount holds on to the file that it was made of.
+func (v *Volumes) Replace(pod string, volumes []object.Volume, files map[string]map[string]string, fixed map[string][]string) error {
+	for _, vol := range volumes {
+		if vol.ConfigMap == "" && vol.Secret == "" {
+			continue
+		}
+		dir, err := v.dir(pod, vol.Name)
+		if err == nil {
+			err = writeInPlace(dir, files[vol.Name], fixed[vol.Name])
+		}
+		if err == nil {
+			err = writeFiles(dir, files[vol.Name])
+		}
+		if err != nil {
+			return fmt.Errorf("volume %s: %w", vol.Name, err)
+		}
+	}
+	return nil
+}
+
+// writeInPlace gives the files another content, but no other file.
+func writeInPlace(dir string, files map[string]string, names []string) error {
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		text, wanted := files[name]
+		if b, err := os.ReadFile(path); !wanted || err != nil || string(b) == text {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(text), 0o444); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // dir is a volume's own directory.
 func (v *Volumes) dir(pod, volume string) (string, error) {
 	for _, s := range []string{pod, volume} {

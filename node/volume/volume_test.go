@@ -143,3 +143,38 @@ func TestMemory(t *testing.T) {
 		t.Error("Paths says that lost memory is there")
 	}
 }
+
+func TestReplaceKeepsFilesThatAreMountedOneByOne(t *testing.T) {
+	v := open(t)
+	vols := []object.Volume{{Name: "config", ConfigMap: "web"}, {Name: "scratch", EmptyDir: &object.EmptyDir{}}}
+	paths, err := v.Prepare("p1", vols, map[string]map[string]string{"config": {"a": "long before", "b": "1", "gone": "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := map[string]*os.File{}
+	for _, name := range []string{"a", "b"} {
+		f, err := os.Open(filepath.Join(paths["config"], name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		held[name] = f
+	}
+	if err := v.Replace("p1", vols, map[string]map[string]string{"config": {"a": "now", "b": "2"}}, map[string][]string{"config": {"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]struct{ file, held string }{"a": {"now", "now"}, "b": {"2", "1"}} {
+		b, err := os.ReadFile(filepath.Join(paths["config"], name))
+		if err != nil || string(b) != want.file {
+			t.Errorf("%s: %q, %v; want %q", name, b, err, want.file)
+		}
+		old := make([]byte, 32)
+		n, _ := held[name].ReadAt(old, 0)
+		if string(old[:n]) != want.held {
+			t.Errorf("%s, as it was opened: %q, want %q", name, old[:n], want.held)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(paths["config"], "gone")); err == nil {
+		t.Error("a key that is gone left its file")
+	}
+}

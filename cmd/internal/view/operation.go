@@ -13,7 +13,7 @@ func (p *printer) operation(plan *object.Plan) {
 	o, f := plan.Operation, &plan.Forecast
 	p.line()
 	if o.Idle() {
-		p.line(p.paint(bold, "Nothing to move."), " No pod that may be moved would make the nodes more evenly used.")
+		p.line(p.paint(bold, "Nothing to move."), " No node is more than 5 points above the mean of all, in cpu, memory or pods, or no pod may be moved that would make it better.")
 		p.use(f.Use)
 		return
 	}

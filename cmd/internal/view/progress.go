@@ -156,7 +156,7 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 			text += ", " + checkText(&c.Checks[i])
 		}
 		if c.Waits {
-			text += ", waits for you: berth rollout promote " + d.Name
+			text += ", waits for you: berth rollout promote " + d.Named()
 		}
 	}
 	switch {

@@ -90,6 +90,12 @@ func (p *printer) facts(rev *object.Revision) {
 	if len(promised) > 0 {
 		fact("Promised", "lowest ready %s", strings.Join(promised, ", "))
 	}
+	if s.Override != "" {
+		fact("Against", "%s, soft: %s", strings.Join(s.Overridden, ", "), s.Override)
+	}
+	if s.Thaw != "" {
+		fact("Frozen by", "%s, set aside: %s", strings.Join(s.Thawed, ", "), s.Thaw)
+	}
 	for i, image := range sortedKeys(s.Images) {
 		name := "Images"
 		if i > 0 {

@@ -20,6 +20,7 @@ type Runtime interface {
 	ListImages(ctx context.Context) ([]Image, error)
 	StartContainer(ctx context.Context, s Spec) (Started, error)
 	Stop(ctx context.Context, id, signal string, grace time.Duration) error
+	Signal(ctx context.Context, id, signal string) error
 	Remove(ctx context.Context, id string) error
 	RemovePod(ctx context.Context, p Pod) error
 	Exec(ctx context.Context, id string, argv []string, timeout time.Duration) (ExecResult, error)

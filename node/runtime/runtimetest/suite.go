@@ -305,6 +305,28 @@ var lifeTests = map[string]func(*Pod){
 			}
 		}
 	},
+	"LifeSignal": func(p *Pod) {
+		s := p.Start(p.Spec("web", "wait"))
+		p.AwaitLine("web", "ready")
+		if err := p.Signal(p.TB.Context(), s.ID, "SIGWHAT"); err == nil {
+			p.Error("sent a signal that there is not")
+		}
+		if err := p.Signal(p.TB.Context(), s.ID, "SIGUSR2"); err != nil { // for which it has no handler
+			p.Fatal(err)
+		}
+		if err := p.Signal(p.TB.Context(), s.ID, "SIGHUP"); err != nil {
+			p.Fatal(err)
+		}
+		if e := p.End(s.ID); e.ExitCode != 0 {
+			p.Errorf("event %+v", e)
+		}
+		if log := p.Log(container.LogQuery{Container: "web", Tail: 1}); !slices.Equal(log, []string{"got hangup"}) {
+			p.Errorf("log %q", log)
+		}
+		if err := p.Signal(p.TB.Context(), s.ID, "SIGHUP"); err != nil {
+			p.Errorf("one that has ended: %v", err)
+		}
+	},
 	"LifeStopKills": func(p *Pod) {
 		s := p.Start(p.Spec("web", "stubborn"))
 		p.AwaitLine("web", "ready")

@@ -22,7 +22,7 @@ func main() {
 	switch args[0] {
 	case "wait": // until SIGTERM, which is exit 0; other signals are named
 		c := make(chan os.Signal, 1)
-		signal.Notify(c, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1)
+		signal.Notify(c, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGHUP)
 		fmt.Println("ready")
 		fmt.Println("got", <-c)
 	case "stubborn": // nothing but a kill ends it
