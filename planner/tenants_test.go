@@ -102,7 +102,7 @@ func TestPeaksOfNamespacesAreWhatIsCounted(t *testing.T) {
 			p := c.plan(request(v2...))
 			peak := taken(c.store.Snapshot())
 			fork := c.store.Snapshot().Fork()
-			x := newRehearsal(fork, &p, c.now, NodeModel{}, object.InOrder)
+			x := newRehearsal(nil, fork, &p, c.now, NodeModel{}, object.InOrder)
 			counted := func() { peak = most(peak, taken(fork.Snapshot())) }
 			if !x.begin(&p) {
 				t.Fatal(x.reason)
