@@ -105,9 +105,10 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	}
 	r.sweep()
 	setStatus(w, d, &d.Status, &r.status)
-	// The way of a canary goes from status to status, one look for each.
-	s := d.Spec.Update.Strategy
-	w.Done = r.finished && s != "canary" && s != "blue_green" && w.onlyStatus(d.Ref())
+	// The way of a canary, or from zone to zone, goes from status to status, one look
+	// for each.
+	u := &d.Spec.Update
+	w.Done = r.finished && u.Strategy != "canary" && u.Strategy != "blue_green" && u.By == "" && w.onlyStatus(d.Ref())
 	return w.done()
 }
 

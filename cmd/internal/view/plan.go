@@ -172,7 +172,7 @@ func (p *printer) changes(list []object.PlannedChange) {
 	var g sync.WaitGroup
 	for range min(len(parts), runtime.GOMAXPROCS(0)) {
 		g.Go(func() {
-			part, size := printer{Options: p.Options, verb: p.verb}, 0
+			part, size := printer{Options: p.Options, verb: p.verb, source: p.source}, 0
 			for i := int(next.Add(1)) - 1; i < len(parts); i = int(next.Add(1)) - 1 {
 				part.w = &parts[i]
 				parts[i].Grow(size + size/8)
