@@ -55,15 +55,25 @@ func TestWithoutTag(t *testing.T) {
 	}
 }
 
-// An image that may not be pulled is there when the pod starts, or the pod never does:
-// no forecast waits for a registry.
-func TestWhatIsNeverPulledTakesNoTimeToPull(t *testing.T) {
-	took := func(pull string) time.Duration {
+// An image that may not be pulled is there when the pod starts, or the pod never does,
+// and one that every node has in store is there: no forecast waits for a registry.
+func TestWhatIsInStoreTakesNoTimeToPull(t *testing.T) {
+	took := func(pull string, everywhere bool) time.Duration {
 		d := deployment("web", "web:1", 1)
 		d.Spec.Pod.Containers[0].Pull = pull
-		return newCluster(t, 1).plan(request(d)).Forecast.Duration.D()
+		c := newCluster(t, 1)
+		v := c.store.Snapshot()
+		p, _ := Diff(v, request(d))
+		p.Images = []object.PinnedImage{{Image: "web:1", Everywhere: everywhere}}
+		return Forecast(v.Fork(), &p, c.now, NodeModel{}, object.InOrder).Duration.D()
 	}
-	if never, missing := took("never"), took("missing"); missing-never < time.Second {
-		t.Errorf("never pulled: %s, pulled: %s", never, missing)
+	pulled := took("missing", false)
+	for _, there := range []time.Duration{took("never", false), took("missing", true)} {
+		if pulled-there < time.Second {
+			t.Errorf("pulled: %s, there: %s", pulled, there)
+		}
+	}
+	if again := took("always", true); again != pulled {
+		t.Errorf("pulled in any case: %s, pulled: %s", again, pulled)
 	}
 }
