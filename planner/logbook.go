@@ -175,17 +175,20 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 	b.tenants.record(v, events)
 	for i := range events {
 		e := &events[i]
-		if b.wave[e.Ref] > 0 && e.Part != object.PartStatus && e.Ref.Kind != object.KindPod {
+		spec := e.Part != object.PartStatus && e.Ref.Kind != object.KindPod
+		if spec && b.wave[e.Ref] > 0 {
 			b.steps = append(b.steps, object.ForecastStep{At: object.Duration(at), Wave: b.wave[e.Ref], Op: "change", Ref: e.Ref, Note: string(e.Op)})
 		}
 		b.turn(e, at)
 		b.renamed(v, e)
-		if w := b.workloads[e.Ref]; w != nil && e.Ref.Kind != object.KindPod && e.Part != object.PartStatus {
-			w.want, w.gone = 0, e.After == nil
-			if e.After != nil {
-				w.want = wanted(e.After)
+		if spec {
+			if w := b.workloads[e.Ref]; w != nil {
+				w.want, w.gone = 0, e.After == nil
+				if e.After != nil {
+					w.want = wanted(e.After)
+				}
+				touched[e.Ref] = true
 			}
-			touched[e.Ref] = true
 		}
 		if e.Ref.Kind == object.KindPod {
 			if w := b.pod(v, e, at); !w.IsZero() {
@@ -212,8 +215,11 @@ func (b *logbook) renamed(v *state.Snapshot, e *state.Event) {
 		return
 	}
 	was, now := e.Before.Head().Owner, e.After.Head().Owner
+	if was == now || was.IsZero() || now.IsZero() {
+		return
+	}
 	w := b.workloads[was]
-	if was == now || was.IsZero() || now.IsZero() || w == nil || b.workloads[now] == w {
+	if w == nil || b.workloads[now] == w {
 		return
 	}
 	for set, top := range b.top {

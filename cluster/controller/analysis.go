@@ -11,9 +11,9 @@ import (
 
 // analysis is what the checks of a rollout say at this look.
 type analysis struct {
-	finding *failure        // what stops the rollout: a check that failed, else one that cannot tell
-	runs    map[string]bool // pods of checks that are wanted now
-	open    bool            // a check beside the steps has not told what it has to before the end
+	finding *failure // what stops the rollout: a check that failed, else one that cannot tell
+	runs    []string // pods of checks that are wanted now
+	open    bool     // a check beside the steps has not told what it has to before the end
 }
 
 // stoppedByCheck reports whether the rollout stands because of a check: then the
@@ -139,7 +139,7 @@ func (r *release) run(check *object.Check, s *object.CheckStatus) (m object.Meas
 		}
 		return m, false // of an earlier attempt; its end wakes this deployment
 	}
-	r.found.runs[ref.Name] = true
+	r.found.runs = append(r.found.runs, ref.Name)
 	if !ok {
 		r.launch(check, ref)
 		return m, false
@@ -199,8 +199,8 @@ func (r *release) launch(check *object.Check, ref object.Ref) {
 
 // sweep ends the pods of checks that nobody waits for any more.
 func (r *release) sweep() {
-	for p := range r.v.PodsOf(r.d.Ref()) {
-		if !r.found.runs[p.Name] {
+	for _, p := range r.checkers {
+		if !slices.Contains(r.found.runs, p.Name) {
 			r.stop(p, "its check needs it no more")
 		}
 	}

@@ -82,7 +82,8 @@ type release struct {
 	status   object.DeploymentStatus
 	finished bool // the wanted version is there
 	found    analysis
-	turn     *turn // of an update by zones
+	checkers []*object.Pod // pods of checks: all that are there
+	turn     *turn         // of an update by zones
 }
 
 func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (Result, error) {
@@ -91,10 +92,13 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	if !ok {
 		return w.done()
 	}
-	r := &release{work: w, d: d, status: d.Status, found: analysis{runs: map[string]bool{}}}
+	r := &release{work: w, d: d, status: d.Status}
 	for o := range v.Owned(key) {
-		if rs, ok := o.(*object.ReplicaSet); ok {
-			r.versions = append(r.versions, w.version(rs, d.Spec.Update.MinReadyTime))
+		switch o := o.(type) {
+		case *object.ReplicaSet:
+			r.versions = append(r.versions, w.version(o, d.Spec.Update.MinReadyTime))
+		case *object.Pod:
+			r.checkers = append(r.checkers, o)
 		}
 	}
 	slices.SortStableFunc(r.versions, func(a, b *version) int { return cmp.Compare(b.gen, a.gen) })

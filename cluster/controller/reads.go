@@ -22,7 +22,11 @@ func readKey(r object.Ref) string { return string(r.Kind) + "/" + r.Name }
 // resolve finds the versions. The failure says what is missing.
 func resolve(v *state.Snapshot, namespace string, t *object.PodTemplate) (reads, *failure) {
 	var out reads
-	for _, r := range t.ReadRefs(namespace) {
+	refs := t.ReadRefs(namespace)
+	if len(refs) == 0 {
+		return out, nil // nor is a key of anything read
+	}
+	for _, r := range refs {
 		o, ok := v.Get(r)
 		if !ok {
 			return reads{}, &failure{reason: object.ReasonConfig, message: fmt.Sprintf("%s does not exist in namespace %s; create it, or remove the reference", readKey(r), namespace)}
