@@ -246,8 +246,19 @@ func (r *rehearsal) reconcile() {
 		return
 	}
 	events, errs := r.fork.ApplyOwned(v.Index()+1, batch)
-	r.notice(events)
 	v = r.fork.Snapshot()
+	_ = each(2, func(i int) error { // the two share nothing that either writes
+		if i == 0 {
+			r.notice(v, events)
+		} else {
+			r.wake(v, writers, batch, events, errs)
+		}
+		return nil
+	})
+}
+
+// wake lets the controllers see what one entry wrote: a changeset of each writer.
+func (r *rehearsal) wake(v *state.Snapshot, writers []turn, batch []object.Changeset, events []state.Event, errs []error) {
 	for i, t := range writers {
 		wake := t.result.Wake
 		if errs[i] != nil {
@@ -284,13 +295,13 @@ func (r *rehearsal) apply(c object.Changeset) error {
 }
 
 func (r *rehearsal) observe(events []state.Event) {
-	r.notice(events)
-	r.queue.Observe(r.fork.Snapshot(), events)
+	v := r.fork.Snapshot()
+	r.notice(v, events)
+	r.queue.Observe(v, events)
 }
 
 // notice lets all but the controllers see what was written.
-func (r *rehearsal) notice(events []state.Event) {
-	v := r.fork.Snapshot()
+func (r *rehearsal) notice(v *state.Snapshot, events []state.Event) {
 	for _, e := range events {
 		if rev, ok := e.After.(*object.Revision); ok && slices.Contains(r.revisions, e.Ref) {
 			switch rev.Status.Phase {
