@@ -113,7 +113,13 @@ func (f *fleet) start(v *state.Snapshot, p *object.Pod, now time.Time) {
 				}
 			}
 		}
-		at = at.Add(time.Duration(len(t.Init)) * f.model.Init)
+		for i := range t.Init {
+			took, ok := f.past.ofInit(&t.Init[i])
+			if !ok {
+				took = f.model.Init
+			}
+			at = at.Add(took)
+		}
 	}
 	f.at(at, p, run)
 }
