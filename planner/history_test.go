@@ -54,3 +54,16 @@ func TestWithoutTag(t *testing.T) {
 		}
 	}
 }
+
+// An image that may not be pulled is there when the pod starts, or the pod never does:
+// no forecast waits for a registry.
+func TestWhatIsNeverPulledTakesNoTimeToPull(t *testing.T) {
+	took := func(pull string) time.Duration {
+		d := deployment("web", "web:1", 1)
+		d.Spec.Pod.Containers[0].Pull = pull
+		return newCluster(t, 1).plan(request(d)).Forecast.Duration.D()
+	}
+	if never, missing := took("never"), took("missing"); missing-never < time.Second {
+		t.Errorf("never pulled: %s, pulled: %s", never, missing)
+	}
+}

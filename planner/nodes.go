@@ -99,7 +99,7 @@ func (f *fleet) start(v *state.Snapshot, p *object.Pod, now time.Time) {
 		for _, list := range [][]object.Container{t.Init, t.Containers} {
 			for i := range list {
 				have, ok := f.image[node][list[i].Image]
-				if !ok {
+				if !ok && list[i].Pull != "never" { // such an image is there, or the pod never starts
 					have = now.Add(f.model.Pull)
 					f.image[node][list[i].Image] = have
 				}
