@@ -31,7 +31,9 @@ func (s *session) commitOperation(cl *client.Client, r object.ApplyRequest, deta
 	for _, on := range r.Plan.Operation.On {
 		failed, err := s.arrival(cl, on, asJSON)
 		if s.ctx.Err() != nil {
-			fmt.Fprintf(s.stderr, "\nInterrupted. What was applied goes on on the masters.\n")
+			if on.Kind != object.KindNode { // a drain has said so, and how to end it
+				fmt.Fprintf(s.stderr, "\nInterrupted. What was applied goes on on the masters.\n")
+			}
 			return exitCode(exitError)
 		}
 		if err != nil {
