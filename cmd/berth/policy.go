@@ -106,10 +106,7 @@ func (s *session) judgeLocally(p *object.Plan, paths []string) (*object.Plan, er
 	judged := *p
 	judged.Verdicts = append([]object.PolicyVerdict(nil), p.Verdicts...)
 	for _, x := range list {
-		for _, part := range p.Parts() {
-			part.Forecast = p.Forecast
-			judged.Verdicts = append(judged.Verdicts, x.Judge(part, "")...)
-		}
+		judged.Verdicts = append(judged.Verdicts, x.Judge(p, "")...)
 	}
 	return &judged, nil
 }
