@@ -10,6 +10,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cmd/internal/view"
+	"github.com/berthdev/berth/hcl"
 	"github.com/berthdev/berth/hcl/policy"
 )
 
@@ -69,12 +70,12 @@ func (s *session) policies(paths []string) ([]*policy.Policy, error) {
 			files = append(files, path)
 			continue
 		}
-		found, err := filepath.Glob(filepath.Join(path, "*.policy.hcl"))
+		found, err := filepath.Glob(filepath.Join(path, "*"+hcl.PolicySuffix))
 		if err != nil {
 			return nil, err
 		}
 		if len(found) == 0 {
-			return nil, &object.Error{Code: object.CodeNotFound, Message: path + " has no file named *.policy.hcl"}
+			return nil, &object.Error{Code: object.CodeNotFound, Message: path + " has no file named *" + hcl.PolicySuffix}
 		}
 		files = append(files, found...)
 	}
