@@ -65,7 +65,7 @@ func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, fr
 	}
 	queue.Postpone("revision") // it looks at all that was changed
 	return &rehearsal{
-		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from), each: each,
+		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from, p.Images), each: each,
 		from: from, now: from, deadline: from.Add(m.Deadline + pauses(fork.Snapshot(), p)),
 		checks: map[object.Ref]bool{}, log: newLogbook(fork.Snapshot(), p, from),
 	}

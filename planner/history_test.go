@@ -54,3 +54,63 @@ func TestWithoutTag(t *testing.T) {
 		}
 	}
 }
+
+// Init containers take as long as they took in the pods that are there, the start of
+// what follows included.
+func TestForecastsGoByWhatInitContainersTook(t *testing.T) {
+	c := newCluster(t, 1)
+	with := func(tag string) *object.Deployment {
+		d := deployment("web", "web:"+tag, 1)
+		d.Spec.Pod.Init = []object.Container{{Name: "check", Image: "web:" + tag, Pull: "never"}, {Name: "fill", Image: "web:" + tag, Pull: "never"}}
+		return d
+	}
+	first := c.plan(request(with("1")))
+	if rev := c.apply(first, time.Second); rev.Status.Phase != object.RevisionHealthy {
+		t.Fatal(rev.Status)
+	}
+	x := object.Changeset{Author: "node"}
+	for pod := range state.All[*object.Pod](c.store.Snapshot(), object.KindPod) {
+		n := pod.Clone().(*object.Pod)
+		n.Status.Started = pod.Status.ReadySince.Add(-time.Millisecond)
+		n.Status.Containers = append([]object.ContainerStatus{
+			{Name: "check", State: "exited", Started: n.Status.Started.Add(-17 * time.Second)},
+			{Name: "fill", State: "exited", Started: n.Status.Started.Add(-10 * time.Second)},
+		}, pod.Status.Containers...)
+		x.UpdateStatus(pod, n)
+	}
+	if _, err := c.store.Apply(c.store.Snapshot().Index()+1, x); err != nil {
+		t.Fatal(err)
+	}
+	past := newHistory(c.store.Snapshot())
+	for name, want := range map[string]time.Duration{"check": 7 * time.Second, "fill": 10 * time.Second} {
+		if d, ok := past.ofInit(&object.Container{Name: name, Image: "web:2"}); !ok || d != want {
+			t.Errorf("%s takes %s (%v), want %s", name, d, ok, want)
+		}
+	}
+	if d := c.plan(request(with("2"))).Forecast.Duration.D(); d < 17*time.Second || d > 25*time.Second {
+		t.Errorf("it takes %s", d)
+	}
+}
+
+// An image that may not be pulled is there when the pod starts, or the pod never does,
+// and one that every node has in store is there: no forecast waits for a registry.
+func TestWhatIsInStoreTakesNoTimeToPull(t *testing.T) {
+	took := func(pull string, everywhere bool) time.Duration {
+		d := deployment("web", "web:1", 1)
+		d.Spec.Pod.Containers[0].Pull = pull
+		c := newCluster(t, 1)
+		v := c.store.Snapshot()
+		p, _ := Diff(v, request(d))
+		p.Images = []object.PinnedImage{{Image: "web:1", Everywhere: everywhere}}
+		return Forecast(v.Fork(), &p, c.now, NodeModel{}, object.InOrder).Duration.D()
+	}
+	pulled := took("missing", false)
+	for _, there := range []time.Duration{took("never", false), took("missing", true)} {
+		if pulled-there < time.Second {
+			t.Errorf("pulled: %s, there: %s", pulled, there)
+		}
+	}
+	if again := took("always", true); again != pulled {
+		t.Errorf("pulled in any case: %s, pulled: %s", again, pulled)
+	}
+}

@@ -53,11 +53,16 @@ type fleet struct {
 	seq   uint64
 	busy  map[string]time.Time            // until when a node is busy with earlier pods
 	image map[string]map[string]time.Time // node -> image -> since when, or from when on, it has it
+	store map[string]bool                 // images that every node has
 	past  history
 }
 
-func newFleet(m NodeModel, from time.Time) *fleet {
-	return &fleet{model: m, from: from, busy: map[string]time.Time{}, image: map[string]map[string]time.Time{}}
+func newFleet(m NodeModel, from time.Time, pinned []object.PinnedImage) *fleet {
+	f := &fleet{model: m, from: from, busy: map[string]time.Time{}, image: map[string]map[string]time.Time{}, store: map[string]bool{}}
+	for i := range pinned {
+		f.store[pinned[i].Image] = pinned[i].Everywhere
+	}
+	return f
 }
 
 // adopt takes over what is under way when the rehearsal begins.
@@ -99,7 +104,7 @@ func (f *fleet) start(v *state.Snapshot, p *object.Pod, now time.Time) {
 		for _, list := range [][]object.Container{t.Init, t.Containers} {
 			for i := range list {
 				have, ok := f.image[node][list[i].Image]
-				if !ok {
+				if !ok && !f.inStore(&list[i]) {
 					have = now.Add(f.model.Pull)
 					f.image[node][list[i].Image] = have
 				}
@@ -108,9 +113,21 @@ func (f *fleet) start(v *state.Snapshot, p *object.Pod, now time.Time) {
 				}
 			}
 		}
-		at = at.Add(time.Duration(len(t.Init)) * f.model.Init)
+		for i := range t.Init {
+			took, ok := f.past.ofInit(&t.Init[i])
+			if !ok {
+				took = f.model.Init
+			}
+			at = at.Add(took)
+		}
 	}
 	f.at(at, p, run)
+}
+
+// inStore reports whether a container's image needs no pulling on any node. One that
+// may not be pulled is there, or its pod never starts.
+func (f *fleet) inStore(c *object.Container) bool {
+	return c.Pull == "never" || c.Pull != "always" && f.store[c.Image]
 }
 
 // learn notes which images the node has because other pods of it run them.

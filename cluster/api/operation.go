@@ -3,6 +3,9 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -76,6 +79,38 @@ func (s *Server) operate(ctx context.Context, req *object.ApplyRequest, author s
 	return s.commit(ctx, req, func(v *state.Snapshot) (object.Changeset, object.Applied, error) {
 		c, err := operation(v, p)
 		c.Author, c.Time = author, s.Now().UTC()
+		if err == nil {
+			keepPlacements(v, p, &c)
+		}
 		return c, object.Applied{}, err
 	})
+}
+
+// operationTime is for how long the placements of an operation's plan are used at
+// least; of one that is to take long, for twice the time that its plan says.
+const operationTime = 10 * time.Minute
+
+// keepPlacements gives the stacks whose pods the plan starts anew the nodes that it
+// has for them. An operation has no revision to carry them.
+func keepPlacements(v *state.Snapshot, p *object.Plan, c *object.Changeset) {
+	of := map[string]map[string]string{}
+	for _, x := range p.Forecast.Placements {
+		if o, ok := v.Get(x.Workload); ok && o.Head().Stack != "" {
+			stack := o.Head().Stack
+			if of[stack] == nil {
+				of[stack] = map[string]string{}
+			}
+			of[stack][x.Pod.Namespace+"/"+x.Pod.Name] = x.Node
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		was, ok := state.Find[*object.Stack](v, object.Ref{Kind: object.KindStack, Name: name})
+		if !ok {
+			continue
+		}
+		next := was.Clone().(*object.Stack)
+		next.Status.Placements = of[name]
+		next.Status.PlacedUntil = c.Time.Add(max(operationTime, 2*p.Forecast.Duration.D()))
+		c.UpdateStatus(was, next)
+	}
 }

@@ -14,9 +14,11 @@ type PinnedImage struct {
 	Since  int    `json:"since,omitempty"`  // that revision
 	Gone   bool   `json:"gone,omitempty"`   // no node is known to have it, and its registry says that it has not, or is not to be asked
 
-	// Nowhere says that all nodes that are ready were asked, and none has it.
-	Nowhere bool   `json:"nowhere,omitempty"`
-	Why     string `json:"why,omitempty"` // of one that is not pinned
+	// Nowhere says that all nodes that are ready were asked, and none has it;
+	// Everywhere that each of them has it in store, so that it needs no pulling.
+	Nowhere    bool   `json:"nowhere,omitempty"`
+	Everywhere bool   `json:"everywhere,omitempty"`
+	Why        string `json:"why,omitempty"` // of one that is not pinned
 }
 
 // Who knows a digest.

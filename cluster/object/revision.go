@@ -140,9 +140,14 @@ type StackSpec struct {
 	Deleted  []Drift           `json:"deleted,omitempty"` // objects that people ended past the stack and that it has not made anew
 }
 
-// StackStatus is the number to go back to.
+// StackStatus is the number to go back to, and what no revision carries.
 type StackStatus struct {
 	Healthy int `json:"healthy,omitempty"` // newest revision that became healthy
+	// Placements are where the plan of the latest operation (a drain, a restart) had
+	// the stack's pods, as those of a revision are; they are used until PlacedUntil
+	// and while no revision is running.
+	Placements  map[string]string `json:"placements,omitempty"`
+	PlacedUntil time.Time         `json:"placed_until,omitzero"`
 }
 
 // Stack is one configuration directory.

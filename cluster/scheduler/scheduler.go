@@ -44,8 +44,8 @@ func New(p Policy) *Scheduler { return &Scheduler{policy: p.bounded()} }
 
 // Place binds up to limit of the pods that wait for a node (0 or less: all of
 // them), those of high priority first, then by set and name. A pod whose stack
-// has a running revision that planned a node for it goes there if that node
-// still passes every filter. The changeset is stamped with now; nothing is
+// has a running revision, or of late an operation, that planned a node for it goes
+// there if that node still passes every filter. The changeset is stamped with now; nothing is
 // written: the caller proposes Changes and, refused or not, calls Place again
 // with a newer snapshot.
 func (s *Scheduler) Place(v *state.Snapshot, now time.Time, limit int) Result {
@@ -55,7 +55,7 @@ func (s *Scheduler) Place(v *state.Snapshot, now time.Time, limit int) Result {
 	}
 	s.sync(v)
 	k := s.kernel
-	plans := plans{v: v}
+	plans := plans{v: v, now: now}
 	classes, lost := s.queue(v)
 	for _, p := range lost {
 		w.unplace(p, templateless(p))
@@ -150,9 +150,11 @@ func (k *kernel) named(name string) int32 {
 	return int32(i)
 }
 
-// plans finds the node that a pod's revision planned for it.
+// plans finds the node that a pod's revision, or an operation on its stack, planned
+// for it.
 type plans struct {
 	v       *state.Snapshot
+	now     time.Time // zero: those of operations do not matter
 	byStack map[string]map[string]string
 }
 
@@ -162,9 +164,7 @@ func (p *plans) node(pod *object.Pod) string {
 	}
 	placements, ok := p.byStack[pod.Stack]
 	if !ok {
-		if r := running(p.v, pod.Stack); r != nil {
-			placements = r.Spec.Placements
-		}
+		placements = p.of(pod.Stack)
 		if p.byStack == nil {
 			p.byStack = map[string]map[string]string{}
 		}
@@ -174,6 +174,18 @@ func (p *plans) node(pod *object.Pod) string {
 		return ""
 	}
 	return placements[pod.Namespace+"/"+pod.Name]
+}
+
+// of is what is planned for a stack's pods at this moment.
+func (p *plans) of(stack string) map[string]string {
+	if r := running(p.v, stack); r != nil {
+		return r.Spec.Placements
+	}
+	s, ok := state.Find[*object.Stack](p.v, object.Ref{Kind: object.KindStack, Name: stack})
+	if !ok || p.now.IsZero() || !p.now.Before(s.Status.PlacedUntil) {
+		return nil
+	}
+	return s.Status.Placements
 }
 
 // running is the stack's newest running revision, or nil. Below a final one

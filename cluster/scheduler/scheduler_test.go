@@ -308,6 +308,32 @@ func TestThePlanIsFollowed(t *testing.T) {
 	}
 }
 
+// What the plan of an operation said holds for a while, and never against a revision
+// that is under way.
+func TestTheLatestOperationIsFollowed(t *testing.T) {
+	for name, c := range map[string]struct {
+		at    time.Duration
+		phase object.RevisionPhase
+		want  string
+	}{
+		"in time":              {0, object.RevisionHealthy, "web-0>n2"},
+		"later":                {time.Hour, object.RevisionHealthy, "web-0>n1"},
+		"a revision under way": {0, object.RevisionRunning, "web-0>n1"},
+	} {
+		pod := testPod("web", "web-0", nil, 1000, 0)
+		pod.Stack = "shop"
+		r := &object.Revision{Meta: object.Meta{Kind: object.KindRevision, Name: object.RevisionName("shop", 1)}}
+		r.Status.Phase = c.phase
+		stack := &object.Stack{Meta: object.Meta{Kind: object.KindStack, Name: "shop"}, Spec: object.StackSpec{Revision: 1}}
+		stack.Status.Placements, stack.Status.PlacedUntil = map[string]string{"default/web-0": "n2"}, t0.Add(time.Minute)
+		w := newWorld(t, testNode("n1", "a", 4000, gib(8)), testNode("n2", "b", 1500, gib(8)), template("web", object.PodTemplate{}), stack, r)
+		w.create(pod)
+		if got := places(New(SpreadPolicy()).Place(w.v(), t0.Add(c.at), 0)); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
 func TestExplain(t *testing.T) {
 	full := testNode("n3", "b", 50, gib(8))
 	full.Spec.Unschedulable, full.Spec.Taints = true, []object.Taint{{Key: "gpu", Effect: "no_schedule"}}

@@ -94,7 +94,7 @@ func (c *ApplyCmd) Run(s *session) error {
 		more = c.guards()
 	}
 	if p.Operation != nil {
-		return s.commitOperation(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced, Guards: more}, c.JSON)
+		return s.commitOperation(cl, object.ApplyRequest{Plan: *p, AllowUnplaced: c.AllowUnplaced, Guards: more}, c.Detach, c.JSON)
 	}
 	if p.Restore != nil {
 		sealed, err := sealedValues(p)

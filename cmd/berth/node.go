@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
@@ -108,10 +110,20 @@ func (c *NodeDrainCmd) Run(s *session) error {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, c.Timeout.D())
 	defer cancel()
+	return s.awaitDrained(ctx, cl, c.Node, false)
+}
+
+// awaitDrained waits until no pod is left on a node that could go elsewhere.
+func (s *session) awaitDrained(ctx context.Context, cl *client.Client, node string, quiet bool) error {
+	out := s.stdout
+	if quiet {
+		out = io.Discard
+	}
+	began := time.Now()
 	pods := map[object.Ref]*object.Pod{}
 	synced, shown := false, -1
 	var stay []string
-	err = cl.Watch(ctx, client.WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: c.Node}, func(e object.WatchEvent) error {
+	err := cl.Watch(ctx, client.WatchOptions{Kinds: []object.Kind{object.KindPod}, Node: node}, func(e object.WatchEvent) error {
 		switch e.Op {
 		case object.WatchReset:
 			clear(pods)
@@ -143,7 +155,7 @@ func (c *NodeDrainCmd) Run(s *session) error {
 		}
 		if left != shown {
 			shown = left
-			fmt.Fprintf(s.stdout, "%s: %s left\n", c.Node, plural(left, "pod"))
+			fmt.Fprintf(out, "%s: %s left\n", node, plural(left, "pod"))
 		}
 		if left == 0 {
 			return errSettled
@@ -154,15 +166,15 @@ func (c *NodeDrainCmd) Run(s *session) error {
 	case errors.Is(err, errSettled):
 		if len(stay) > 0 {
 			slices.Sort(stay)
-			fmt.Fprintf(s.stdout, "%s: left alone, since no set would start them elsewhere: %s\n", c.Node, strings.Join(stay, ", "))
+			fmt.Fprintf(out, "%s: left alone, since no set would start them elsewhere: %s\n", node, strings.Join(stay, ", "))
 		}
-		fmt.Fprintf(s.stdout, "%s is drained. It takes pods again after: berth node uncordon %s\n", c.Node, c.Node)
+		fmt.Fprintf(out, "%s is drained. It takes pods again after: berth node uncordon %s\n", node, node)
 		return nil
 	case s.ctx.Err() != nil:
-		fmt.Fprintf(s.stderr, "\nInterrupted. The drain goes on on the masters; end it with: berth node uncordon %s\n", c.Node)
+		fmt.Fprintf(s.stderr, "\nInterrupted. The drain goes on on the masters; end it with: berth node uncordon %s\n", node)
 		return exitCode(exitError)
 	case ctx.Err() != nil:
-		return &object.Error{Code: object.CodeTimeout, Ref: c.ref(), Message: fmt.Sprintf("%s left after %s", plural(shown, "pod"), c.Timeout),
+		return &object.Error{Code: object.CodeTimeout, Ref: object.Ref{Kind: object.KindNode, Name: node}, Message: fmt.Sprintf("%s left after %s", plural(shown, "pod"), object.Duration(time.Since(began).Round(time.Second))),
 			Hint: "Their replacements may fit nowhere: berth get pods -A, and berth why POD."}
 	}
 	return err

@@ -243,30 +243,3 @@ func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOut
 	s.diagnose(p.Warnings)
 	return s.deliver(p, f, nil)
 }
-
-// commitOperation applies a plan of an operation and says how to follow it.
-func (s *session) commitOperation(cl *client.Client, r object.ApplyRequest, asJSON bool) error {
-	applied, err := cl.Apply(s.ctx, r)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return s.json(applyResult{Changed: true, Applied: &applied})
-	}
-	o := r.Plan.Operation
-	if o.Name == object.OperationRebalance {
-		fmt.Fprintf(s.stdout, "To move: %s. Each is stopped when its replacement elsewhere works. Follow it with: berth get pods -A\n", plural(len(o.On), "pod"))
-		return nil
-	}
-	for i, ref := range o.On {
-		switch o.Name {
-		case object.OperationDrain:
-			fmt.Fprintf(s.stdout, "%s is being drained. Follow it with: berth node drain %s\n", ref.Name, ref.Name)
-		case object.OperationRestart:
-			fmt.Fprintf(s.stdout, "%s restarts step by step. Follow it with: berth rollout status -n %s %s\n", ref, ref.Namespace, ref.Name)
-		case object.OperationScale:
-			fmt.Fprintf(s.stdout, "%s gets %s. Follow it with: berth rollout status -n %s %s\n", ref, plural(o.Replicas[i], "pod"), ref.Namespace, ref.Name)
-		}
-	}
-	return nil
-}

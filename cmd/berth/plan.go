@@ -241,7 +241,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 		s.diagnose(placed(slices.Clone(out.plan.Warnings[len(p.Warnings):]), r)) // the plan's own are sealed
 	}
 	if err == nil && cfg != nil {
-		out.plan, err = s.conditions(cl, cfg, &p, out.plan)
+		out.plan, err = s.conditions(cl, cfg, &p, out.plan, out.page)
 	}
 	return out, err
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/cmd/internal/view"
 	"github.com/berthdev/berth/hcl"
 	"github.com/berthdev/berth/planner"
 )
@@ -40,8 +41,9 @@ func refactored(r *planner.Request, cfg *hcl.Configuration) {
 
 // conditions holds a sealed plan against the conditions that look at its forecast. A
 // failed check is told and travels in the plan, which is sealed anew for it; a
-// failed precondition or postcondition ends the command.
-func (s *session) conditions(cl *client.Client, cfg *hcl.Configuration, made, sealed *object.Plan) (*object.Plan, error) {
+// failed precondition or postcondition ends the command, after the page (if there is
+// one) that shows what it is about.
+func (s *session) conditions(cl *client.Client, cfg *hcl.Configuration, made, sealed *object.Plan, page *view.Draft) (*object.Plan, error) {
 	found := cfg.Judge(sealed)
 	if len(found) > 0 && !found.HasErrors() {
 		made.Warnings = slices.Concat(made.Warnings, found)
@@ -50,6 +52,9 @@ func (s *session) conditions(cl *client.Client, cfg *hcl.Configuration, made, se
 			return nil, err
 		}
 		sealed, found = again, cfg.Judge(again)
+	}
+	if found.HasErrors() && page != nil {
+		page.Finish(s.stdout, sealed)
 	}
 	if s.diagnose(found) {
 		return nil, exitCode(exitError)

@@ -85,31 +85,41 @@ func (c *RolloutStatusCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	d, err := s.rollout(cl, ref, c.JSON, c.NoWait)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return s.json(d)
+	}
+	if d.Status.Phase == object.RolloutFailed {
+		return exitCode(exitFailed)
+	}
+	return nil
+}
+
+// rollout shows how far a deployment is, each time that it gets further, until it
+// is where it is to be or cannot go on; with once it returns after the first look.
+func (s *session) rollout(cl *client.Client, ref object.Ref, quiet, once bool) (*object.Deployment, error) {
 	seen := object.DeploymentStatus{}
 	o, err := cl.WaitFor(s.ctx, ref, func(o object.Object) (bool, error) {
 		d, ok := o.(*object.Deployment)
 		if !ok {
 			return false, object.Errorf(object.CodeNotFound, ref, "does not exist")
 		}
-		if !reflect.DeepEqual(d.Status, seen) && !c.JSON {
+		if !reflect.DeepEqual(d.Status, seen) && !quiet {
 			seen = d.Status
 			if err := view.RolloutStatus(s.stdout, []*object.Deployment{d}, time.Now(), s.style(s.stdout)); err != nil {
 				return false, err
 			}
 		}
 		ended := d.Status.Observed == d.Version && d.Status.Phase != object.RolloutProgressing
-		return ended || c.NoWait, nil
+		return ended || once, nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if c.JSON {
-		return s.json(o)
-	}
-	if o.(*object.Deployment).Status.Phase == object.RolloutFailed {
-		return exitCode(exitFailed)
-	}
-	return nil
+	return o.(*object.Deployment), nil
 }
 
 // RolloutPauseCmd is `berth rollout pause`.

@@ -71,6 +71,20 @@ func countRevision(rev *object.Revision) Counts {
 	return Count(&plan)
 }
 
+// OperationApplied prints how an operation ended: truth is what came of its plan, in
+// the form of a revision's.
+func OperationApplied(w io.Writer, op *object.Operation, truth *object.Revision, o Options) error {
+	p := &printer{Options: o, w: w}
+	if st := truth.Status; st.Phase == object.RevisionFailed {
+		p.diagnostic(object.Diagnostic{Severity: object.SeverityError, Summary: operationTitle(op) + " failed", Address: st.Object.Address(), Detail: st.Message})
+		return p.err
+	}
+	p.line()
+	p.line(p.paint("1;32", "Apply complete! "+operationTitle(op)+"."))
+	p.truth(truth)
+	return p.err
+}
+
 // truth says how the forecast compares with what happened: "12 of 12 placements,
 // lowest ready 4/4 as planned, 16s of 15s".
 func (p *printer) truth(rev *object.Revision) {
