@@ -83,11 +83,13 @@ func (s *HTTPSource) check(c *checker, at *step) {
 	if s.JSON != "" && s.Method == "HEAD" {
 		c.fail(at.to("json"), "Superfluous attribute", "The answer to a HEAD has no body to look into.")
 	}
+	s.access().check(c, at)
 	c.timeout(s.Timeout, time.Minute, at)
 }
 
 func (s *PrometheusSource) check(c *checker, at *step) {
 	c.url(s.Address, at.to("address"))
+	s.access().check(c, at)
 	c.timeout(s.Timeout, time.Minute, at)
 }
 
@@ -113,7 +115,7 @@ func (c *checker) url(text string, at *step) {
 		return
 	}
 	if u.User != nil {
-		c.fail(at, "Password in a URL", "Everybody who may read the deployment would see it. Take the user out of the URL.")
+		c.fail(at, "Password in a URL", "Everybody who may read the deployment would see it. Write username and password = secret.NAME.data.KEY instead.")
 	}
 }
 
