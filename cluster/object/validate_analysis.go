@@ -22,7 +22,9 @@ func (u *Update) checkChecks(c *checker, at *step, pod *PodTemplate) {
 	}
 	if len(u.Checks) > 0 && u.Strategy != "canary" && (u.Strategy != "rolling" || len(u.Steps) == 0) {
 		hint := "Checks beside the steps belong to strategy = \"canary\", or to a rolling update with steps."
-		if u.Strategy == "blue_green" {
+		if u.By != "" {
+			hint = "An update by " + u.By + " has no steps that a check could run beside. Leave by out and write steps, or take strategy = \"canary\"."
+		} else if u.Strategy == "blue_green" {
 			hint = "Put it into blue_green { … }: it runs before the connections go over."
 		}
 		c.fail(&step{up: at, name: "check", label: u.Checks[0].Name, key: true}, "Check that would not run", "%s", hint)
