@@ -177,9 +177,9 @@ func workloadForeseen(o object.Object, f *object.Forecast, actions map[object.Re
 	for _, s := range f.Steps {
 		switch {
 		case s.Workload != ref:
-		case s.Op == "start":
+		case s.Op == object.StepStart:
 			started++
-		case s.Op == "stop":
+		case s.Op == object.StepStop:
 			stopped++
 		}
 	}

@@ -55,7 +55,7 @@ func isSensitive(marks cty.ValueMarks) bool {
 func (d *decoder) allowed(dst reflect.Value, f form, v cty.Value, marks cty.ValueMarks, src *source, at span, p *path) bool {
 	if isSensitive(marks) && f != formSensitive {
 		d.fail(src, at, p, "Sensitive value in the open",
-			"This value is sensitive, and %s is shown in plans and stored in the clear. Put it into the data of a secret and refer to that: secret.NAME.data.KEY in env, or a volume { secret = … }.", p)
+			"This value is sensitive, and %s is shown in plans and stored in the clear. Put it into the data of a secret and refer to that: secret.NAME.data.KEY in env or the headers of a check, or a volume { secret = … }.", p)
 		return false
 	}
 	secrets := secretsIn(marks)
@@ -69,7 +69,7 @@ func (d *decoder) allowed(dst reflect.Value, f form, v cty.Value, marks cty.Valu
 	}
 	if f != formText {
 		d.fail(src, at, p, "Secret where none can be",
-			"The value of %s is put in by the node that runs the container, which it does in env only. Use it in env, or mount the secret as a volume.", secrets[0].SecretKey)
+			"The value of %s is put in where it is used and nowhere else: in the env of a container, and in headers, username and password of a check. Use it there, or mount the secret as a volume.", secrets[0].SecretKey)
 		return false
 	}
 	for _, s := range secrets {
@@ -80,7 +80,7 @@ func (d *decoder) allowed(dst reflect.Value, f form, v cty.Value, marks cty.Valu
 		}
 		if s.namespace != d.ns {
 			d.fail(src, at, p, "Secret of another namespace",
-				"%s is in the namespace %q and this object in %q; pods read only secrets of their own namespace.", s.SecretKey, s.namespace, d.ns)
+				"%s is in the namespace %q and this object in %q; pods and checks read only secrets of their own namespace.", s.SecretKey, s.namespace, d.ns)
 			return false
 		}
 	}

@@ -107,6 +107,13 @@ func implied(o object.Object, owners map[object.Ref]*declaration) []object.Ref {
 			}
 		}
 	}
+	if d, ok := o.(*object.Deployment); ok {
+		for _, k := range d.Credentials() {
+			if owners[k.Secret] != nil {
+				out = append(out, k.Secret)
+			}
+		}
+	}
 	return out
 }
 

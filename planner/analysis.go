@@ -136,7 +136,7 @@ func (b *logbook) check(v *state.Snapshot, d *object.Deployment, c *object.Check
 	}
 	w := b.workload(v, d.Ref())
 	b.steps = append(b.steps, object.ForecastStep{
-		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: "check", Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
+		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: object.StepCheck, Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
 		Note: fmt.Sprintf("goes on if check %s passes: %s (the forecast assumes: it does)", s.Name, how),
 	})
 }

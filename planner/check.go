@@ -32,6 +32,7 @@ func Check(v *state.Snapshot, p *object.Plan) ([]object.Assignment, object.Diagn
 	assigned := c.services(v, p)
 	c.selections(p)
 	c.ingresses(p)
+	c.credentials(p)
 	c.diags.Sort()
 	return assigned, c.diags
 }

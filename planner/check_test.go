@@ -68,6 +68,10 @@ func TestCheck(t *testing.T) {
 		}()}, []string{"error network.cluster Node left out: The pods' range 10.78.0.0/23 leaves out node n1, which has 10.78.3.0/24", "error network.cluster Range leaves a service out: Service service/default/old has the address 10.79.0.9"}},
 		{"a path that another stack's ingress has", []object.Object{func() object.Object { o := entrance("old", "web"); o.Created = 1; return o }()}, []object.Object{deployment("web", "i:1", 1), of(service("web"), nodePort(30003)), entrance("new", "web")},
 			[]string{`error ingress.new Two ingresses claim one path: ingress.old in namespace default and ingress.new in namespace default both claim shop.example, path /`}},
+		{"a secret that checks need is not there", nil, []object.Object{asking("web", "token")}, []string{`error deployment.web No such secret: There is no secret prom in the namespace default`}},
+		{"nor its key", []object.Object{secret("prom", "x")}, []object.Object{asking("web", "token")}, []string{`error deployment.web No such key: The secret prom has no key "token"`}},
+		{"it is there", []object.Object{secret("prom", "x")}, []object.Object{asking("web", "password")}, nil},
+		{"it comes with the plan", nil, []object.Object{asking("web", "password"), secret("prom", "x")}, nil},
 		{"an ingress to nowhere", nil, []object.Object{entrance("new", "wbe")}, []string{`error ingress.new Service does not exist: There is no service "wbe"`}},
 		{"an ingress to a service without ports", nil, []object.Object{deployment("web", "i:1", 1), service("web"), entrance("new", "web")}, []string{`error ingress.new Port does not exist: `}},
 	} {

@@ -19,7 +19,7 @@ import (
 // so their values need one. The plan has no forecast yet. With errors among the
 // diagnostics the plan must not be used; warnings stand in the plan, too.
 func Diff(v *state.Snapshot, r Request) (object.Plan, object.Diagnostics) {
-	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: make(map[object.Ref]*Desired, len(r.Objects)), readBy: map[object.Ref][]*Desired{}}
+	d := differ{v: v, r: r, changes: map[object.Ref]*object.PlannedChange{}, desired: make(map[object.Ref]*Desired, len(r.Objects)), readBy: map[object.Ref][]*Desired{}, askedBy: map[object.Ref][]string{}}
 	return d.plan()
 }
 
@@ -34,6 +34,7 @@ type differ struct {
 	changes map[object.Ref]*object.PlannedChange
 	re      refactorings
 	readBy  map[object.Ref][]*Desired // deployments that read a config map or secret
+	askedBy map[object.Ref][]string   // addresses of those whose checks ask with a secret
 }
 
 func (d *differ) plan() (object.Plan, object.Diagnostics) {
@@ -157,6 +158,11 @@ func (d *differ) collect() {
 			for _, read := range dep.Spec.Pod.ReadRefs(r.Namespace) {
 				d.readBy[read] = append(d.readBy[read], x)
 			}
+			for _, k := range dep.Credentials() {
+				if by := d.askedBy[k.Secret]; len(by) == 0 || by[len(by)-1] != x.Address {
+					d.askedBy[k.Secret] = append(by, x.Address)
+				}
+			}
 		}
 	}
 	for _, k := range object.Kinds() {
@@ -180,7 +186,7 @@ func (d *differ) change(x *Desired) {
 		if dep.Kind != object.KindConfigMap && dep.Kind != object.KindSecret || d.desired[dep] != nil {
 			continue
 		}
-		if _, exists := d.v.Get(dep); !exists {
+		if _, exists := d.v.Get(dep); !exists && !onlyAsks(x.Object, dep) {
 			d.warn(x, "Reads what does not exist", fmt.Sprintf("%s reads %s, which is neither in this configuration nor on the masters. Its pods cannot start until somebody makes it.", x.Address, dep))
 		}
 	}

@@ -177,7 +177,7 @@ func (b *logbook) record(v *state.Snapshot, events []state.Event, now time.Time)
 		e := &events[i]
 		spec := e.Part != object.PartStatus && e.Ref.Kind != object.KindPod
 		if spec && b.wave[e.Ref] > 0 {
-			b.steps = append(b.steps, object.ForecastStep{At: object.Duration(at), Wave: b.wave[e.Ref], Op: "change", Ref: e.Ref, Note: string(e.Op)})
+			b.steps = append(b.steps, object.ForecastStep{At: object.Duration(at), Wave: b.wave[e.Ref], Op: object.StepChange, Ref: e.Ref, Note: string(e.Op)})
 		}
 		b.turn(e, at)
 		b.renamed(v, e)
@@ -246,7 +246,7 @@ func (b *logbook) turn(e *state.Event, at time.Duration) {
 		return
 	}
 	b.steps = append(b.steps, object.ForecastStep{
-		At: object.Duration(at), Wave: b.waveOf(d.Ref()), Op: "zone", Ref: d.Ref(), Workload: d.Ref(),
+		At: object.Duration(at), Wave: b.waveOf(d.Ref()), Op: object.StepZone, Ref: d.Ref(), Workload: d.Ref(),
 		Note: fmt.Sprintf("%s %s, %d of %d", d.Spec.Update.By, c.Zone, c.Step+1, c.Zones),
 	})
 }
@@ -256,7 +256,7 @@ func (b *logbook) turn(e *state.Event, at time.Duration) {
 func (b *logbook) pause(d *object.Deployment, now time.Time) {
 	w := b.workload(nil, d.Ref())
 	b.steps = append(b.steps, object.ForecastStep{
-		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: "pause", Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
+		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: object.StepPause, Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
 		Note: "waits for you: berth rollout promote " + d.Named() + " (the forecast assumes: at once)",
 	})
 }
@@ -290,7 +290,7 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 	step := object.ForecastStep{At: object.Duration(at), Wave: b.waveOf(top), Ref: e.Ref, Node: p.Spec.Node, Workload: top}
 	if after != nil && after.Spec.Node != "" && (before == nil || before.Spec.Node == "") {
 		w.watched = true
-		step.Op, b.last = "start", at
+		step.Op, b.last = object.StepStart, at
 		b.steps = append(b.steps, step)
 		if !after.ForCheck() { // it is gone before anybody compares
 			b.placed[e.Ref] = object.Placement{Pod: e.Ref, Node: after.Spec.Node, Workload: top}
@@ -304,7 +304,7 @@ func (b *logbook) pod(v *state.Snapshot, e *state.Event, at time.Duration) objec
 		delete(b.running, e.Ref)
 		delete(b.unplaces, e.Ref)
 		if step.Node != "" {
-			step.Op, step.Note, b.last = "stop", p.Spec.StopWhy, at
+			step.Op, step.Note, b.last = object.StepStop, p.Spec.StopWhy, at
 			b.steps = append(b.steps, step)
 		}
 	}
@@ -344,9 +344,9 @@ func (b *logbook) forecast(outcome, reason string, now time.Time) object.Forecas
 	}
 	for _, s := range b.steps {
 		switch s.Op {
-		case "start":
+		case object.StepStart:
 			f.Start++
-		case "stop":
+		case object.StepStop:
 			f.Stop++
 		}
 	}
@@ -382,7 +382,7 @@ func (b *logbook) markLowest() {
 	for i := range b.steps {
 		s := &b.steps[i]
 		w := b.workloads[s.Workload]
-		if s.Op == "stop" && w != nil && w.existed && !w.gone && s.Ready <= w.lowest && !done[s.Workload] {
+		if s.Op == object.StepStop && w != nil && w.existed && !w.gone && s.Ready <= w.lowest && !done[s.Workload] {
 			s.Lowest, done[s.Workload] = true, true
 		}
 	}

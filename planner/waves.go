@@ -29,6 +29,11 @@ func depsOf(o object.Object, said []object.Ref) []object.Ref {
 	if t := object.TemplateOf(o); t != nil {
 		out = append(out, t.ReadRefs(self.Namespace)...)
 	}
+	if d, ok := o.(*object.Deployment); ok {
+		for _, k := range d.Credentials() {
+			out = append(out, k.Secret)
+		}
+	}
 	if self.Namespace != "" {
 		out = append(out, object.Ref{Kind: object.KindNamespace, Name: self.Namespace})
 	}

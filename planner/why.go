@@ -125,13 +125,13 @@ func (d *differ) why(c *object.PlannedChange, f *object.FieldDiff) (why string, 
 // whoReads names the deployments that restart for a config map or secret, or are
 // told of it.
 func (d *differ) whoReads(c *object.PlannedChange) string {
-	does := "restarts "
+	does, checks := "restarts ", d.whoAsks(c.Ref)
 	switch {
 	case reloads(c):
 	case renews(c) && object.ReloadOf(c.After.Object) == object.ReloadSignal:
 		does = "signals "
 	default:
-		return "only new pods see it"
+		return "only new pods see it" + checks
 	}
 	var parts []string
 	for _, x := range d.readBy[c.Ref] {
@@ -140,9 +140,9 @@ func (d *differ) whoReads(c *object.PlannedChange) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "no running deployment reads it"
+		return "no running deployment reads it" + checks
 	}
-	return does + strings.Join(parts, ", ")
+	return does + strings.Join(parts, ", ") + checks
 }
 
 func pods(n int) string {

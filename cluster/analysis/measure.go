@@ -2,6 +2,8 @@ package analysis
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -26,23 +28,23 @@ import (
 const maxBody = 1 << 20
 
 // Sources asks what is outside the cluster's state. Its methods may be called at once.
-type Sources struct {
-	transport http.RoundTripper
-	client    *http.Client
-}
+type Sources struct{ transport *http.Transport }
 
 // NewSources makes the connections that questions share.
-func NewSources() *Sources {
+func NewSources() *Sources { return &Sources{connect(nil)} }
+
+// connect makes the connections to servers that the given authorities vouch for; nil:
+// those that the machine trusts.
+func connect(roots *x509.CertPool) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: outside}
-	t := &http.Transport{
+	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, MaxIdleConnsPerHost: 2, IdleConnTimeout: 30 * time.Second,
-		TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10,
+		TLSHandshakeTimeout: 10 * time.Second, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10, TLSClientConfig: &tls.Config{RootCAs: roots},
 	}
-	return &Sources{transport: t, client: &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 }
 
 // Close ends connections that are idle.
-func (s *Sources) Close() { s.client.CloseIdleConnections() }
+func (s *Sources) Close() { s.transport.CloseIdleConnections() }
 
 // outside refuses link-local addresses. Whoever may write a deployment makes a master
 // ask for them, and clouds tell a machine's own credentials there.
@@ -55,22 +57,30 @@ func outside(_, address string, _ syscall.RawConn) error {
 }
 
 // Measure asks the source of a check. It returns within the source's timeout, or when
-// ctx ends; whatever goes wrong is a measurement that tells nothing.
-func (s *Sources) Measure(ctx context.Context, c *object.Check, about object.Subject) object.Measurement {
+// ctx ends; whatever goes wrong is a measurement that tells nothing. open is asked for
+// the secrets that the question carries, and nothing of them is in the answer.
+func (s *Sources) Measure(ctx context.Context, c *object.Check, about object.Subject, open Open) object.Measurement {
+	var within object.Duration
+	var ask func(context.Context, *asker, *object.Check, object.Subject) object.Measurement
 	switch {
 	case c.HTTP != nil:
-		ctx, cancel := context.WithTimeout(ctx, c.HTTP.Timeout.D())
-		defer cancel()
-		return s.http(ctx, c, about)
+		within, ask = c.HTTP.Timeout, overHTTP
 	case c.Prometheus != nil:
-		ctx, cancel := context.WithTimeout(ctx, c.Prometheus.Timeout.D())
-		defer cancel()
-		return s.prometheus(ctx, c, about)
+		within, ask = c.Prometheus.Timeout, ofPrometheus
+	default:
+		return object.Inconclusive("it has no source that could be asked")
 	}
-	return object.Inconclusive("it has no source that could be asked")
+	by, err := s.asker(c.Access(), open)
+	if err != nil {
+		return object.Inconclusive("%v", err)
+	}
+	defer by.close()
+	ctx, cancel := context.WithTimeout(ctx, within.D())
+	defer cancel()
+	return ask(ctx, by, c, about)
 }
 
-func (s *Sources) http(ctx context.Context, c *object.Check, about object.Subject) object.Measurement {
+func overHTTP(ctx context.Context, by *asker, c *object.Check, about object.Subject) object.Measurement {
 	h := c.HTTP
 	var body io.Reader
 	if h.Body != "" {
@@ -78,20 +88,19 @@ func (s *Sources) http(ctx context.Context, c *object.Check, about object.Subjec
 	}
 	q, err := http.NewRequestWithContext(ctx, h.Method, about.In(h.URL), body)
 	if err != nil {
-		return object.Inconclusive("%s", cause(err))
+		return object.Inconclusive("%s", by.cause(err))
 	}
 	if body != nil {
 		q.Header.Set("Content-Type", "application/json")
 	}
-	q.Header.Set("User-Agent", "berth")
-	a, err := s.client.Do(q)
+	a, err := by.client.Do(q)
 	if err != nil {
-		return object.Inconclusive("%s cannot be asked: %s", q.URL.Host, cause(err))
+		return object.Inconclusive("%s cannot be asked: %s", q.URL.Host, by.cause(err))
 	}
 	defer a.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(a.Body, maxBody+1))
 	if err != nil {
-		return object.Inconclusive("the answer of %s broke off: %s", q.URL.Host, cause(err))
+		return object.Inconclusive("the answer of %s broke off: %s", q.URL.Host, by.cause(err))
 	}
 	told := fmt.Sprintf("status %d", a.StatusCode)
 	fits := a.StatusCode/100 == 2
@@ -113,7 +122,7 @@ func (s *Sources) http(ctx context.Context, c *object.Check, about object.Subjec
 	if err != nil {
 		return object.Inconclusive("the answer of %s %v", q.URL.Host, err)
 	}
-	return c.Judge(r)
+	return c.Judge(by.hide(r))
 }
 
 // longest is how much of a text in an answer is shown to people.
@@ -141,11 +150,11 @@ func reading(v gjson.Result, path string) (object.Reading, error) {
 	return object.Reading{}, fmt.Errorf("has neither a number, a text nor a truth value at %s", path)
 }
 
-func (s *Sources) prometheus(ctx context.Context, c *object.Check, about object.Subject) object.Measurement {
+func ofPrometheus(ctx context.Context, by *asker, c *object.Check, about object.Subject) object.Measurement {
 	p := c.Prometheus
-	client, err := api.NewClient(api.Config{Address: p.Address, RoundTripper: bounded{s.transport}})
+	client, err := api.NewClient(api.Config{Address: p.Address, Client: by.client})
 	if err != nil {
-		return object.Inconclusive("%v", err)
+		return object.Inconclusive("%s", by.cause(err))
 	}
 	host := p.Address
 	if u, err := url.Parse(p.Address); err == nil {
@@ -155,11 +164,11 @@ func (s *Sources) prometheus(ctx context.Context, c *object.Check, about object.
 	var said *prometheus.Error
 	switch {
 	case errors.As(err, &said) && said.Type != prometheus.ErrClient && said.Type != prometheus.ErrBadResponse:
-		return object.Inconclusive("%s answered: %s: %s", host, said.Type, clip(said.Msg))
+		return object.Inconclusive("%s answered: %s: %s", host, said.Type, by.clip(said.Msg))
 	case errors.As(err, &said):
-		return object.Inconclusive("%s did not answer as a Prometheus does: %s", host, clip(said.Msg))
+		return object.Inconclusive("%s did not answer as a Prometheus does: %s", host, by.clip(said.Msg))
 	case err != nil:
-		return object.Inconclusive("%s cannot be asked: %s", host, cause(err))
+		return object.Inconclusive("%s cannot be asked: %s", host, by.cause(err))
 	}
 	number := math.NaN()
 	switch v := value.(type) {
@@ -173,27 +182,11 @@ func (s *Sources) prometheus(ctx context.Context, c *object.Check, about object.
 	default:
 		return object.Inconclusive("the query has a %s as its result, one value is needed", value.Type())
 	}
-	return c.Judge(object.Reading{Number: number})
-}
-
-// bounded cuts answers off that are too long.
-type bounded struct{ http.RoundTripper }
-
-func (b bounded) RoundTrip(q *http.Request) (*http.Response, error) {
-	a, err := b.RoundTripper.RoundTrip(q)
-	if err == nil {
-		a.Body = cut{io.LimitReader(a.Body, maxBody), a.Body}
-	}
-	return a, err
-}
-
-type cut struct {
-	io.Reader
-	io.Closer
+	return c.Judge(by.hide(object.Reading{Number: number}))
 }
 
 // cause is an error without the URL around it, which the reader knows.
-func cause(err error) string {
+func (by *asker) cause(err error) string {
 	var u *url.Error
 	if errors.As(err, &u) {
 		if u.Timeout() {
@@ -204,10 +197,12 @@ func cause(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer in time"
 	}
-	return clip(err.Error())
+	return by.clip(err.Error())
 }
 
-func clip(text string) string {
+// clip is as much of a text from outside as people are shown.
+func (by *asker) clip(text string) string {
+	text = by.mask(text)
 	text = strings.Join(strings.Fields(text), " ")
 	if len(text) > 2*longest {
 		text = strings.ToValidUTF8(text[:2*longest], "") + "…"

@@ -147,7 +147,7 @@ func TestMeasure(t *testing.T) {
 			if p := x.check.Prometheus; p != nil {
 				p.Timeout = object.Duration(10 * time.Second)
 			}
-			m := s.Measure(t.Context(), &x.check, object.Subject{Set: "web-2", Stable: "web-1"})
+			m := s.Measure(t.Context(), &x.check, object.Subject{Set: "web-2", Stable: "web-1"}, nil)
 			if m.Result != x.result || !strings.Contains(m.Message+" "+m.Value, x.told) {
 				t.Errorf("%s: %q %q, want %s with %q", m.Result, m.Value, m.Message, x.result, x.told)
 			}

@@ -111,7 +111,7 @@ func TestTokenMisuse(t *testing.T) {
 	expired := pki.NewToken(w.ca.Hash())
 	w.write(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: expired.ID}, Spec: object.TokenSpec{Role: object.RoleNode, Digest: expired.Digest(), Expires: time.Now().Add(-time.Minute)}})
 	_, _, err = w.join(expired.String(), "n1", object.RoleNode)
-	if e := wantCode(t, err, object.CodeForbidden); !strings.Contains(e.Message, "expired") {
+	if e := wantCode(t, err, object.CodeUnauthorized); !strings.Contains(e.Message, "expired") {
 		t.Errorf("%q", e.Message)
 	}
 

@@ -136,12 +136,12 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 		why = fmt.Sprintf("no pod runs it, and %d of %d nodes cannot be asked", silent, len(items))
 	}
 	nowhere := why == noNode && len(items) > 0
-	held, holders := map[string]string{}, map[string]int{}
+	held, holders := map[string]string{}, map[string]int{} // by name; by name and digest
 	for _, n := range items {
 		for _, i := range n.Images {
 			if i.Digest != "" {
 				held[i.Name] = i.Digest
-				holders[i.Name]++
+				holders[i.Name+"@"+i.Digest]++
 			}
 		}
 	}
@@ -151,7 +151,7 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 		for _, name := range []string{x.Image, fullName(x.Image)} {
 			if digest, ok := held[name]; ok {
 				x.Digest, x.From, x.Why = digest, object.PinnedByNodes, ""
-				x.Nowhere, x.Everywhere = false, holders[name] == len(items)
+				x.Nowhere, x.Everywhere = false, holders[name+"@"+digest] == len(items)
 			}
 		}
 	}

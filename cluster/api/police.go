@@ -18,7 +18,8 @@ type Policies interface {
 	Check(*object.Policy) object.Diagnostics
 	// Foresees reports whether a rule looks at the forecast of what it judges.
 	Foresees([]*object.Policy) bool
-	// Judge says which rules a plan of the author's breaks.
+	// Judge says which rules a plan of the author's breaks; each stack of a plan of
+	// several is judged by itself.
 	Judge(policies []*object.Policy, p *object.Plan, author string) []object.PolicyVerdict
 }
 
@@ -77,24 +78,7 @@ func (s *Server) verdicts(v *state.Snapshot, p *object.Plan, author string) ([]o
 	if err := s.compiles(judged.Changes); err != nil {
 		return nil, err
 	}
-	return s.judgeAll(policies(v), &judged, author), nil
-}
-
-// judgeAll judges each of a plan's stacks by itself, so that a rule about one stack
-// holds however it is changed. All see the whole forecast.
-func (s *Server) judgeAll(all []*object.Policy, p *object.Plan, author string) []object.PolicyVerdict {
-	var out []object.PolicyVerdict
-	for _, part := range p.Parts() {
-		part.Forecast = p.Forecast
-		for _, x := range s.Policies.Judge(all, part, author) {
-			if !slices.ContainsFunc(out, func(y object.PolicyVerdict) bool {
-				return p.Restore != nil && x.Policy == y.Policy && x.Rule == y.Rule && x.Address == y.Address && x.Message == y.Message
-			}) {
-				out = append(out, x)
-			}
-		}
-	}
-	return out
+	return s.Policies.Judge(policies(v), &judged, author), nil
 }
 
 // police holds what somebody is about to write against the policies in force, and
@@ -130,7 +114,7 @@ func (s *Server) police(ctx context.Context, v *state.Snapshot, c *object.Change
 		}
 		judged.Forecast = f
 	}
-	found, reason := s.judgeAll(all, &judged, c.Author), overrideOf(ctx)
+	found, reason := s.Policies.Judge(all, &judged, c.Author), overrideOf(ctx)
 	if err := object.Refused(found, reason); err != nil {
 		return err
 	}

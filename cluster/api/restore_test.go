@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,17 +126,17 @@ func TestRestoreOfSomethingElseIsRefused(t *testing.T) {
 	}
 }
 
-// byStack refuses what is of one stack, as plan.stack says it.
+// byStack refuses what is of one stack.
 type byStack struct{ refuses }
 
 func (byStack) Judge(_ []*object.Policy, p *object.Plan, _ string) []object.PolicyVerdict {
-	if p.Stack != "shop" {
+	if !slices.Contains(p.Stacks(), "shop") {
 		return nil
 	}
 	return []object.PolicyVerdict{{Policy: "p", Rule: "not_shop", Enforcement: object.PolicyHard, Message: "no"}}
 }
 
-func TestRestoreIsJudgedByStack(t *testing.T) {
+func TestRestoreIsJudged(t *testing.T) {
 	w, ctx := newWorld(t, "m1"), context.Background()
 	w.write(&object.Policy{Meta: object.Meta{Kind: object.KindPolicy, Name: "p"}, Spec: object.PolicySpec{Source: "x"}})
 	w.servers["m1"].Policies = byStack{}

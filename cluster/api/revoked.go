@@ -45,7 +45,7 @@ func (s *Server) revoked(v *state.Snapshot, name string, issued time.Time) error
 	}
 	return &object.Error{
 		Code: object.CodeForbidden, Ref: object.Ref{Kind: object.KindNode, Name: name}, By: mark.ChangedBy, At: mark.ChangedAt,
-		Message: fmt.Sprintf("was removed from the cluster at %s; its certificate opens nothing any more", mark.ChangedAt.UTC().Format("2006-01-02 15:04:05 MST")),
+		Message: fmt.Sprintf("was removed from the cluster at %s; its certificate opens nothing any more", moment(mark.ChangedAt)),
 		Hint:    "To take it in again, delete its certificate and join with a new token: berth token create --role node",
 	}
 }

@@ -50,19 +50,30 @@ func errRevoked(token string) error {
 	return &object.Error{Code: object.CodeUnauthorized, Message: fmt.Sprintf("the token %s has been revoked, or expired long ago", token), Hint: "Make a new one with: berth token create"}
 }
 
+// inTime says that a token has expired, nil if it has not.
+func (s *Server) inTime(t *object.Token) error {
+	if s.Now().Before(t.Spec.Expires) {
+		return nil
+	}
+	return &object.Error{Code: object.CodeUnauthorized, Message: "the token expired at " + moment(t.Spec.Expires), Hint: "Make a new one with: berth token create"}
+}
+
+// moment is a time as people are told it.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
+
 // welcome says why who was let in once would not be let in any more.
 func (s *Server) welcome(who Identity) error {
 	x := &who.session
 	if !x.until.IsZero() && !s.Now().Before(x.until) {
-		return &object.Error{Code: object.CodeUnauthorized, Message: fmt.Sprintf("what %s was let in by expired at %s", who.Name, x.until.UTC().Format("2006-01-02 15:04:05 MST")), Hint: "Log in again, or use another certificate or token."}
+		return &object.Error{Code: object.CodeUnauthorized, Message: fmt.Sprintf("what %s was let in by expired at %s", who.Name, moment(x.until)), Hint: "Log in again, or use another certificate or token."}
 	}
 	if x.token != "" {
 		t, ok := state.Find[*object.Token](s.Cluster.Snapshot(), object.Ref{Kind: object.KindToken, Name: x.token})
 		if !ok {
 			return errRevoked(x.token)
 		}
-		if !s.Now().Before(t.Spec.Expires) {
-			return &object.Error{Code: object.CodeUnauthorized, Message: "the token expired at " + t.Spec.Expires.UTC().Format("2006-01-02 15:04:05 MST"), Hint: "Make a new one with: berth token create"}
+		if err := s.inTime(t); err != nil {
+			return err
 		}
 	}
 	if x.login != "" {
@@ -102,7 +113,7 @@ func (s *Server) within(who Identity, req *object.TokenRequest, ttl time.Duratio
 		return min(ttl, left), nil
 	}
 	if ttl > left {
-		return 0, &object.Error{Code: object.CodeForbidden, Message: fmt.Sprintf("ttl: a token that %s makes ends with what %s was let in by, at %s, and cannot live for %s", who.author(), who.Name, who.session.until.UTC().Format("2006-01-02 15:04:05 MST"), req.TTL), Hint: hint}
+		return 0, &object.Error{Code: object.CodeForbidden, Message: fmt.Sprintf("ttl: a token that %s makes ends with what %s was let in by, at %s, and cannot live for %s", who.author(), who.Name, moment(who.session.until), req.TTL), Hint: hint}
 	}
 	return ttl, nil
 }

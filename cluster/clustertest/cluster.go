@@ -62,6 +62,7 @@ type Cluster struct {
 	running  map[string]*running
 	nodes    []*Node
 	identity *pki.Identity
+	dir      string
 }
 
 type running struct {
@@ -107,7 +108,7 @@ func Start(t testing.TB, o Options) *Cluster {
 		t.Fatal(err)
 	}
 	c.identity = c.Identity("tester", object.RoleAdmin)
-	dir := t.TempDir()
+	c.dir = t.TempDir()
 	for i := range o.Masters {
 		name := fmt.Sprintf("m%d", i+1)
 		m := object.Master{Name: name, Raft: name + ":7401", API: name + ":7400"}
@@ -119,7 +120,7 @@ func Start(t testing.TB, o Options) *Cluster {
 		}
 		c.members = append(c.members, m)
 		if c.storage[name] = consensus.Memory(); o.Disk {
-			c.storage[name] = consensus.Disk(filepath.Join(dir, name))
+			c.storage[name] = consensus.Disk(c.disk(name))
 		}
 	}
 	t.Cleanup(c.close)
@@ -161,6 +162,9 @@ func (c *Cluster) freeAddress() string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// disk is where a master keeps its state with Options.Disk.
+func (c *Cluster) disk(name string) string { return filepath.Join(c.dir, name) }
 
 // Identity is a certificate of this cluster's authority.
 func (c *Cluster) Identity(name string, role object.Role) *pki.Identity {

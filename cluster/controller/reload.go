@@ -10,10 +10,11 @@ import (
 )
 
 // reloads wakes those who keep pods that a new content goes to while they run;
-// keepers finds them.
+// keepers finds them. One that is created counts, too: it may have been deleted before,
+// under pods that go on with what they had.
 func reloads(keepers func(v *state.Snapshot, read object.Ref) []object.Ref) []Input {
 	keys := func(v *state.Snapshot, e state.Event) []object.Ref {
-		if e.Op != object.OpUpdate || object.ReloadOf(e.After) != object.ReloadSignal {
+		if object.ReloadOf(e.After) != object.ReloadSignal {
 			return nil
 		}
 		return keepers(v, e.Ref)

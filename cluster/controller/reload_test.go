@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -104,4 +105,31 @@ func TestReloadSignalKeepsTheOldContentWhileAKeyIsMissing(t *testing.T) {
 			t.Errorf("%s reads %q", name, c)
 		}
 	}
+}
+
+// Who follows what it reads by signal does so across the config map's end, too.
+func TestReloadSignalReachesPodsOfAConfigMapThatWasMadeAnew(t *testing.T) {
+	tool := bare("tool", "ok:1")
+	tool.Spec.Pod.Volumes = []object.Volume{{Name: "c", ConfigMap: "conf"}}
+	w := started(t, signalling("a"), tool, web("ok:1", 1, reading("conf")))
+	gone := object.Changeset{Author: "test"}
+	o, _ := w.view().Get(ref(object.KindConfigMap, "conf"))
+	gone.Delete(o)
+	w.apply(gone)
+	w.settle()
+	w.put(signalling("b"))
+	w.until("both pods read b", func(*state.Snapshot) bool {
+		have := w.reads()
+		return have["tool"] == "b" && !slices.Contains(slices.Collect(maps.Values(have)), "a") && len(have) == 2
+	})
+}
+
+// A leader may end between the content and the pods' getting it.
+func TestReloadSignalIsCarriedOutByTheNextLeader(t *testing.T) {
+	tool := bare("tool", "ok:1")
+	tool.Spec.Pod.Volumes = []object.Volume{{Name: "c", ConfigMap: "conf"}}
+	w := started(t, signalling("a"), tool)
+	edit(w, ref(object.KindConfigMap, "conf"), func(c *object.ConfigMap) { c.Spec.Data = map[string]string{"app.toml": "b"} })
+	w.succeed()
+	w.until("the pod reads b", func(*state.Snapshot) bool { return w.reads()["tool"] == "b" })
 }

@@ -347,6 +347,9 @@ func (a *apply) finish() {
 	a.end(object.RevisionHealthy, "")
 	status := a.stack.Status
 	status.Healthy = a.rev.Spec.Number
+	if !a.now.Before(status.PlacedUntil) { // nobody reads them any more, and they may be thousands
+		status.Placements, status.PlacedUntil = nil, time.Time{}
+	}
 	setStatus(a.work, a.stack, &a.stack.Status, &status)
 	a.tell(a.rev.Ref(), levelInfo, "healthy", "%s of %s is complete: %s", a.rev.Spec.Cause, a.rev.Spec.Stack, plural(len(a.rev.Spec.Changes), "change"))
 }

@@ -297,3 +297,22 @@ func TestHistory(t *testing.T) {
 		t.Errorf("%d replica sets, want the wanted one and 2", n)
 	}
 }
+
+// Where an operation's plan had pods is of no use once its time is over, and does not
+// stay in the stack for ever.
+func TestARevisionClearsThePlacementsOfAnOperationThatIsOver(t *testing.T) {
+	for name, until := range map[string]time.Duration{"over": 0, "not yet": time.Hour} {
+		w := started(t, web("ok:1", 2))
+		stack := w.revision(1).Spec.Stack
+		was := w.stack(stack)
+		next := was.Clone().(*object.Stack)
+		next.Status.Placements, next.Status.PlacedUntil = map[string]string{"default/web-0": "n1"}, w.now.Add(until)
+		c := object.Changeset{Author: "test"}
+		c.UpdateStatus(was, next)
+		w.apply(c)
+		w.awaits(w.commit(one(web("ok:2", 2))), object.RevisionHealthy)
+		if left := len(w.stack(stack).Status.Placements); (left > 0) != (until > 0) {
+			t.Errorf("%s: %d are left", name, left)
+		}
+	}
+}

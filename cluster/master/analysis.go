@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -120,7 +121,7 @@ func (l *leader) analyse(ctx context.Context, v *state.Snapshot, now time.Time) 
 				c.tell(a, c.signal(a, d, &p, now))
 				c.wake(now)
 			case len(c.asked) < maxAsked:
-				l.ask(ctx, a, p.Check, d.Subject())
+				l.ask(ctx, a, p.Check, d.Subject(), l.opener(v, d.Namespace))
 			default:
 				c.wake(now.Add(lookAgain))
 			}
@@ -135,11 +136,11 @@ func (l *leader) analyse(ctx context.Context, v *state.Snapshot, now time.Time) 
 }
 
 // ask puts a question beside the loop.
-func (l *leader) ask(ctx context.Context, a asking, check *object.Check, about object.Subject) {
+func (l *leader) ask(ctx context.Context, a asking, check *object.Check, about object.Subject, open analysis.Open) {
 	c := l.checks
 	c.asked[a] = true
 	c.pending.Go(func() {
-		m := c.sources.Measure(ctx, check, about)
+		m := c.sources.Measure(ctx, check, about, open)
 		if ctx.Err() != nil {
 			return // the next leader asks again
 		}
@@ -147,6 +148,31 @@ func (l *leader) ask(ctx context.Context, a asking, check *object.Check, about o
 		c.tell(a, m)
 		l.results.nudge()
 	})
+}
+
+// opener opens the secrets of a namespace as they are in v: the value in force when the
+// question is asked, whichever the pods run with.
+func (l *leader) opener(v *state.Snapshot, namespace string) analysis.Open {
+	return func(k object.SecretKey) (string, error) {
+		r := object.Ref{Kind: object.KindSecret, Namespace: namespace, Name: k.Name}
+		secret, ok := state.Find[*object.Secret](v, r)
+		if !ok {
+			return "", fmt.Errorf("secret/%s does not exist in namespace %s", k.Name, namespace)
+		}
+		sealed, ok := secret.Spec.Data[k.Key]
+		if !ok {
+			return "", fmt.Errorf("secret/%s has no key %q", k.Name, k.Key)
+		}
+		if l.m.config.Keys == nil {
+			return "", fmt.Errorf("secret/%s cannot be opened: this master has no keys", k.Name)
+		}
+		plain, err := l.m.config.Keys.Reveal(r, k.Key, sealed)
+		if err != nil {
+			l.m.log.Error("a secret cannot be opened", "for", "a check", "secret", r.String(), "key", k.Key, "error", err)
+			return "", fmt.Errorf("secret/%s cannot be opened by this master; its log says more", k.Name)
+		}
+		return plain, nil
+	}
 }
 
 // begin notes how much traffic there was when a measurement began. One that told

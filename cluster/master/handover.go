@@ -9,15 +9,15 @@ import (
 	"github.com/berthdev/berth/cluster/state"
 )
 
-// ask is a request for the leader's queue as it is at an index.
-type ask struct {
+// queueRequest is for the leader's queue as it is at an index.
+type queueRequest struct {
 	index uint64
 	reply chan *controller.Queue
 }
 
-// askPatience is how long a rehearsal waits for the leader's queue: looking at
+// queuePatience is how long a rehearsal waits for the leader's queue: looking at
 // every key of a large state takes about as long.
-const askPatience = 100 * time.Millisecond
+const queuePatience = 100 * time.Millisecond
 
 // rehearse is the API's PlanFunc.
 func (m *Master) rehearse(ctx context.Context, v *state.Snapshot, p *object.Plan, now time.Time) (object.Forecast, error) {
@@ -27,11 +27,11 @@ func (m *Master) rehearse(ctx context.Context, v *state.Snapshot, p *object.Plan
 // waiting is what the leader's queue holds at an index, for somebody else to use
 // up; nil if this master does not lead, is busy, or is beyond that index.
 func (m *Master) waiting(ctx context.Context, index uint64) *controller.Queue {
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	ctx, cancel := context.WithTimeout(ctx, queuePatience)
 	defer cancel()
-	a := ask{index, make(chan *controller.Queue, 1)}
+	a := queueRequest{index, make(chan *controller.Queue, 1)}
 	select {
-	case m.asks <- a:
+	case m.queueRequests <- a:
 	case <-ctx.Done():
 		return nil
 	}
@@ -47,14 +47,14 @@ func (m *Master) waiting(ctx context.Context, index uint64) *controller.Queue {
 // that the asked snapshot holds and of nothing after it, nothing that a controller
 // wants written is under way, and no key waits. What is left is the alarms.
 func (l *leader) answer(ctx context.Context) {
-	a := l.asked
+	a := l.requested
 	if a.reply == nil {
 		return
 	}
-	l.asked = ask{}
+	l.requested = queueRequest{}
 	var q *controller.Queue
 	defer func() { a.reply <- q }()
-	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	ctx, cancel := context.WithTimeout(ctx, queuePatience)
 	defer cancel()
 	if l.node.WaitApplied(ctx, a.index) != nil { // then its events are there to be seen, too
 		return

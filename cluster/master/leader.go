@@ -47,9 +47,9 @@ type leader struct {
 	binding   int  // its changesets under way
 	retry     time.Time
 
-	judged time.Time // when the heartbeats were last looked at
-	asked  ask       // to be answered, if it has a reply
-	checks *checks
+	judged    time.Time    // when the heartbeats were last looked at
+	requested queueRequest // to be answered, if it has a reply
+	checks    *checks
 }
 
 // task is a key of a controller, or of one of the leader's own duties.
@@ -146,7 +146,7 @@ func (l *leader) run(ctx context.Context) {
 		case <-broken:
 			l.watcher = nil
 		case <-l.results.wake: // observe takes them
-		case l.asked = <-l.m.asks: // answered after observe
+		case l.requested = <-l.m.queueRequests: // answered after observe
 		case <-timer.C:
 		}
 	}

@@ -62,14 +62,14 @@ type PlanFunc func(ctx context.Context, v *state.Snapshot, waiting *controller.Q
 
 // Master is one running master.
 type Master struct {
-	config  Config
-	node    *consensus.Node
-	api     *api.Server // nil without a listener
-	beats   beats
-	traffic analysis.Traffic
-	metrics metrics
-	asks    chan ask // to the leader loop
-	log     *slog.Logger
+	config        Config
+	node          *consensus.Node
+	api           *api.Server // nil without a listener
+	beats         beats
+	traffic       analysis.Traffic
+	metrics       metrics
+	queueRequests chan queueRequest // to the leader loop
+	log           *slog.Logger
 
 	once   sync.Once
 	killed chan struct{}
@@ -115,7 +115,7 @@ func Open(c Config) (*Master, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Master{config: c, node: node, log: c.Log, asks: make(chan ask), killed: make(chan struct{})}
+	m := &Master{config: c, node: node, log: c.Log, queueRequests: make(chan queueRequest), killed: make(chan struct{})}
 	m.beats.heard = map[string]beat{}
 	m.metrics = newMetrics(c.Metrics, node)
 	if c.Listener != nil {

@@ -50,12 +50,16 @@ type SignalSource struct {
 
 // HTTPSource asks a URL.
 type HTTPSource struct {
-	URL     string   `json:"url" hcl:"url,required" doc:"What to ask, as the masters reach it; {set} and {stable} stand for the replica sets of the new and the old version. Redirects are not followed."`
-	Method  string   `json:"method" hcl:"method" default:"GET" enum:"GET,HEAD,POST" doc:"Method of the request."`
-	Body    string   `json:"body,omitempty" hcl:"body" doc:"Body of a POST, as application/json; with the same placeholders."`
-	Status  int      `json:"status,omitempty" hcl:"status" doc:"The status that the answer must have, else the measurement fails. Default: any 2xx; with json, another tells nothing."`
-	JSON    string   `json:"json,omitempty" hcl:"json" doc:"Path of the value in the answer that the conditions judge, in gjson's syntax: slo.burn_rate, items.0.ok."`
-	Timeout Duration `json:"timeout" hcl:"timeout" default:"10s" doc:"An answer that takes longer tells nothing."`
+	URL      string          `json:"url" hcl:"url,required" doc:"What to ask, as the masters reach it; {set} and {stable} stand for the replica sets of the new and the old version. Redirects are not followed."`
+	Method   string          `json:"method" hcl:"method" default:"GET" enum:"GET,HEAD,POST" doc:"Method of the request."`
+	Body     string          `json:"body,omitempty" hcl:"body" doc:"Body of a POST, as application/json; with the same placeholders."`
+	Status   int             `json:"status,omitempty" hcl:"status" doc:"The status that the answer must have, else the measurement fails. Default: any 2xx; with json, another tells nothing."`
+	JSON     string          `json:"json,omitempty" hcl:"json" doc:"Path of the value in the answer that the conditions judge, in gjson's syntax: slo.burn_rate, items.0.ok."`
+	Headers  map[string]Text `json:"headers,omitempty" hcl:"headers" doc:"Headers to ask with. Values may refer to secret.NAME.data.KEY; only the leading master puts the secret in, when it asks."`
+	Username Text            `json:"username,omitempty" hcl:"username" doc:"User of basic authentication; with a password."`
+	Password Text            `json:"password,omitempty" hcl:"password" doc:"Password of basic authentication: secret.NAME.data.KEY."`
+	CA       string          `json:"ca,omitempty" hcl:"ca" doc:"Certificates in PEM of who may certify an https server, instead of those that the masters' machines trust."`
+	Timeout  Duration        `json:"timeout" hcl:"timeout" default:"10s" doc:"An answer that takes longer tells nothing."`
 }
 
 // RunSource runs a pod to its end.
@@ -66,9 +70,13 @@ type RunSource struct {
 
 // PrometheusSource asks a Prometheus.
 type PrometheusSource struct {
-	Address string   `json:"address" hcl:"address,required" doc:"URL of the server, as the masters reach it."`
-	Query   string   `json:"query" hcl:"query,required" doc:"PromQL with one value as its result; {set} and {stable} stand for the replica sets of the new and the old version. No value, several, and NaN tell nothing."`
-	Timeout Duration `json:"timeout" hcl:"timeout" default:"10s" doc:"An answer that takes longer tells nothing."`
+	Address  string          `json:"address" hcl:"address,required" doc:"URL of the server, as the masters reach it."`
+	Query    string          `json:"query" hcl:"query,required" doc:"PromQL with one value as its result; {set} and {stable} stand for the replica sets of the new and the old version. No value, several, and NaN tell nothing."`
+	Headers  map[string]Text `json:"headers,omitempty" hcl:"headers" doc:"Headers to ask with. Values may refer to secret.NAME.data.KEY; only the leading master puts the secret in, when it asks."`
+	Username Text            `json:"username,omitempty" hcl:"username" doc:"User of basic authentication; with a password."`
+	Password Text            `json:"password,omitempty" hcl:"password" doc:"Password of basic authentication: secret.NAME.data.KEY."`
+	CA       string          `json:"ca,omitempty" hcl:"ca" doc:"Certificates in PEM of who may certify an https server, instead of those that the masters' machines trust."`
+	Timeout  Duration        `json:"timeout" hcl:"timeout" default:"10s" doc:"An answer that takes longer tells nothing."`
 }
 
 // Networked reports whether measuring needs more than the state of the cluster:

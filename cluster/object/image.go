@@ -58,18 +58,22 @@ func ImagesOf(o Object) map[string]bool {
 	if o == nil {
 		return out
 	}
-	templates := []*PodTemplate{TemplateOf(o)}
+	for _, c := range containersOf(o) {
+		out[c.Image] = true
+	}
+	return out
+}
+
+// containersOf are those of the object's pods and of the pods that its checks run.
+func containersOf(o Object) []Container {
+	var out []Container
+	if t := TemplateOf(o); t != nil {
+		out = slices.Concat(t.Init, t.Containers)
+	}
 	if d, ok := o.(*Deployment); ok {
 		for c := range d.Spec.Update.checks() {
 			if c.Run != nil {
-				templates = append(templates, &c.Run.Pod)
-			}
-		}
-	}
-	for _, t := range templates {
-		if t != nil {
-			for _, c := range slices.Concat(t.Init, t.Containers) {
-				out[c.Image] = true
+				out = slices.Concat(out, c.Run.Pod.Init, c.Run.Pod.Containers)
 			}
 		}
 	}
@@ -95,11 +99,7 @@ func (p *Plan) Pins() map[string]string {
 func (p *Plan) PullsNever(image string) bool {
 	never := false
 	for i := range p.Changes {
-		t := TemplateOf(p.Changes[i].After.Object)
-		if t == nil {
-			continue
-		}
-		for _, c := range slices.Concat(t.Init, t.Containers) {
+		for _, c := range containersOf(p.Changes[i].After.Object) {
 			if c.Image == image && c.Pull != "never" {
 				return false
 			}

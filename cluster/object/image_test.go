@@ -10,6 +10,11 @@ func TestPullsNever(t *testing.T) {
 		}
 		return PlannedChange{Ref: d.Ref(), After: Any{Object: d}}
 	}
+	checked := func(c PlannedChange, pull string) PlannedChange {
+		run := &RunSource{Pod: PodTemplate{Containers: []Container{{Image: "web:1", Pull: pull}}}}
+		c.After.Object.(*Deployment).Spec.Update.Checks = []Check{{Name: "smoke", Run: run}}
+		return c
+	}
 	for _, c := range []struct {
 		what string
 		want bool
@@ -17,6 +22,8 @@ func TestPullsNever(t *testing.T) {
 	}{
 		{"nobody runs it", false, Plan{Changes: []PlannedChange{{Before: web("a", "never").After}}}},
 		{"all take what is there", true, Plan{Changes: []PlannedChange{web("a", "never"), web("b", "never", "never")}}},
+		{"a check's run asks the registry", false, Plan{Changes: []PlannedChange{checked(web("a", "never"), "missing")}}},
+		{"only a check's run takes it", true, Plan{Changes: []PlannedChange{checked(web("a"), "never")}}},
 		{"one asks the registry", false, Plan{Changes: []PlannedChange{web("a", "never"), web("b", "never", "missing")}}},
 	} {
 		if got := c.plan.PullsNever("web:1"); got != c.want {

@@ -156,12 +156,24 @@ var (
 	ReachNodes   = Ref{Kind: "nodes", Name: "nodes"}
 )
 
-// ForecastStep is one pod that starts or stops, one object that is written, a pause
-// that a person has to end, or a zone whose turn begins.
+// What a ForecastStep tells.
+const (
+	StepStart  = "start"  // of a pod
+	StepStop   = "stop"   // of a pod
+	StepChange = "change" // an object is written
+	StepPause  = "pause"  // a person has to end it
+	StepCheck  = "check"  // one begins, and the forecast assumes that it passes
+	StepZone   = "zone"   // its turn begins
+)
+
+// StepOps are all of them, as the schema of a plan's JSON has them.
+var StepOps = []string{StepStart, StepStop, StepChange, StepPause, StepCheck, StepZone}
+
+// ForecastStep is one moment of a rollout.
 type ForecastStep struct {
 	At       Duration `json:"at"` // since the apply
 	Wave     int      `json:"wave"`
-	Op       string   `json:"op"` // start, stop, change, pause, check, zone
+	Op       string   `json:"op"` // one of StepOps
 	Ref      Ref      `json:"ref"`
 	Node     string   `json:"node,omitempty"`
 	Workload Ref      `json:"workload,omitzero"`

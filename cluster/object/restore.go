@@ -83,7 +83,7 @@ func (p *Plan) Parts() []*Plan {
 	for i := range p.Restore.Stacks {
 		x := &p.Restore.Stacks[i]
 		part := *p
-		part.Restore, part.Expect, part.Changes = nil, nil, nil
+		part.Restore, part.Expect, part.Changes, part.received = nil, nil, nil, nil // what came is by number of change
 		part.Stack, part.Base, part.Target, part.Waves, part.Source, part.OnFailure = x.Stack, x.Base, x.Target, x.Waves, x.Source, x.OnFailure
 		part.Outputs, part.OutputChanges = x.Outputs, x.OutputChanges
 		changed := map[Ref]bool{}

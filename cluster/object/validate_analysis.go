@@ -22,7 +22,9 @@ func (u *Update) checkChecks(c *checker, at *step, pod *PodTemplate) {
 	}
 	if len(u.Checks) > 0 && u.Strategy != "canary" && (u.Strategy != "rolling" || len(u.Steps) == 0) {
 		hint := "Checks beside the steps belong to strategy = \"canary\", or to a rolling update with steps."
-		if u.Strategy == "blue_green" {
+		if u.By != "" {
+			hint = "An update by " + u.By + " has no steps that a check could run beside. Leave by out and write steps, or take strategy = \"canary\"."
+		} else if u.Strategy == "blue_green" {
 			hint = "Put it into blue_green { … }: it runs before the connections go over."
 		}
 		c.fail(&step{up: at, name: "check", label: u.Checks[0].Name, key: true}, "Check that would not run", "%s", hint)
@@ -83,11 +85,13 @@ func (s *HTTPSource) check(c *checker, at *step) {
 	if s.JSON != "" && s.Method == "HEAD" {
 		c.fail(at.to("json"), "Superfluous attribute", "The answer to a HEAD has no body to look into.")
 	}
+	s.access().check(c, at)
 	c.timeout(s.Timeout, time.Minute, at)
 }
 
 func (s *PrometheusSource) check(c *checker, at *step) {
 	c.url(s.Address, at.to("address"))
+	s.access().check(c, at)
 	c.timeout(s.Timeout, time.Minute, at)
 }
 
@@ -113,7 +117,7 @@ func (c *checker) url(text string, at *step) {
 		return
 	}
 	if u.User != nil {
-		c.fail(at, "Password in a URL", "Everybody who may read the deployment would see it. Take the user out of the URL.")
+		c.fail(at, "Password in a URL", "Everybody who may read the deployment would see it. Write username and password = secret.NAME.data.KEY instead.")
 	}
 }
 

@@ -15,6 +15,10 @@ func (w *scriptWorld) source(ts *testscript.TestScript, _ bool, _ []string) {
 	w.says.Store("json", `{"p99": 120}`)
 	s := httptest.NewServer(http.HandlerFunc(func(a http.ResponseWriter, r *http.Request) {
 		what, _ := w.says.Load("prometheus")
+		if token, guarded := w.says.Load("token"); guarded && r.Header.Get("Authorization") != "Bearer "+token.(string) {
+			a.WriteHeader(http.StatusUnauthorized)
+			return
+		}
 		if r.URL.Path == "/json" {
 			if what, _ = w.says.Load("json"); what == "away" {
 				a.WriteHeader(http.StatusServiceUnavailable)
@@ -37,7 +41,7 @@ func (w *scriptWorld) source(ts *testscript.TestScript, _ bool, _ []string) {
 // answer changes what the source says.
 func (w *scriptWorld) answer(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 2 {
-		ts.Fatalf("usage: answer prometheus|json WHAT")
+		ts.Fatalf("usage: answer prometheus|json WHAT, answer token THE ONE THAT IT WANTS TO SEE")
 	}
 	w.says.Store(args[0], args[1])
 }

@@ -182,8 +182,12 @@ func (s *session) commit(cl *client.Client, r object.ApplyRequest, detach, asJSO
 
 // underWay is the newest revision of the stack if it has not come to its end: who
 // applies the same once more, after a job that was killed, wants to know how that
-// ends. A mistake in asking is none of apply's.
+// ends. A mistake in asking is none of apply's. An operation or a restore with nothing
+// to do is of no stack, and all revisions are others'.
 func (s *session) underWay(cl *client.Client, stack string) *object.Revision {
+	if stack == "" {
+		return nil
+	}
 	past, err := s.pastOf(cl, stack)
 	if err != nil || past.revisions[0].Status.Phase.Final() {
 		return nil

@@ -19,8 +19,14 @@ func (f GuardFlags) guards() object.Guards {
 }
 
 // sealed has the masters rehearse and seal a plan under these guards, with the
-// content that its images' tags stand for. sent is called when they have it.
-func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags, sent func()) (*object.Plan, error) {
+// content that its images' tags stand for.
+func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags) (*object.Plan, error) {
+	return s.sealing(cl, p, g, func() {})
+}
+
+// sealing is sealed for who has something to do once the masters have the plan: then
+// sent is called.
+func (s *session) sealing(cl *client.Client, p *object.Plan, g GuardFlags, sent func()) (*object.Plan, error) {
 	p.Guards, p.Lifetime, p.Explanation = g.guards(), s.lifetime, s.asked
 	s.pinImages(cl, p)
 	ctx := httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent() }})

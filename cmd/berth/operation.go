@@ -236,7 +236,7 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 
 func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput, g GuardFlags) error {
 	s.lifetime = f.Expire
-	p, err := s.sealed(cl, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}, g, func() {})
+	p, err := s.sealed(cl, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}, g)
 	if err != nil {
 		return err
 	}

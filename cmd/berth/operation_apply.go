@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -28,10 +29,14 @@ func (s *session) commitOperation(cl *client.Client, r object.ApplyRequest, deta
 		return nil
 	}
 	end := object.RevisionStatus{Phase: object.RevisionHealthy}
+	ctx, cancel := context.WithTimeout(s.ctx, r.Plan.Forecast.Duration.D()+overtime)
+	defer cancel()
 	for _, on := range r.Plan.Operation.On {
-		failed, err := s.arrival(cl, on, asJSON)
+		failed, err := s.arrival(ctx, cl, on, asJSON)
 		if s.ctx.Err() != nil {
-			fmt.Fprintf(s.stderr, "\nInterrupted. What was applied goes on on the masters.\n")
+			if on.Kind != object.KindNode { // a drain has said so, and how to end it
+				fmt.Fprintf(s.stderr, "\nInterrupted. What was applied goes on on the masters.\n")
+			}
 			return exitCode(exitError)
 		}
 		if err != nil {
@@ -57,13 +62,17 @@ func (s *session) commitOperation(cl *client.Client, r object.ApplyRequest, deta
 	return err
 }
 
+// overtime is how much longer than planned pods may need to leave their nodes: their
+// replacements may fit nowhere. Rollouts have deadlines of their own.
+const overtime = 5 * time.Minute
+
 // arrival waits until what an operation is on has come to where the operation leads
 // it: a node has nothing left that could go elsewhere, a deployment is rolled out, a
 // pod is gone. It answers with a deployment whose rollout has failed.
-func (s *session) arrival(cl *client.Client, on object.Ref, quiet bool) (failed *object.Deployment, err error) {
+func (s *session) arrival(ctx context.Context, cl *client.Client, on object.Ref, quiet bool) (failed *object.Deployment, err error) {
 	switch on.Kind {
 	case object.KindNode:
-		return nil, s.awaitDrained(s.ctx, cl, on.Name, quiet)
+		return nil, s.awaitDrained(ctx, cl, on.Name, quiet)
 	case object.KindDeployment:
 		d, err := s.rollout(cl, on, quiet, false)
 		if err != nil || d.Status.Phase != object.RolloutFailed {
@@ -71,10 +80,14 @@ func (s *session) arrival(cl *client.Client, on object.Ref, quiet bool) (failed 
 		}
 		return d, nil
 	default:
-		_, err := cl.WaitFor(s.ctx, on, func(o object.Object) (bool, error) {
+		_, err := cl.WaitFor(ctx, on, func(o object.Object) (bool, error) {
 			p, there := o.(*object.Pod)
 			return !there || p.Terminal(), nil
 		})
+		if ctx.Err() != nil && s.ctx.Err() == nil {
+			err = &object.Error{Code: object.CodeTimeout, Ref: on, Message: "is still on its node, though it should have moved " + object.Duration(overtime).String() + " ago",
+				Hint: "Its replacement may fit nowhere: berth get pods -A, and berth why POD."}
+		}
 		return nil, err
 	}
 }

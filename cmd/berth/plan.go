@@ -228,7 +228,7 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	g.Go(func() (err error) {
 		sent := sync.OnceFunc(func() { close(sent) })
 		defer sent()
-		out.plan, err = s.sealed(cl, &p, f.GuardFlags, sent)
+		out.plan, err = s.sealing(cl, &p, f.GuardFlags, sent)
 		return err
 	})
 	err = g.Wait()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cmd/internal/view"
+	"github.com/berthdev/berth/hcl"
 	"github.com/berthdev/berth/hcl/policy"
 )
 
@@ -69,12 +70,12 @@ func (s *session) policies(paths []string) ([]*policy.Policy, error) {
 			files = append(files, path)
 			continue
 		}
-		found, err := filepath.Glob(filepath.Join(path, "*.policy.hcl"))
+		found, err := filepath.Glob(filepath.Join(path, "*"+hcl.PolicySuffix))
 		if err != nil {
 			return nil, err
 		}
 		if len(found) == 0 {
-			return nil, &object.Error{Code: object.CodeNotFound, Message: path + " has no file named *.policy.hcl"}
+			return nil, &object.Error{Code: object.CodeNotFound, Message: path + " has no file named *" + hcl.PolicySuffix}
 		}
 		files = append(files, found...)
 	}
@@ -106,10 +107,7 @@ func (s *session) judgeLocally(p *object.Plan, paths []string) (*object.Plan, er
 	judged := *p
 	judged.Verdicts = append([]object.PolicyVerdict(nil), p.Verdicts...)
 	for _, x := range list {
-		for _, part := range p.Parts() {
-			part.Forecast = p.Forecast
-			judged.Verdicts = append(judged.Verdicts, x.Judge(part, "")...)
-		}
+		judged.Verdicts = append(judged.Verdicts, x.Judge(p, "")...)
 	}
 	return &judged, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,7 +144,7 @@ func (s *session) planRestore(cl *client.Client, from object.RestoredFrom, then 
 		return nil, exitCode(exitError)
 	}
 	p := planner.Restore(from, parts)
-	sealed, err := s.sealed(cl, &p, g, func() {})
+	sealed, err := s.sealed(cl, &p, g)
 	if err == nil {
 		s.diagnose(sealed.Warnings[len(p.Warnings):])
 	}
@@ -191,8 +192,8 @@ func sealedValues(p *object.Plan) ([]object.SealedValue, error) {
 			if !ok || c.Stack() != x.Stack {
 				continue
 			}
-			for key, value := range secret.Spec.Data {
-				if slices.Contains(want, value.Digest) {
+			for _, key := range slices.Sorted(maps.Keys(secret.Spec.Data)) {
+				if value := secret.Spec.Data[key]; slices.Contains(want, value.Digest) {
 					out = append(out, object.SealedValue{At: object.SecretAt{Ref: c.Ref, Key: key}, Value: value})
 				}
 			}

@@ -378,7 +378,7 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref,
 	if s.diagnose(diags) {
 		return nil, exitCode(exitError)
 	}
-	sealed, err := s.sealed(of.client, &p, g, func() {})
+	sealed, err := s.sealed(of.client, &p, g)
 	if err == nil {
 		s.diagnose(sealed.Warnings[len(p.Warnings):])
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/hcl"
 )
 
 // Engine judges by policies as the masters hold them. It keeps what it compiled
@@ -62,7 +63,7 @@ func (e *Engine) compiled(p *object.Policy) entry {
 	defer e.mu.Unlock()
 	c, ok := e.kept[key]
 	if !ok {
-		c.policy, c.found = Compile(p.Name, p.Name+".policy.hcl", []byte(p.Spec.Source))
+		c.policy, c.found = Compile(p.Name, p.Name+hcl.PolicySuffix, []byte(p.Spec.Source))
 		if e.kept == nil || len(e.kept) >= most {
 			e.kept = map[string]entry{}
 		}

@@ -22,8 +22,28 @@ func (p *Policy) Foresees() bool {
 
 // Judge says which rules a plan breaks, in the order of the rules and changes. A
 // rule that cannot be evaluated is broken: what a policy cannot understand, it
-// does not let pass.
+// does not let pass. Each stack of a plan of several is judged by itself, so that a
+// rule about one holds however it is changed; all see the whole forecast, and what
+// they all break is told once.
 func (p *Policy) Judge(plan *object.Plan, author string) []object.PolicyVerdict {
+	if plan.Restore == nil {
+		return p.judge(plan, author)
+	}
+	var out []object.PolicyVerdict
+	for _, part := range plan.Parts() {
+		part.Forecast = plan.Forecast
+		for _, x := range p.judge(part, author) {
+			if !slices.ContainsFunc(out, func(y object.PolicyVerdict) bool {
+				return x.Rule == y.Rule && x.Address == y.Address && x.Message == y.Message
+			}) {
+				out = append(out, x)
+			}
+		}
+	}
+	return out
+}
+
+func (p *Policy) judge(plan *object.Plan, author string) []object.PolicyVerdict {
 	root := &hcl2.EvalContext{Functions: hcl.PureFunctions()}
 	changes := make([]cty.Value, len(plan.Changes))
 	for i := range plan.Changes {

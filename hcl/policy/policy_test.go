@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,6 +74,38 @@ func TestJudge(t *testing.T) {
 				t.Errorf("broken: %+v", got)
 			case c.want != "" && (len(got) != 1 || !strings.Contains(got[0].Message, c.want) || got[0].Range.Start.Line != 3):
 				t.Errorf("%+v, not %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A plan that restores is to policies what the plans of its stacks are.
+func TestJudgeAPlanOfSeveralStacks(t *testing.T) {
+	plan := &object.Plan{Cause: object.CauseRestore, Forecast: object.Forecast{Stop: 3}, Restore: &object.Restore{}}
+	for _, stack := range []string{"bank", "shop"} {
+		m := &object.ConfigMap{Meta: object.Meta{Kind: object.KindConfigMap, Namespace: "default", Name: stack, Stack: stack}}
+		plan.Changes = append(plan.Changes, object.PlannedChange{Ref: m.Ref(), Address: "config_map." + stack, Actions: []string{"create"}, After: object.Any{Object: m}})
+		plan.Restore.Stacks = append(plan.Restore.Stacks, object.RestoredStack{Stack: stack})
+	}
+	for _, c := range []struct {
+		name, condition, message string
+		want                     []string
+	}{
+		{"one stack", `plan.stack != "shop"`, `"${plan.stack}"`, []string{"shop"}},
+		{"its changes", `length(plan.changes) > 1`, `"${plan.stack}"`, []string{"bank", "shop"}},
+		{"the whole forecast, told once", `plan.pods_stopped < 3`, `"it stops ${plan.pods_stopped}"`, []string{"it stops 3"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p, found := compile(t, rule(`"hard"`, c.condition, c.message))
+			if found.HasErrors() {
+				t.Fatal(found)
+			}
+			var got []string
+			for _, x := range p.Judge(plan, "ann") {
+				got = append(got, x.Message)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
 	}

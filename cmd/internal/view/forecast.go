@@ -26,7 +26,7 @@ func (p *printer) forecast(plan *object.Plan) {
 	}
 	steps := map[object.Ref][]object.ForecastStep{}
 	for _, s := range f.Steps {
-		if s.Op != "change" {
+		if s.Op != object.StepChange {
 			steps[s.Workload] = append(steps[s.Workload], s)
 		}
 	}
@@ -99,10 +99,10 @@ func (p *printer) timeline(steps []object.ForecastStep, indent int) {
 		s := x.step
 		r := row{at: "+" + short(s.At.D()), op: "+", ready: fmt.Sprintf("ready %d/%d", s.Ready, s.Want), lowest: s.Lowest}
 		r.what = s.Ref.Name + " -> " + s.Node
-		if s.Op == "pause" || s.Op == "check" || s.Op == "zone" {
+		if s.Op == object.StepPause || s.Op == object.StepCheck || s.Op == object.StepZone {
 			r.op, r.what = "~", s.Note
 		}
-		if s.Op == "stop" {
+		if s.Op == object.StepStop {
 			r.op, r.what = "-", s.Ref.Name+" on "+s.Node
 		}
 		at, what, ready = max(at, len(r.at)), max(what, len(r.what)), max(ready, len(r.ready))
@@ -143,7 +143,7 @@ func abridge(steps []object.ForecastStep) []shownStep {
 		}
 		x := shownStep{left: len(list)}
 		for _, s := range list {
-			if s.Op == "start" {
+			if s.Op == object.StepStart {
 				x.starts++
 			}
 		}
@@ -154,13 +154,13 @@ func abridge(steps []object.ForecastStep) []shownStep {
 	}
 	zones := 0
 	for _, s := range steps {
-		if s.Op == "zone" {
+		if s.Op == object.StepZone {
 			zones++
 		}
 	}
 	middle, from, lowest := steps[stepsHead:len(steps)-stepsTail], 0, false
 	for i, s := range middle {
-		told := s.Op == "pause" || s.Op == "check" || s.Op == "zone" && zones <= stepsWhole
+		told := s.Op == object.StepPause || s.Op == object.StepCheck || s.Op == object.StepZone && zones <= stepsWhole
 		if !told && (!s.Lowest || lowest) { // one lowest is enough; a person is waited for at each pause
 			continue
 		}

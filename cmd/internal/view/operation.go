@@ -21,7 +21,7 @@ func (p *printer) operation(plan *object.Plan) {
 	steps := map[object.Ref][]object.ForecastStep{}
 	name := 0
 	for _, s := range f.Steps {
-		if s.Op != "change" {
+		if s.Op != object.StepChange {
 			steps[s.Workload] = append(steps[s.Workload], s)
 		}
 	}
@@ -35,9 +35,9 @@ func (p *printer) operation(plan *object.Plan) {
 		starts, stops := 0, 0
 		for _, s := range steps[r] {
 			switch s.Op {
-			case "start":
+			case object.StepStart:
 				starts++
-			case "stop":
+			case object.StepStop:
 				stops++
 			}
 		}

@@ -221,7 +221,11 @@ func TestPlanJSONFollowsItsSchema(t *testing.T) {
 	explained := samplePlan()
 	explained.Explanation = &object.Explanation{Asked: "web-0", Pod: object.Ref{Kind: object.KindPod, Namespace: "shop", Name: "web-0"}, At: 1, Node: "n1", Best: "n1", Planned: "n1", Summary: "1 of 2 nodes fit", Candidates: []object.Candidate{
 		{Node: "n1", Fits: true, Score: 1, Parts: []object.ScorePart{{What: "free", Points: 1, Detail: "x"}}}, {Node: "n2", Fails: []string{"cpu"}}}}
-	for _, p := range []*object.Plan{samplePlan(), explained, {Format: object.PlanFormat, Stack: "s", Cause: "apply"}} {
+	stepped := samplePlan()
+	for _, op := range object.StepOps {
+		stepped.Forecast.Steps = append(stepped.Forecast.Steps, object.ForecastStep{Op: op, Ref: explained.Explanation.Pod})
+	}
+	for _, p := range []*object.Plan{samplePlan(), explained, stepped, {Format: object.PlanFormat, Stack: "s", Cause: "apply"}} {
 		var b bytes.Buffer
 		if err := PlanJSON(&b, p); err != nil {
 			t.Fatal(err)
