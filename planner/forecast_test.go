@@ -243,44 +243,6 @@ func TestForecastAddsUp(t *testing.T) {
 	}
 }
 
-func BenchmarkForecast1000Pods(b *testing.B) {
-	c := newCluster(b, 100)
-	c.apply(c.plan(request(deployment("web", "web:1", 1000))), time.Second)
-	p, diags := Diff(c.store.Snapshot(), request(deployment("web", "web:2", 1000)))
-	if diags.HasErrors() {
-		b.Fatal(diags)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
-		if f.Outcome != OutcomeHealthy || f.Start != 1000 {
-			b.Fatal(f.Outcome, f.Reason, f.Start)
-		}
-	}
-}
-
-// Ten thousand new deployments on two hundred nodes, as a first plan has them.
-func BenchmarkForecast10000Deployments(b *testing.B) {
-	c := newCluster(b, 250)
-	var objects []object.Object
-	for i := range 10_000 {
-		objects = append(objects, deployment(fmt.Sprintf("web-%d", i), "web:1", 1, func(d *object.Deployment) {
-			d.Spec.Pod.Containers[0].Resources = object.Resources{CPU: 50, Memory: 16 << 20}
-		}))
-	}
-	p, diags := Diff(c.store.Snapshot(), request(objects...))
-	if diags.HasErrors() {
-		b.Fatal(diags)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		f := Forecast(c.store.Snapshot().Fork(), &p, c.now, NodeModel{}, object.InOrder)
-		if f.Outcome != OutcomeHealthy || f.Start != 10_000 {
-			b.Fatal(f.Outcome, f.Reason, f.Start, len(f.Unplaced))
-		}
-	}
-}
-
 // TestForecastCanary: the steps are rehearsed, the pauses count, and a person is
 // taken to promote at once.
 func TestForecastCanary(t *testing.T) {

@@ -125,15 +125,7 @@ func TestAbortPutsEverythingBack(t *testing.T) {
 					kept = map[string][]string{"web": w.livePods("web")["ok:1"]}
 				}
 				edit(w, ref(object.KindDeployment, gives), func(d *object.Deployment) { d.Spec.Aborted = d.Status.Set })
-				begin := w.now
-				w.awaits(n, object.RevisionReverted)
-				if took := w.now.Sub(begin); took > 2*time.Minute {
-					t.Errorf("the way back took %s", took)
-				}
-				w.settled()
-				if got := w.images(); !slices.Equal(got, []string{"ok:1", "ok:1"}) {
-					t.Errorf("pods of %v", got)
-				}
+				goesBack(t, w, n)
 				for name, pods := range kept {
 					for _, p := range pods {
 						if !slices.Contains(w.livePods(name)["ok:1"], p) {
@@ -155,6 +147,21 @@ func TestAbortPutsEverythingBack(t *testing.T) {
 	}
 }
 
+// goesBack lets a revision be reverted, which has no steps, pauses or zones to wait
+// for, until the first version runs everywhere.
+func goesBack(t *testing.T, w *world, n int) {
+	t.Helper()
+	begin := w.now
+	w.awaits(n, object.RevisionReverted)
+	if took := w.now.Sub(begin); took > 2*time.Minute {
+		t.Errorf("the way back took %s", took)
+	}
+	w.settled()
+	if got := w.images(); !slices.Equal(got, []string{"ok:1", "ok:1"}) {
+		t.Errorf("pods of %v", got)
+	}
+}
+
 // A version that breaks in the second wave puts the first back too, without its
 // steps, pauses and zones.
 func TestRevertHasNoSteps(t *testing.T) {
@@ -166,15 +173,7 @@ func TestRevertHasNoSteps(t *testing.T) {
 			broken[1] = one(web("crash:2", 6, how))
 			n := w.commit(broken...)
 			w.promoted("the second wave", func() bool { return w.revision(n).Status.Wave == 2 }, "api")
-			begin := w.now
-			w.awaits(n, object.RevisionReverted)
-			if took := w.now.Sub(begin); took > 2*time.Minute {
-				t.Errorf("the way back took %s", took)
-			}
-			w.settled()
-			if got := w.images(); !slices.Equal(got, []string{"ok:1", "ok:1"}) {
-				t.Errorf("pods of %v", got)
-			}
+			goesBack(t, w, n)
 		})
 	}
 }
