@@ -13,12 +13,7 @@ import (
 // checked notes the checks of a deployment that begin, and that it has some which
 // nobody measures here: the forecast assumes that they pass.
 func (r *rehearsal) checked(v *state.Snapshot, d *object.Deployment, before *object.Deployment) {
-	delete(r.checks, d.Ref())
-	for _, p := range d.Pending() {
-		if p.Check.Networked() {
-			r.checks[d.Ref()] = true
-		}
-	}
+	r.note(d)
 	if c := d.Status.Canary; c != nil && r.log.concerns(d.Stack) {
 		for i := range c.Checks {
 			s := &c.Checks[i]
@@ -27,6 +22,35 @@ func (r *rehearsal) checked(v *state.Snapshot, d *object.Deployment, before *obj
 			}
 		}
 	}
+}
+
+// note notes whether a deployment has checks under way that nobody measures here.
+func (r *rehearsal) note(d *object.Deployment) {
+	delete(r.checks, d.Ref())
+	for _, p := range d.Pending() {
+		if p.Check.Networked() {
+			r.checks[d.Ref()] = true
+		}
+	}
+}
+
+// underWay notes what rollouts wait for when the rehearsal begins, as their next
+// steps are noted when they come to them.
+func (r *rehearsal) underWay(v *state.Snapshot) {
+	for d := range state.All[*object.Deployment](v, object.KindDeployment) {
+		if c := d.Status.Canary; c != nil {
+			r.note(d)
+			if c.Waits && r.log.concerns(d.Stack) {
+				r.waits = append(r.waits, d.Ref())
+			}
+		}
+	}
+}
+
+// silent reports whether a revision is paused since a check tells nothing: in a
+// rehearsal it will.
+func silent(rev *object.Revision) bool {
+	return rev.Status.Phase == object.RevisionPaused && rev.Status.Reason == object.ReasonInconclusive
 }
 
 // has reports whether a deployment had begun the check already.

@@ -64,11 +64,13 @@ func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, fr
 		queue.Seed(fork.Snapshot())
 	}
 	queue.Postpone("revision") // it looks at all that was changed
-	return &rehearsal{
+	r := &rehearsal{
 		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from, p.Images), each: each,
 		from: from, now: from, deadline: from.Add(m.Deadline + pauses(fork.Snapshot(), p)),
 		checks: map[object.Ref]bool{}, log: newLogbook(fork.Snapshot(), p, from),
 	}
+	r.underWay(fork.Snapshot())
+	return r
 }
 
 // rehearsal is a run of the control plane in virtual time.
@@ -306,7 +308,7 @@ func (r *rehearsal) notice(v *state.Snapshot, events []state.Event) {
 		if rev, ok := e.After.(*object.Revision); ok && slices.Contains(r.revisions, e.Ref) {
 			switch rev.Status.Phase {
 			case object.RevisionPaused, object.RevisionReverting, object.RevisionReverted, object.RevisionFailed:
-				r.failed = !r.through
+				r.failed = !r.through && !silent(rev)
 			}
 		}
 		if dep, ok := e.After.(*object.Deployment); ok && r.log.concerns(dep.Stack) && dep.Status.Canary != nil && dep.Status.Canary.Waits {
@@ -441,6 +443,9 @@ func (r *rehearsal) endedOne(ref object.Ref) bool {
 	case object.RevisionHealthy:
 		r.outcome = OutcomeHealthy
 	case object.RevisionPaused, object.RevisionReverting, object.RevisionReverted, object.RevisionFailed, object.RevisionSuperseded:
+		if silent(rev) {
+			return false
+		}
 		r.outcome, r.reason = OutcomeFailed, rev.Status.Message
 		if r.reason == "" {
 			r.reason = rev.Status.Reason

@@ -320,3 +320,73 @@ func TestForecastChecks(t *testing.T) {
 		t.Error("the forecast differs from one time to the next")
 	}
 }
+
+// A check that is under way when a plan is made, or that has paused its rollout since
+// its source tells nothing, is taken to pass like one that begins later, and a person
+// to promote at once: who changes something else meanwhile, such as the token that the
+// source asks for, is not told that it would fail.
+func TestForecastOfAChangeWhileARolloutWaits(t *testing.T) {
+	const manual = -1 // instead of a check a person is waited for
+	person := false
+	checked := func(d *object.Deployment) {
+		d.Spec.Update.Strategy = "canary"
+		d.Spec.Update.Steps = []object.CanaryStep{{Name: "try", Weight: 5, Checks: []object.Check{
+			{Name: "slo", Interval: object.Duration(time.Minute), Count: 5, InconclusiveLimit: 1, Prometheus: &object.PrometheusSource{Address: "http://there", Query: "up"}, SuccessCondition: "> 0"},
+		}}}
+		if person {
+			d.Spec.Update.Steps = []object.CanaryStep{{Name: "try", Weight: 5, Manual: true}}
+		}
+	}
+	token := func(value string) *object.ConfigMap {
+		return &object.ConfigMap{Meta: object.Meta{Kind: object.KindConfigMap, Namespace: "default", Name: "token"}, Spec: object.ConfigMapSpec{Data: map[string]string{"token": value}}}
+	}
+	for _, silent := range []int{0, 5, manual} {
+		person = silent == manual
+		c := newCluster(t, 3)
+		c.apply(c.plan(request(token("old"), deployment("web", "web:1", 4, checked))), time.Second)
+		p := c.plan(request(token("old"), deployment("web", "web:2", 4, checked)))
+		web := p.Changes[0].Ref
+		fork := c.store.Snapshot().Fork()
+		r := newRehearsal(nil, fork, &p, c.now, NodeModel{}, object.InOrder)
+		if !r.begin(&p) {
+			t.Fatal(r.reason)
+		}
+		pending := func() (*object.Deployment, []object.Pending) {
+			d, _ := state.Find[*object.Deployment](fork.Snapshot(), web)
+			return d, d.Pending()
+		}
+		for range 1000 {
+			r.settle()
+			if d, list := pending(); len(list) > 0 || d.Status.Canary != nil && d.Status.Canary.Waits {
+				break
+			}
+			if next, ok := r.next(); ok {
+				r.now = next
+			}
+			r.report()
+		}
+		for range silent {
+			d, list := pending()
+			if len(list) == 0 {
+				t.Fatal("no check is under way")
+			}
+			r.now = list[0].Due(list[0].Check)
+			x := object.Changeset{Author: "master", Time: r.now}
+			x.SetStatus(d, d.Measured(list[0], object.Measurement{At: r.now, Result: object.ResultInconclusive, Message: "401"}))
+			if err := r.apply(x); err != nil {
+				t.Fatal(err)
+			}
+			r.settle()
+		}
+		if d, _ := pending(); person != d.Status.Canary.Waits || (d.Status.Reason == object.ReasonInconclusive) != (silent > 0) {
+			t.Fatalf("after %d silent measurements: %+v", silent, d.Status)
+		}
+		later, diags := Diff(fork.Snapshot(), request(token("new"), deployment("web", "web:2", 4, checked)))
+		if diags.HasErrors() || len(later.Changes) != 1 {
+			t.Fatal(len(later.Changes), diags)
+		}
+		if f := Forecast(fork.Snapshot().Fork(), &later, r.now, NodeModel{}, object.InOrder); f.Outcome != OutcomeHealthy {
+			t.Errorf("after %d silent measurements: %s: %s", silent, f.Outcome, f.Reason)
+		}
+	}
+}
