@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -420,4 +422,22 @@ func TestRehearsalsGetTheLeadersQueue(t *testing.T) {
 		defer mu.Unlock()
 		return last.queue != nil && last.queue.Len() == 0
 	})
+}
+
+// While a master is lost its ports stay its own: no other cluster stands at the
+// same address. On a shared one, a client was once told that its master belongs
+// to another cluster.
+func TestEachClusterHasAnAddressOfItsOwn(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has all of 127.0.0.0/8")
+	}
+	a, b := Start(t, Options{Masters: 1}), Start(t, Options{Masters: 1})
+	for _, c := range []*Cluster{a, b} {
+		if host, _, err := net.SplitHostPort(c.Addresses()[0]); err != nil || host != c.host {
+			t.Errorf("a master at %s, of a cluster at %s: %v", c.Addresses()[0], c.host, err)
+		}
+	}
+	if a.host == b.host {
+		t.Errorf("two clusters stand at %s", a.host)
+	}
 }
