@@ -385,6 +385,24 @@ func TestContents(t *testing.T) {
 	})
 }
 
+// A container that was found dead and could not be stopped is stopped later: nobody
+// probes it any more, and without that it would stay as it is for ever.
+func TestAContainerThatDoesNotStopIsAskedAgain(t *testing.T) {
+	inBubble(t, nil, func(w *world) {
+		tpl := one("web")
+		tpl.Containers[0].Liveness = &object.Probe{Exec: &object.ExecProbe{Command: []string{"false"}}, Period: object.Duration(10 * time.Second), Timeout: object.Duration(time.Second), Success: 1, Failure: 3}
+		w.r.RefuseStops(true)
+		ref := w.m.create("p", tpl)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := w.r.Starts(); n != 1 {
+			t.Fatalf("%d starts, though it cannot be stopped", n)
+		}
+		w.r.RefuseStops(false)
+		w.m.wait(t, ref, time.Minute, "restarted", func(s object.PodStatus) bool { return s.Containers[0].Restarts == 1 })
+	})
+}
+
 func TestMissingContents(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spoil func(*masters, *object.PodTemplate)
