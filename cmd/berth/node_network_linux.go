@@ -194,7 +194,7 @@ func (c *NodeRunCmd) refuse(ctx context.Context, masters registry, status func(s
 		s.Condition, s.Message = object.NodeNotReady, cause.Error()
 		short, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		masters.Report(short, object.Report{Node: c.Name, Labels: c.Label, Status: &s, Time: time.Now()}) // as well as can be: the node ends anyway
+		_, _ = masters.Report(short, object.Report{Node: c.Name, Labels: c.Label, Status: &s, Time: time.Now()}) // as well as can be: the node ends anyway
 	}
 	return &object.Error{Code: object.CodeInvalid, Message: cause.Error(), Hint: "Remove that from this machine, or found the cluster with other ranges: berth master run --bootstrap --pods RANGE --services RANGE."}
 }
