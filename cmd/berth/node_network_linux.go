@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/berthdev/berth/cluster/durable"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/network"
@@ -234,15 +235,7 @@ func (c *NodeRunCmd) saveNetwork(p nodeNetwork) error {
 	if err := os.MkdirAll(c.networkDir(), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.rangeFile()+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("saving the pod range: %w", err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(c.rangeFile()+".new", c.rangeFile())
-	}
-	if err != nil {
+	if err := durable.Replace(c.rangeFile(), b); err != nil {
 		return fmt.Errorf("saving the pod range: %w", err)
 	}
 	return nil
