@@ -59,6 +59,13 @@ type Toleration struct {
 	Effect string `json:"effect,omitempty" hcl:"effect" enum:",no_schedule,prefer_no_schedule,no_execute" doc:"The taint's effect; empty tolerates every effect."`
 }
 
+// Tolerated reports whether one of the tolerations is of the taint.
+func Tolerated(by []Toleration, t Taint) bool {
+	return slices.ContainsFunc(by, func(x Toleration) bool {
+		return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) && (x.Effect == "" || x.Effect == t.Effect)
+	})
+}
+
 // Container is one process tree of a pod.
 type Container struct {
 	Name       string          `json:"name" hcl:"name,label" doc:"Name within the pod."`
