@@ -433,11 +433,11 @@ func TestEachClusterHasAnAddressOfItsOwn(t *testing.T) {
 	}
 	a, b := Start(t, Options{Masters: 1}), Start(t, Options{Masters: 1})
 	for _, c := range []*Cluster{a, b} {
-		if host, _, err := net.SplitHostPort(c.Addresses()[0]); err != nil || host != c.host {
-			t.Errorf("a master at %s, of a cluster at %s: %v", c.Addresses()[0], c.host, err)
+		if host, _, err := net.SplitHostPort(c.Addresses()[0]); err != nil || host != c.host.address {
+			t.Errorf("a master at %s, of a cluster at %s: %v", c.Addresses()[0], c.host.address, err)
 		}
 	}
-	if a.host == b.host {
-		t.Errorf("two clusters stand at %s", a.host)
+	if a.host.address == b.host.address {
+		t.Errorf("two clusters stand at %s", a.host.address)
 	}
 }
