@@ -239,6 +239,9 @@ var (
 	dataKey   = shape{alnum + "--__..", alnum + "--__..", 253}
 )
 
+// IsName reports whether a text can be the name of a stack, as of most objects.
+func IsName(text string) bool { return dnsLabel.matches(text) }
+
 const nameRule = "use lower-case letters, digits and hyphens, a letter or digit first and last, 63 at most."
 
 // workloadNameLimit leaves room for what controllers add to a workload's name:
