@@ -32,6 +32,7 @@ type differ struct {
 	inForce []object.Object     // declared objects of the stack, sorted by reference
 	scope   map[object.Ref]bool // nil: everything
 	changes map[object.Ref]*object.PlannedChange
+	made    []*object.PlannedChange // the same as they were made: hardly out of order
 	re      refactorings
 	readBy  map[object.Ref][]*Desired // deployments that read a config map or secret
 	askedBy map[object.Ref][]string   // addresses of those whose checks ask with a secret
@@ -95,10 +96,7 @@ func (d *differ) plan() (object.Plan, object.Diagnostics) {
 
 // sorted are the changes by wave and reference.
 func (d *differ) sorted() []object.PlannedChange {
-	list := make([]*object.PlannedChange, 0, len(d.changes))
-	for _, c := range d.changes {
-		list = append(list, c)
-	}
+	list := slices.Clone(d.made)
 	slices.SortFunc(list, func(a, b *object.PlannedChange) int {
 		if a.Wave != b.Wave {
 			return a.Wave - b.Wave
@@ -113,6 +111,11 @@ func (d *differ) sorted() []object.PlannedChange {
 		out[i] = *c
 	}
 	return out
+}
+
+func (d *differ) put(c *object.PlannedChange) {
+	d.changes[c.Ref] = c
+	d.made = append(d.made, c)
 }
 
 func (d *differ) done() object.Diagnostics { d.diags.Sort(); return d.diags }
@@ -210,7 +213,7 @@ func (d *differ) change(x *Desired) {
 	}
 	if !exists {
 		c.Actions, c.After = []string{object.ActionCreate}, object.Any{Object: x.claim(d.r.Stack, deps)}
-		d.changes[ref] = c
+		d.put(c)
 		return
 	}
 	after := declare(x, d.r.Stack, deps)
@@ -273,7 +276,7 @@ func (d *differ) change(x *Desired) {
 	if diff == nil && (c.Moved() || c.Reason == object.ReasonImport) {
 		c.Actions = []string{object.ActionNoOp}
 	}
-	d.changes[ref] = c
+	d.put(c)
 }
 
 // certificate looks at the certificate of an ingress, where the configuration itself
@@ -321,7 +324,7 @@ func (d *differ) remove(before object.Object) {
 		after.Stack, after.After, after.PreventDestroy, after.Spec.Taints = "", nil, false, nil
 		c.Actions, c.Reason, c.After = []string{object.ActionUpdate}, object.ReasonRelease, object.Any{Object: plain(after)}
 		c.Fields = object.Compare(before, after).Fields()
-		d.changes[ref] = c
+		d.put(c)
 		return
 	}
 	if n, ok := before.(*object.Network); ok {
@@ -329,7 +332,7 @@ func (d *differ) remove(before object.Object) {
 		after.Stack, after.After, after.PreventDestroy = "", nil, false
 		c.Actions, c.Reason, c.After = []string{object.ActionUpdate}, object.ReasonRelease, object.Any{Object: plain(after)}
 		c.Fields = object.Compare(before, after).Fields()
-		d.changes[ref] = c
+		d.put(c)
 		return
 	}
 	d.protect(&Desired{Address: ref.Address()}, before, nil)
@@ -337,7 +340,7 @@ func (d *differ) remove(before object.Object) {
 	if !d.r.Destroy {
 		c.Reason = object.ReasonNoConfig
 	}
-	d.changes[ref] = c
+	d.put(c)
 }
 
 // protect refuses to end what is protected, in force or from now on.
@@ -350,28 +353,34 @@ func (d *differ) protect(x *Desired, before, after object.Object) {
 // expectations are the versions of what changes and of what that depends on: the
 // plan is stale once one of them is another.
 func (d *differ) expectations() []object.Expectation {
-	matters := make(map[object.Ref]bool, 2*len(d.changes))
-	for r, c := range d.changes {
-		matters[r] = true
-		if c.Moved() {
-			matters[c.From] = true
+	out := make([]object.Expectation, 0, len(d.made)+len(d.r.Reads))
+	others := map[object.Ref]bool{} // that matter, and do not change
+	other := func(r object.Ref) {
+		if others[r] || d.changes[r] != nil {
+			return
 		}
-		if x := d.desired[r]; x != nil {
+		others[r] = true
+		if o, ok := d.v.Get(r); ok {
+			out = append(out, object.Expectation{Ref: r, Version: o.Head().Version})
+		}
+	}
+	for _, c := range d.made {
+		x := object.Expectation{Ref: c.Ref}
+		if o, ok := d.v.Get(c.Ref); ok {
+			x.Version = o.Head().Version
+		}
+		out = append(out, x)
+		if c.Moved() {
+			other(c.From)
+		}
+		if x := d.desired[c.Ref]; x != nil {
 			for _, dep := range dependencies(x) {
-				matters[dep] = true
+				other(dep)
 			}
 		}
 	}
-	out := make([]object.Expectation, 0, len(matters))
-	for r := range matters {
-		if o, ok := d.v.Get(r); ok {
-			out = append(out, object.Expectation{Ref: r, Version: o.Head().Version})
-		} else if d.changes[r] != nil {
-			out = append(out, object.Expectation{Ref: r})
-		}
-	}
 	for _, x := range d.r.Reads {
-		if !matters[x.Ref] {
+		if !others[x.Ref] && d.changes[x.Ref] == nil {
 			out = append(out, x)
 		}
 	}

@@ -123,10 +123,10 @@ func (d *differ) release(before object.Object, reason string) {
 	after := before.Clone()
 	m := after.Head()
 	m.Stack, m.After, m.PreventDestroy = "", nil, false
-	d.changes[ref] = &object.PlannedChange{
+	d.put(&object.PlannedChange{
 		Ref: ref, Address: ref.Address(), Actions: []string{object.ActionForget}, Reason: reason,
 		Before: object.Any{Object: plain(before)}, After: object.Any{Object: plain(after)}, Hidden: object.Compare(before, after).Unchanged(),
-	}
+	})
 }
 
 // Steer plans a change of what a stack owns and of no object's specification: mv,

@@ -141,8 +141,8 @@ func (d *differ) waves(g graph) int {
 		return 0
 	}
 	change := make([]*object.PlannedChange, len(g.order))
-	for r, c := range d.changes {
-		change[g.place[r]] = c
+	for _, c := range d.made {
+		change[g.place[c.Ref]] = c
 	}
 	written := func(i int) bool { return change[i] != nil && change[i].Op() != object.OpDelete }
 	deleted := func(i int) bool { return change[i] != nil && change[i].Op() == object.OpDelete }

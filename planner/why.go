@@ -58,7 +58,7 @@ func (d *differ) readers() {
 			c = &object.PlannedChange{Ref: ref, Address: x.Address, Actions: []string{object.ActionUpdate}, Reason: object.ReasonReads,
 				Before: object.Any{Object: plain(before)}, After: object.Any{Object: plain(after)}}
 			c.Hidden = attributes(after)
-			d.changes[ref] = c
+			d.put(c)
 		}
 		c.Fields = append(c.Fields, fields...)
 	}

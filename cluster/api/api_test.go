@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -185,6 +187,46 @@ func TestOpenAPICoversEveryRoute(t *testing.T) {
 		if _, ok := doc.Components.Schemas[name]; !ok {
 			t.Errorf("schema %q is referred to and not there", name)
 		}
+	}
+}
+
+// Who has heard from a follower which master leads sends a plan there; the rest of
+// what it asks stays where it was.
+func TestPlansGoStraightToTheLeader(t *testing.T) {
+	w, ctx := newWorld(t, "m1", "m2", "m3"), context.Background()
+	passedOn := func(route string) int {
+		sum := 0
+		for _, addr := range w.addrs[1:] {
+			_, b, _ := w.raw(w.identity("ann", "admin"), addr, "GET", "/metrics", nil)
+			_, rest, _ := strings.Cut(string(b), `berth_api_requests_total{forwarded="true",method="POST",route="POST `+route+`",status="200"} `)
+			text, _, _ := strings.Cut(rest, "\n")
+			n, _ := strconv.Atoi(text) // none yet is none
+			sum += n
+		}
+		return sum
+	}
+	for i, first := range w.addrs {
+		c := w.at(client.Config{Addrs: slices.Concat([]string{first}, w.addrs), TLS: w.identity("ann", "admin").ClientTLS(pki.RoleMaster, "")})
+		if _, err := c.Stack(ctx, "shop", nil); err != nil { // it may begin with any of them
+			t.Fatal(err)
+		}
+		before := passedOn("/v1/plan")
+		if _, err := c.Plan(ctx, &object.Plan{Stack: "shop"}); err != nil {
+			t.Fatal(err)
+		}
+		if n := passedOn("/v1/plan") - before; n != 0 {
+			t.Errorf("client %d: a plan went by way of a follower", i)
+		}
+	}
+	follower := w.at(client.Config{Addrs: w.addrs[1:2], TLS: w.identity("ann", "admin").ClientTLS(pki.RoleMaster, "")})
+	if _, err := follower.Stack(ctx, "shop", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := follower.Plan(ctx, &object.Plan{Stack: "shop"}); err != nil { // it knows of no other
+		t.Fatal(err)
+	}
+	if passedOn("/v1/plan") != 1 {
+		t.Error("the metrics do not tell what followers pass on")
 	}
 }
 

@@ -15,16 +15,16 @@ const comparePath = "/compare"
 
 type compareInput struct {
 	place
-	Stale bool `query:"stale" doc:"Answer with what this master knows, which may be behind."`
-	Body  body[object.StackRequest]
+	Stale   bool `query:"stale" doc:"Answer with what this master knows, which may be behind."`
+	RawBody []byte
 }
 
 // postCompare tells a planner all that it has to know of the state, and sends
 // only what is not as the planner has it already: of ten thousand objects of which
 // one has changed, that one.
 func (s *Server) postCompare(ctx context.Context, in *compareInput) (*listing, error) {
-	req, err := in.Body.get()
-	if err != nil {
+	var req object.StackRequest
+	if err := decode(in.RawBody, &req); err != nil {
 		return nil, err
 	}
 	who, v := identityOf(ctx), s.Cluster.Snapshot()

@@ -45,6 +45,10 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, l Leader, who I
 		},
 		Transport:     s.transport(object.RoleMaster, l.Name),
 		FlushInterval: -1,
+		ModifyResponse: func(r *http.Response) error {
+			r.Header.Set(object.LeaderHeader, l.API)
+			return nil
+		},
 		ErrorHandler: func(w http.ResponseWriter, p *http.Request, err error) {
 			if r.Context().Err() != nil {
 				return // the client has gone

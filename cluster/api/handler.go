@@ -1,9 +1,11 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -61,7 +63,7 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 	}
 	_ = c.SetReadDeadline(deadline)
 	_ = c.SetWriteDeadline(deadline)
-	r.Body = http.MaxBytesReader(w, r.Body, a.limit)
+	r.Body = announced{http.MaxBytesReader(w, r.Body, a.limit), r.ContentLength}
 	leader := s.Cluster.Leader()
 	who, err := s.identify(r)
 	if errors.Is(err, errUnknownToken) && !leader.Self && leader.API != "" && !forwarded(r) {
@@ -109,6 +111,24 @@ func (s *Server) serve(w *recorder, r *http.Request, pattern string, a access, q
 	ctx = context.WithValue(ctx, thawKey{}, r.Header.Get(object.FreezeHeader))
 	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(ctx, overrideKey{}, r.Header.Get(object.OverrideHeader))))
 	return nil
+}
+
+// announced is a body whose size is known beforehand, -1: is not. Who reads it into a
+// buffer has it grow once, and not again and again up to the ten megabytes of a plan.
+type announced struct {
+	io.ReadCloser
+	size int64
+}
+
+// mostAnnounced is how far a sender is believed before anything has come.
+const mostAnnounced = 32 << 20
+
+// WriteTo makes room and copies.
+func (a announced) WriteTo(w io.Writer) (int64, error) {
+	if b, ok := w.(*bytes.Buffer); ok && a.size > 0 {
+		b.Grow(int(min(a.size, mostAnnounced)) + bytes.MinRead) // a buffer wants room for more before it sees the end
+	}
+	return io.Copy(w, a.ReadCloser)
 }
 
 func forbidden(who Identity, pattern string, a access) error {

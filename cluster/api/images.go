@@ -239,7 +239,7 @@ func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {
 func runners(p *object.Plan, image string) []string {
 	var out []string
 	for i := range p.Changes {
-		if c := &p.Changes[i]; object.ImagesOf(c.After.Object)[image] {
+		if c := &p.Changes[i]; object.Runs(c.After.Object, image) {
 			out = append(out, c.Address)
 		}
 	}

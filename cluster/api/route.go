@@ -77,6 +77,8 @@ func (s *Server) register() error {
 
 	compare := op("POST", "/v1/stacks/{name}"+comparePath, "How the state differs from a stack's configuration", "plans")
 	compare.Responses = answers(schemaBuilder{s.doc.OpenAPI().Components.Schemas}.of(reflect.TypeFor[object.StackState]()))
+	compare.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"application/json": {Schema: schemaBuilder{s.doc.OpenAPI().Components.Schemas}.of(reflect.TypeFor[object.StackRequest]())}}}
 	typed(s, compare, access{roles: planners, leader: needReads, limit: planBody}, s.postCompare)
 	typed(s, takesPlan[object.Plan](s, op("POST", "/v1/plan", "Rehearse and seal a plan", "plans")), access{roles: planners, leader: needLeader, limit: planBody}, s.postPlan)
 	typed(s, takesPlan[object.ApplyRequest](s, op("POST", "/v1/apply", "Commit a sealed plan as the stack's next revision", "plans")), access{roles: onlyAdmin, leader: needLeader, limit: planBody}, s.postApply)

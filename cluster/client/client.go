@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ type Client struct {
 	config Config
 	addrs  []string
 	next   atomic.Uint32 // index of the master that answered last
+	leader atomic.Uint32 // 1 + index of the one that led when another passed a request on to it; 0: nobody has said
 	http   *http.Client
 }
 
@@ -130,6 +132,9 @@ func (k *call) encode(in any) ([]byte, error) {
 // while they have no leader or cannot be reached, with growing, jittered pauses,
 // until Patience is over. The caller closes the answer's body.
 func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
+	if i := c.leader.Load(); i != 0 && k.contentType == object.PlanMediaType {
+		c.next.Store(i - 1) // ten megabytes need not go by way of another master
+	}
 	began := time.Now()
 	deadline := began.Add(c.config.Patience)
 	pause := 50 * time.Millisecond
@@ -218,6 +223,9 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 			e = object.Errorf(object.CodeTimeout, object.Ref{}, "the connection to %s broke; the request may or may not have been carried out", addr)
 		}
 		return nil, e
+	}
+	if i := slices.Index(c.addrs, resp.Header.Get(object.LeaderHeader)); i >= 0 {
+		c.leader.Store(uint32(i) + 1)
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()

@@ -1,7 +1,7 @@
 package object
 
 import (
-	"slices"
+	"iter"
 	"strings"
 )
 
@@ -43,41 +43,67 @@ type ImageAnswer struct {
 func (p *Plan) ImagesToPin() []string {
 	seen := map[string]bool{}
 	for i := range p.Changes {
-		for image := range ImagesOf(p.Changes[i].After.Object) {
-			if !strings.Contains(image, "@") {
-				seen[image] = true
+		for c := range containersOf(p.Changes[i].After.Object) {
+			if !strings.Contains(c.Image, "@") {
+				seen[c.Image] = true
 			}
 		}
 	}
 	return sorted(seen)
 }
 
-// ImagesOf are the images that an object's pods run.
-func ImagesOf(o Object) map[string]bool {
-	out := map[string]bool{}
-	if o == nil {
-		return out
+// Runs reports whether an object's pods run an image.
+func Runs(o Object, image string) bool {
+	for c := range containersOf(o) {
+		if c.Image == image {
+			return true
+		}
 	}
-	for _, c := range containersOf(o) {
-		out[c.Image] = true
-	}
-	return out
+	return false
 }
 
-// containersOf are those of the object's pods and of the pods that its checks run.
-func containersOf(o Object) []Container {
-	var out []Container
-	if t := TemplateOf(o); t != nil {
-		out = slices.Concat(t.Init, t.Containers)
-	}
-	if d, ok := o.(*Deployment); ok {
-		for c := range d.Spec.Update.checks() {
-			if c.Run != nil {
-				out = slices.Concat(out, c.Run.Pod.Init, c.Run.Pod.Containers)
+// FreshImages are those that the plan's objects run and did not run before.
+func (p *Plan) FreshImages() map[string]bool {
+	fresh := map[string]bool{}
+	for i := range p.Changes {
+		x := &p.Changes[i]
+		for c := range containersOf(x.After.Object) {
+			if !fresh[c.Image] && !Runs(x.Before.Object, c.Image) {
+				fresh[c.Image] = true
 			}
 		}
 	}
-	return out
+	return fresh
+}
+
+// containersOf are those of the object's pods and of the pods that its checks run;
+// none of no object.
+func containersOf(o Object) iter.Seq[*Container] {
+	return func(yield func(*Container) bool) {
+		all := func(t *PodTemplate) bool {
+			for _, list := range [2][]Container{t.Init, t.Containers} {
+				for i := range list {
+					if !yield(&list[i]) {
+						return false
+					}
+				}
+			}
+			return true
+		}
+		if o == nil {
+			return
+		}
+		if t := TemplateOf(o); t != nil && !all(t) {
+			return
+		}
+		if d, ok := o.(*Deployment); ok {
+			for c := range d.Spec.Update.checks() {
+				if c.Run != nil && !all(&c.Run.Pod) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Pins are the digests that a plan pins, by image; nil if there are none.
@@ -99,7 +125,7 @@ func (p *Plan) Pins() map[string]string {
 func (p *Plan) PullsNever(image string) bool {
 	never := false
 	for i := range p.Changes {
-		for _, c := range containersOf(p.Changes[i].After.Object) {
+		for c := range containersOf(p.Changes[i].After.Object) {
 			if c.Image == image && c.Pull != "never" {
 				return false
 			}

@@ -116,3 +116,7 @@ func Overridden(found []PolicyVerdict) []string {
 // OverrideHeader carries, in the form of a part of an URL, the reason for which
 // the sender of a write sets soft policies aside.
 const OverrideHeader = "Berth-Override-Policy"
+
+// LeaderHeader stands in an answer that a master has passed on: the API address of
+// the leader, who gave it.
+const LeaderHeader = "Berth-Leader"

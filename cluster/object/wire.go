@@ -17,14 +17,52 @@ import (
 const PlanMediaType = "application/vnd.berth.plan+cbor"
 
 // wireApply is an ApplyRequest, or with a plan only what is planned, between a
-// client and the masters. All but the objects is JSON, so that values of no fixed
-// type (outputs, fields) are what a saved plan would read back.
+// client and the masters. What there is one of, and values of no fixed type (outputs,
+// fields), are JSON, so that they are what a saved plan would read back.
 type wireApply struct {
-	_       struct{} `cbor:",toarray"`
-	Request []byte   // JSON of the ApplyRequest, without the objects of its changes
+	_       struct{}          `cbor:",toarray"`
+	Request []byte            // JSON of the ApplyRequest, without its changes and what it expects
+	Expect  []cbor.RawMessage // of wireExpectation
+	Changes []cbor.RawMessage // of wireChange
 	Before  []cbor.RawMessage
 	After   []cbor.RawMessage
 }
+
+// lists are the parts of which there are many.
+func (w *wireApply) lists() [4]*[]cbor.RawMessage {
+	return [4]*[]cbor.RawMessage{&w.Expect, &w.Changes, &w.Before, &w.After}
+}
+
+type wireExpectation struct {
+	_       struct{} `cbor:",toarray"`
+	Ref     wireRef
+	Version uint64
+}
+
+// wireChange is a PlannedChange without its objects.
+type wireChange struct {
+	_        struct{} `cbor:",toarray"`
+	Ref      wireRef
+	Address  string
+	From     wireRef
+	Previous string
+	Actions  []string
+	Reason   string
+	Wave     int
+	Fields   []byte // JSON, or empty
+	Hidden   int
+}
+
+type wireRef struct {
+	_                     struct{} `cbor:",toarray"`
+	Kind, Namespace, Name string
+}
+
+func (r Ref) wire() wireRef {
+	return wireRef{Kind: string(r.Kind), Namespace: r.Namespace, Name: r.Name}
+}
+
+func (r wireRef) ref() Ref { return Ref{Kind(r.Kind), r.Namespace, r.Name} }
 
 // EncodePlan writes a plan as PlanMediaType.
 func EncodePlan(p *Plan, each Each) ([]byte, error) {
@@ -51,9 +89,21 @@ func (p *Plan) Encoded(change int, encoding []byte) {
 
 // wireOf encodes the parts of a request.
 func wireOf(r *ApplyRequest, each Each) (*wireApply, error) {
-	w := &wireApply{Before: make([]cbor.RawMessage, len(r.Plan.Changes)), After: make([]cbor.RawMessage, len(r.Plan.Changes))}
-	err := each(len(r.Plan.Changes), func(i int) (err error) {
+	n := len(r.Plan.Changes)
+	w := &wireApply{Expect: make([]cbor.RawMessage, len(r.Plan.Expect)), Changes: make([]cbor.RawMessage, n), Before: make([]cbor.RawMessage, n), After: make([]cbor.RawMessage, n)}
+	err := each(len(w.Expect), func(i int) (err error) {
+		x := r.Plan.Expect[i]
+		w.Expect[i], err = canonical.Marshal(wireExpectation{Ref: x.Ref.wire(), Version: x.Version})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = each(n, func(i int) (err error) {
 		c := &r.Plan.Changes[i]
+		if w.Changes[i], err = encodeChange(c); err != nil {
+			return err
+		}
 		var came [2]received
 		if i < len(r.Plan.received) {
 			came = r.Plan.received[i]
@@ -68,7 +118,7 @@ func wireOf(r *ApplyRequest, each Each) (*wireApply, error) {
 		return nil, err
 	}
 	bare := *r
-	bare.Plan.Changes = withoutObjects(r.Plan.Changes)
+	bare.Plan.Changes, bare.Plan.Expect = r.Plan.Changes[:0], nil // no changes are null, or an empty list, as they were
 	w.Request, err = json.Marshal(&bare)
 	return w, err
 }
@@ -85,14 +135,14 @@ func (w *wireApply) writeTo(out io.Writer) error {
 		}
 		return nil
 	}
-	if err := put([]byte{arrayHead + 3}, appendHead(b[:0], bytesHead, len(w.Request)), w.Request); err != nil {
+	if err := put([]byte{arrayHead + 5}, appendHead(b[:0], bytesHead, len(w.Request)), w.Request); err != nil {
 		return err
 	}
-	for _, list := range [][]cbor.RawMessage{w.Before, w.After} {
-		if err := put(appendHead(b[:0], arrayHead, len(list))); err != nil {
+	for _, list := range w.lists() {
+		if err := put(appendHead(b[:0], arrayHead, len(*list))); err != nil {
 			return err
 		}
-		for _, raw := range list {
+		for _, raw := range *list {
 			if err := put(raw); err != nil {
 				return err
 			}
@@ -104,9 +154,9 @@ func (w *wireApply) writeTo(out io.Writer) error {
 // bytes is all that writeTo writes, in one piece of the right size: a plan of ten
 // thousand objects is ten megabytes, which are not to be copied as a buffer grows.
 func (w *wireApply) bytes() []byte {
-	size := 4*9 + len(w.Request)
-	for _, list := range [][]cbor.RawMessage{w.Before, w.After} {
-		for _, raw := range list {
+	size := 6*9 + len(w.Request)
+	for _, list := range w.lists() {
+		for _, raw := range *list {
 			size += len(raw)
 		}
 	}
@@ -156,13 +206,31 @@ func DecodeApply(b []byte, each Each) (*ApplyRequest, error) {
 	if err := unmarshalStrictly(w.Request, r); err != nil {
 		return nil, err
 	}
-	changes := r.Plan.Changes
-	if len(w.Before) != len(changes) || len(w.After) != len(changes) {
-		return nil, fmt.Errorf("%d changes, but %d and %d objects", len(changes), len(w.Before), len(w.After))
+	n := len(w.Changes)
+	if len(w.Before) != n || len(w.After) != n || len(r.Plan.Changes) > 0 || len(r.Plan.Expect) > 0 {
+		return nil, fmt.Errorf("%d changes, but %d and %d objects", n+len(r.Plan.Changes), len(w.Before), len(w.After))
 	}
-	r.Plan.received = make([][2]received, len(changes))
-	err := each(len(changes), func(i int) (err error) {
-		c := &changes[i]
+	if n > 0 {
+		r.Plan.Changes = make([]PlannedChange, n)
+	}
+	if len(w.Expect) > 0 {
+		r.Plan.Expect = make([]Expectation, len(w.Expect))
+	}
+	err := each(len(w.Expect), func(i int) error {
+		var x wireExpectation
+		err := strict.Unmarshal(w.Expect[i], &x)
+		r.Plan.Expect[i] = Expectation{Ref: x.Ref.ref(), Version: x.Version}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Plan.received = make([][2]received, n)
+	err = each(n, func(i int) (err error) {
+		c := &r.Plan.Changes[i]
+		if err := decodeChange(w.Changes[i], c); err != nil {
+			return err
+		}
 		defer func() { r.Plan.received[i] = [2]received{{c.Before.Object, w.Before[i]}, {c.After.Object, w.After[i]}} }()
 		if c.Before, err = decodeSide(c.Ref.Kind, w.Before[i]); err != nil {
 			return fmt.Errorf("%s: %w", c.Ref, err)
@@ -210,20 +278,32 @@ func decodeSide(k Kind, b cbor.RawMessage) (Any, error) {
 	return Any{Object: o}, strict.Unmarshal(b, o)
 }
 
-func withoutObjects(changes []PlannedChange) []PlannedChange {
-	if changes == nil {
+func encodeChange(c *PlannedChange) (cbor.RawMessage, error) {
+	w := wireChange{Ref: c.Ref.wire(), Address: c.Address, From: c.From.wire(), Previous: c.Previous, Actions: c.Actions, Reason: c.Reason, Wave: c.Wave, Hidden: c.Hidden}
+	if len(c.Fields) > 0 {
+		var err error
+		if w.Fields, err = json.Marshal(c.Fields); err != nil {
+			return nil, err
+		}
+	}
+	return canonical.Marshal(&w)
+}
+
+// decodeChange reads all of a change but its objects.
+func decodeChange(b cbor.RawMessage, c *PlannedChange) error {
+	var w wireChange
+	if err := strict.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*c = PlannedChange{Ref: w.Ref.ref(), Address: w.Address, From: w.From.ref(), Previous: w.Previous, Actions: w.Actions, Reason: w.Reason, Wave: w.Wave, Hidden: w.Hidden}
+	if len(w.Fields) == 0 {
 		return nil
 	}
-	out := make([]PlannedChange, len(changes))
-	for i, c := range changes {
-		c.Before, c.After = Any{}, Any{}
-		out[i] = c
-	}
-	return out
+	return unmarshalStrictly(w.Fields, &c.Fields)
 }
 
 // WriteSealing writes what a seal is computed over: the plan with an empty Seal and no
-// Explanation, its objects in the canonical encoding and all else as JSON. A plan that was written
+// Explanation, as PlanMediaType. A plan that was written
 // to a file and read back gives the same bytes.
 func (p *Plan) WriteSealing(out io.Writer, each Each) error {
 	c := *p

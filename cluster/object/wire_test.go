@@ -64,7 +64,7 @@ func TestPlansTravel(t *testing.T) {
 		}
 	}
 	for _, n := range []int{0, 23, 24, 255, 256, 65535, 65536} { // the heads are canonical ones
-		w := wireApply{Request: make([]byte, n), Before: slices.Repeat([]cbor.RawMessage{null}, n), After: []cbor.RawMessage{}}
+		w := wireApply{Request: make([]byte, n), Expect: []cbor.RawMessage{}, Changes: []cbor.RawMessage{}, Before: slices.Repeat([]cbor.RawMessage{null}, n), After: []cbor.RawMessage{}}
 		want, err := canonical.Marshal(w)
 		if err != nil {
 			t.Fatal(err)
@@ -100,11 +100,23 @@ func TestUnknownFieldsOfPlansAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := `{"plan":{"format_version":"1.0","resource_changes":[{"ref":{"kind":"config_map","name":"a"}}]}}`
+	change, err := encodeChange(&PlannedChange{Ref: Ref{Kind: KindConfigMap, Name: "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := `{"plan":{"format_version":"1.0","resource_changes":[]}}`
+	changes := []cbor.RawMessage{change}
+	longer := slices.Concat(cbor.RawMessage{change[0] + 1}, change[1:], cbor.RawMessage{1}) // an array of one more
+	if _, err := DecodeApply(encode(wireApply{Request: []byte(request), Changes: changes, Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{null}}), InOrder); err != nil {
+		t.Errorf("what the others are made of: %v", err)
+	}
 	for name, b := range map[string][]byte{
-		"in an object": encode(wireApply{Request: []byte(request), Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{object}}),
+		"in an object": encode(wireApply{Request: []byte(request), Changes: changes, Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{object}}),
+		"in a change":  encode(wireApply{Request: []byte(request), Changes: []cbor.RawMessage{longer}, Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{null}}),
+		"in a field":   encode(wireApply{Request: []byte(request), Changes: []cbor.RawMessage{novelField(t)}, Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{null}}),
+		"twice":        encode(wireApply{Request: []byte(`{"plan":{"resource_changes":[{"ref":{"kind":"config_map","name":"a"}}]}}`), Changes: changes, Before: []cbor.RawMessage{null}, After: []cbor.RawMessage{null}}),
 		"in the plan":  encode(wireApply{Request: []byte(`{"plan":{"novel":1}}`)}),
-		"too few":      encode(wireApply{Request: []byte(request)}),
+		"too few":      encode(wireApply{Request: []byte(request), Changes: changes}),
 		"junk":         []byte("junk"),
 		"nothing":      nil,
 	} {
@@ -112,6 +124,16 @@ func TestUnknownFieldsOfPlansAreRefused(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
+}
+
+// novelField is a change with a field that says something unknown.
+func novelField(t *testing.T) cbor.RawMessage {
+	t.Helper()
+	b, err := canonical.Marshal(&wireChange{Ref: Ref{Kind: KindConfigMap, Name: "a"}.wire(), Fields: []byte(`[{"path":"x","novel":1}]`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // Values of no fixed type are, after the log, what JSON can write.
@@ -171,11 +193,12 @@ func TestPlansAreCanonical(t *testing.T) {
 		w.Request = bytes.Repeat([]byte{'x'}, n)
 		for i := range n {
 			w.Before, w.After = append(w.Before, null), append(w.After, cbor.RawMessage{byte(i % 24)})
+			w.Expect, w.Changes = append(w.Expect, cbor.RawMessage{0x80}), append(w.Changes, cbor.RawMessage{byte(i % 24)})
 		}
 		want, err := canonical.Marshal(w)
 		if n == 0 {
 			w.Request = []byte{}
-			want, err = canonical.Marshal(wireApply{Request: w.Request, Before: []cbor.RawMessage{}, After: []cbor.RawMessage{}})
+			want, err = canonical.Marshal(wireApply{Request: w.Request, Expect: []cbor.RawMessage{}, Changes: []cbor.RawMessage{}, Before: []cbor.RawMessage{}, After: []cbor.RawMessage{}})
 		}
 		if got := w.bytes(); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d changes: %x…, not %x…: %v", n, got[:min(len(got), 20)], want[:min(len(want), 20)], err)

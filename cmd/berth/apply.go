@@ -198,6 +198,7 @@ func (s *session) underWay(cl *client.Client, stack string) *object.Revision {
 // watched follows a revision to its end and exits as it ended; changed is for
 // machines.
 func (s *session) watched(cl *client.Client, applied object.Applied, destroy, asJSON, changed bool) error {
+	clientMemory() // it may take hours, and does little
 	result, err := s.see(cl, applied, destroy, asJSON)
 	if err != nil {
 		return err

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"net/http/httptrace"
-
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/object"
 )
@@ -21,14 +19,7 @@ func (f GuardFlags) guards() object.Guards {
 // sealed has the masters rehearse and seal a plan under these guards, with the
 // content that its images' tags stand for.
 func (s *session) sealed(cl *client.Client, p *object.Plan, g GuardFlags) (*object.Plan, error) {
-	return s.sealing(cl, p, g, func() {})
-}
-
-// sealing is sealed for who has something to do once the masters have the plan: then
-// sent is called.
-func (s *session) sealing(cl *client.Client, p *object.Plan, g GuardFlags, sent func()) (*object.Plan, error) {
 	p.Guards, p.Lifetime, p.Explanation = g.guards(), s.lifetime, s.asked
 	s.pinImages(cl, p)
-	ctx := httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent() }})
-	return cl.Plan(ctx, p)
+	return cl.Plan(s.ctx, p)
 }

@@ -15,6 +15,10 @@ const (
 	masterBudget = 256 << 20
 )
 
+// collectAt is the percentage of what is alive that may come to it before garbage is
+// collected, within the budget.
+const collectAt = 400
+
 // frugal guards the limit against a collection that ends while it is taken back.
 var frugal struct {
 	sync.Mutex
@@ -28,6 +32,21 @@ var frugal struct {
 // hardly stop.
 func clientMemory() { withinBudget(clientBudget) }
 
+// configurationFirst is what a client takes before its first collection once it reads a
+// configuration: marking what is alive, and telling the collector of each pointer that
+// is written meanwhile, would be a tenth of the work of a plan, and most of what that
+// makes is alive to the end.
+const configurationFirst = 240 << 20
+
+// configurationMemory puts the first collection off, until clientMemory or the
+// collection itself takes that back.
+func configurationMemory() {
+	frugal.Lock()
+	defer frugal.Unlock()
+	debug.SetMemoryLimit(configurationFirst)
+	debug.SetGCPercent(-1)
+}
+
 // masterMemory is the same for a master: a plan of ten thousand objects is rehearsed
 // on its leader, and leaves nothing behind.
 func masterMemory() { withinBudget(masterBudget) }
@@ -36,7 +55,7 @@ func withinBudget(budget int64) {
 	frugal.Lock()
 	defer frugal.Unlock()
 	frugal.budget = budget
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(collectAt)
 	debug.SetMemoryLimit(budget)
 	if !frugal.on { // tests run one command after the other
 		frugal.on = true
@@ -64,6 +83,7 @@ func onCollection(p *pulse) {
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
+	debug.SetGCPercent(collectAt)
 	debug.SetMemoryLimit(max(frugal.budget, 2*int64(live[0].Value.Uint64())))
 	runtime.SetFinalizer(p, onCollection)
 }

@@ -40,3 +40,28 @@ func TestClientMemory(t *testing.T) {
 		t.Errorf("a server is limited to %d", limit())
 	}
 }
+
+// Reading a configuration puts the first collection off, and that one takes it back.
+func TestConfigurationMemory(t *testing.T) {
+	t.Cleanup(serverMemory)
+	percent := func() int { p := debug.SetGCPercent(-1); debug.SetGCPercent(p); return p }
+	clientMemory()
+	configurationMemory()
+	if percent() != -1 || debug.SetMemoryLimit(-1) != configurationFirst {
+		t.Fatalf("collected at %d%%, limit %d", percent(), debug.SetMemoryLimit(-1))
+	}
+	deadline := time.After(10 * time.Second)
+	for percent() != collectAt || debug.SetMemoryLimit(-1) < clientBudget {
+		runtime.GC()
+		select {
+		case <-deadline:
+			t.Fatalf("after a collection: %d%%, limit %d", percent(), debug.SetMemoryLimit(-1))
+		default:
+			runtime.Gosched() // finalizers run beside
+		}
+	}
+	configurationMemory()
+	if clientMemory(); percent() != collectAt {
+		t.Errorf("a client that follows collects at %d%%", percent())
+	}
+}

@@ -217,18 +217,14 @@ func (s *session) plan(f PlanFlags, destroy, show bool) (*planned, error) {
 	}
 	out := &planned{client: cl, secrets: secrets.plain}
 	var g errgroup.Group
-	sent := make(chan struct{}) // or given up
 	if show {
 		g.Go(func() error {
-			<-sent // the masters take longer: they come first
 			out.page = view.NewDraft(&p, s.style(s.stdout))
 			return nil
 		})
 	}
 	g.Go(func() (err error) {
-		sent := sync.OnceFunc(func() { close(sent) })
-		defer sent()
-		out.plan, err = s.sealing(cl, &p, f.GuardFlags, sent)
+		out.plan, err = s.sealed(cl, &p, f.GuardFlags)
 		return err
 	})
 	err = g.Wait()

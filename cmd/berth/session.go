@@ -66,6 +66,7 @@ func (s *session) namespace(f NamespaceFlags) string {
 // load evaluates the configuration of -C. Mistakes are told here; the error then
 // carries only the exit code.
 func (s *session) load(vars VariableFlags) (*hcl.Configuration, error) {
+	configurationMemory()
 	commit := make(chan string, 1)
 	dir := s.flags.Chdir
 	go func() { commit <- gitCommit(dir) }()

@@ -15,6 +15,7 @@ type ValidateCmd struct {
 
 // Run checks everything that needs no cluster.
 func (c *ValidateCmd) Run(s *session) error {
+	configurationMemory()
 	if !c.JSON {
 		cfg, diags := hcl.Load(s.flags.Chdir, s.options(c.VariableFlags))
 		if s.diagnose(diags) {

@@ -10,15 +10,7 @@ import (
 // images says which content the tags stand for that a plan brings in, and of which
 // nobody could tell, in a line each.
 func (p *printer) images(plan *object.Plan) {
-	fresh := map[string]bool{}
-	for i := range plan.Changes {
-		before := object.ImagesOf(plan.Changes[i].Before.Object)
-		for image := range object.ImagesOf(plan.Changes[i].After.Object) {
-			if !before[image] {
-				fresh[image] = true
-			}
-		}
-	}
+	fresh := plan.FreshImages()
 	var pinned, not []string
 	why := map[string]bool{}
 	for _, x := range plan.Images {

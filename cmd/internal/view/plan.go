@@ -1,6 +1,7 @@
 package view
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"fmt"
@@ -30,7 +31,22 @@ func Plan(w io.Writer, plan *object.Plan, o Options) error {
 // rehearsed the plan: all but the forecast and the summary.
 type Draft struct {
 	o    Options
-	text bytes.Buffer
+	text sheaf
+}
+
+// sheaf is a text in pieces: that of ten thousand objects is seventeen megabytes,
+// which are not to be copied as it grows.
+type sheaf [][]byte
+
+// Write begins a new piece when the last one is full.
+func (s *sheaf) Write(b []byte) (int, error) {
+	last := len(*s) - 1
+	if last < 0 || len((*s)[last])+len(b) > cap((*s)[last]) {
+		*s = append(*s, make([]byte, 0, max(4096, len(b))))
+		last++
+	}
+	(*s)[last] = append((*s)[last], b...)
+	return len(b), nil
 }
 
 // NewDraft writes that part.
@@ -70,7 +86,13 @@ func NewDraft(plan *object.Plan, o Options) *Draft {
 
 // Finish prints the page. The plan is the one of the draft, with its forecast.
 func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
-	p := &printer{Options: d.o, w: &d.text}
+	for _, piece := range d.text {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	rest := bufio.NewWriterSize(w, 64<<10)
+	p := &printer{Options: d.o, w: rest}
 	if plan.Operation != nil {
 		p.operation(plan)
 	}
@@ -81,8 +103,7 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 		p.line()
 		p.line(Summary(plan, d.o))
 	}
-	_, err := d.text.WriteTo(w)
-	return err
+	return rest.Flush()
 }
 
 // Summary is "Plan: 1 to add, 2 to change, 0 to destroy.".
@@ -164,13 +185,14 @@ func (p *printer) legend(plan *object.Plan) {
 	}
 }
 
-// changes prints the objects' blocks; of many, as many at once as there are processors.
+// changes prints the objects' blocks; of many, several at once. One processor is left
+// to what sends the plan to the masters meanwhile.
 func (p *printer) changes(list []object.PlannedChange) {
 	const some = 128
 	parts := make([]bytes.Buffer, (len(list)+some-1)/some)
 	var next atomic.Int64
 	var g sync.WaitGroup
-	for range min(len(parts), runtime.GOMAXPROCS(0)) {
+	for range min(len(parts), max(1, runtime.GOMAXPROCS(0)-1)) {
 		g.Go(func() {
 			part, size := printer{Options: p.Options, verb: p.verb, source: p.source}, 0
 			for i := int(next.Add(1)) - 1; i < len(parts); i = int(next.Add(1)) - 1 {
@@ -185,15 +207,13 @@ func (p *printer) changes(list []object.PlannedChange) {
 		})
 	}
 	g.Wait()
-	if to, ok := p.w.(*bytes.Buffer); ok {
-		size := 0
-		for i := range parts {
-			size += parts[i].Len()
-		}
-		to.Grow(size + 4096)
-	}
+	whole, ok := p.w.(*sheaf)
 	for i := range parts {
-		p.bytes(parts[i].Bytes())
+		if ok {
+			*whole = append(*whole, parts[i].Bytes())
+		} else {
+			p.bytes(parts[i].Bytes())
+		}
 	}
 }
 
