@@ -74,7 +74,7 @@ type version struct {
 type release struct {
 	*work
 	d        *object.Deployment
-	versions []*version // newest generation first
+	versions []*version // newest generation first; see order
 	wanted   *version   // nil if its set does not exist yet
 	digest   string     // of the wanted version
 	name     string     // of its set
@@ -101,7 +101,7 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 			r.checkers = append(r.checkers, o)
 		}
 	}
-	slices.SortStableFunc(r.versions, func(a, b *version) int { return cmp.Compare(b.gen, a.gen) })
+	r.order()
 	if held := r.choose(); held != nil {
 		r.hold(held)
 	} else {
@@ -114,6 +114,21 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	u := &d.Spec.Update
 	w.Done = r.finished && u.Strategy != "canary" && u.Strategy != "blue_green" && u.By == "" && w.onlyStatus(d.Ref())
 	return w.done()
+}
+
+// order sorts the versions as they are to be kept: the newest first, for the oldest
+// gives its pods up first. Where versions have weights, one that was replaced before it
+// was proven has no connection any more, and goes before the one that has them all.
+func (r *release) order() {
+	last := func(x *version) int {
+		if u := &r.d.Spec.Update; (u.Strategy == "canary" || u.Strategy == "blue_green") && x.set.Name == r.d.Status.Proven {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(r.versions, func(a, b *version) int {
+		return cmp.Or(cmp.Compare(last(b), last(a)), cmp.Compare(b.gen, a.gen))
+	})
 }
 
 func (w *work) version(rs *object.ReplicaSet, minReady object.Duration) *version {
@@ -458,8 +473,8 @@ func (r *release) resize(in rollout.Input, step rollout.Step) {
 	d := r.d
 	r.status.Sized = d.Spec.Replicas
 	newest := 0
-	if len(r.versions) > 0 {
-		newest = r.versions[0].gen
+	for _, x := range r.versions {
+		newest = max(newest, x.gen)
 	}
 	i := 0
 	for _, x := range r.versions {
