@@ -367,7 +367,7 @@ func pauses(v *state.Snapshot, p *object.Plan) time.Duration {
 				sum += s.Pause.D() + length(s.Checks)
 			}
 			if u := d.Spec.Update; u.Strategy == "blue_green" {
-				sum += u.Switch().After.D() + length(u.Switch().Checks)
+				sum += u.Switch().After.D() + length(u.Switch().Checks) + length(u.Switch().ChecksAfter)
 			} else if pause := u.Turns().Pause.D(); u.By != "" && pause > 0 {
 				sum += pause * time.Duration(zones(v, u.By))
 			}

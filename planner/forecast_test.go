@@ -416,6 +416,30 @@ func TestForecastOfAChangeWhileARolloutWaits(t *testing.T) {
 	}
 }
 
+// The checks after a blue-green switch are assumed to pass, named, and waited for.
+func TestForecastOfChecksAfterTheSwitch(t *testing.T) {
+	switched := func(d *object.Deployment) {
+		slo := object.Check{Name: "slo", Interval: object.Duration(time.Minute), Count: 5, HTTP: &object.HTTPSource{URL: "http://there"}}
+		up := object.Check{Name: "up", Interval: object.Duration(time.Minute), Signal: &object.SignalSource{Metric: object.SignalReadiness}, SuccessCondition: ">= 1"}
+		d.Spec.Update.Strategy = "blue_green"
+		d.Spec.Update.BlueGreen = &object.BlueGreen{Keep: object.Duration(time.Hour), Checks: []object.Check{slo}, ChecksAfter: []object.Check{slo, up}}
+	}
+	c := newCluster(t, 3)
+	c.apply(c.plan(request(deployment("web", "web:1", 4, switched))), time.Second)
+	f := c.plan(request(deployment("web", "web:2", 4, switched))).Forecast
+	want := []string{
+		"goes on if check slo passes: 5 measurements, one each 1m (the forecast assumes: it does)",
+		"goes on if check slo passes: 5 measurements, one each 1m (the forecast assumes: it does)",
+		"goes on if check up passes: 5 measurements, one each 1m (the forecast assumes: it does)",
+	}
+	if notes := assumptions(f); !slices.Equal(notes, want) {
+		t.Errorf("notes:\n%s", strings.Join(notes, "\n"))
+	}
+	if f.Outcome != OutcomeHealthy || f.Duration.D() < 10*time.Minute || f.Duration.D() > 11*time.Minute || f.Start != 4 || f.Stop != 0 {
+		t.Errorf("%s %s: %s, %d started, %d stopped", f.Outcome, f.Reason, f.Duration, f.Start, f.Stop)
+	}
+}
+
 // assumptions are what a forecast says that it waits for.
 func assumptions(f object.Forecast) []string {
 	var out []string

@@ -291,7 +291,7 @@ func (r *release) advance() {
 	} else if r.displaced(step) {
 		r.resize(in, step)
 	}
-	if (st.Canary == nil || st.Canary.Since.IsZero()) && !(step.Done && r.found.open) {
+	if (st.Canary == nil || st.Canary.Since.IsZero() || r.found.over) && !(step.Done && r.found.open) {
 		r.deadline() // a pause is no lack of progress, and neither is a check
 	}
 }
