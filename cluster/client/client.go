@@ -109,6 +109,7 @@ type call struct {
 	body         func() (io.ReadCloser, error) // nil: none
 	contentType  string
 	once         bool   // it must not be sent again after it may have arrived
+	repeatable   bool   // twice is the same as once: where nobody knows whether it happened, it is sent again
 	upgrade      string // the protocol that the connection is to speak from then on
 }
 
@@ -148,7 +149,7 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 				return nil, contextError(ctx, latest)
 			}
 			said[i], latest = err, err
-			if again(err) {
+			if again(err) || k.repeatable && object.IsCode(err, object.CodeTimeout) {
 				last = err
 			} else if !errors.As(err, new(*misfit)) {
 				return nil, err
