@@ -22,13 +22,7 @@ func (deployments) Inputs() []Input {
 		if e.Op == object.OpUpdate && object.ContentDigest(e.Before) == object.ContentDigest(e.After) {
 			return nil
 		}
-		var keys []object.Ref
-		for d := range state.All[*object.Deployment](v, object.KindDeployment, state.InNamespace(e.Ref.Namespace)) {
-			if slices.Contains(d.Spec.Pod.ReadRefs(d.Namespace), e.Ref) {
-				keys = append(keys, d.Ref())
-			}
-		}
-		return keys
+		return slices.Collect(v.Readers(e.Ref, object.KindDeployment))
 	}
 	return []Input{
 		{Kind: object.KindDeployment, Keys: self},
