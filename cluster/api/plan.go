@@ -165,6 +165,9 @@ func (s *Server) checkPlan(p *object.Plan) error {
 	if p.Stack == "" && p.Restore == nil {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan names no stack"}
 	}
+	if p.Stack != "" && !object.IsName(p.Stack) {
+		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("stack: %q is not a name", p.Stack), Hint: "Use lower-case letters, digits and hyphens, a letter or digit first and last, 63 at most."}
+	}
 	seen := make(map[object.Ref]bool, len(p.Changes))
 	for i := range p.Changes {
 		c := &p.Changes[i]
