@@ -18,7 +18,8 @@ func (r *rehearsal) checked(v *state.Snapshot, d *object.Deployment, before *obj
 		for i := range c.Checks {
 			s := &c.Checks[i]
 			if check := d.Spec.Update.Check(s.Step, s.Name); check != nil && !has(before, s) {
-				r.log.check(v, d, check, s, r.now)
+				r.log.check(v, d, check, s, r.now, "")
+				r.told[beginning{d.Ref(), s.Step, s.Name, s.Since.UnixNano()}] = true
 			}
 		}
 	}
@@ -40,11 +41,52 @@ func (r *rehearsal) underWay(v *state.Snapshot) {
 	for d := range state.All[*object.Deployment](v, object.KindDeployment) {
 		if c := d.Status.Canary; c != nil {
 			r.note(d)
+			r.inherits = r.inherits || len(d.Pending()) > 0
 			if c.Waits && r.log.concerns(d.Stack) {
 				r.waits = append(r.waits, d.Ref())
 			}
 		}
 	}
+}
+
+// beginning is a check that began, of one attempt.
+type beginning struct {
+	of         object.Ref
+	step, name string
+	since      int64
+}
+
+// inherit notes, once all have seen what the plan wrote, the checks that began before
+// the rehearsal and go on in it: the forecast assumes no less of them than of others.
+// Those of a version that the plan replaces are over by then.
+func (r *rehearsal) inherit() {
+	if !r.inherits {
+		return
+	}
+	r.inherits = false
+	v := r.fork.Snapshot()
+	for d := range state.All[*object.Deployment](v, object.KindDeployment) {
+		if !r.log.concerns(d.Stack) {
+			continue
+		}
+		for _, p := range d.Pending() {
+			if !r.told[beginning{d.Ref(), p.Step, p.Name, p.Since.UnixNano()}] {
+				r.log.check(v, d, p.Check, &p.CheckStatus, r.now, soFar(&p.CheckStatus))
+			}
+		}
+	}
+}
+
+// soFar is what a check has told already.
+func soFar(s *object.CheckStatus) string {
+	out := fmt.Sprintf(", %d taken by now", s.Passed+s.Failed)
+	if s.Times == 1 {
+		out = ", under way"
+	}
+	if s.Inconclusive > 0 {
+		out += fmt.Sprintf(", the last %d told nothing", s.Inconclusive)
+	}
+	return out
 }
 
 // silent reports whether a revision is paused since a check tells nothing: in a
@@ -147,8 +189,9 @@ func length(checks []object.Check) time.Duration {
 	return longest
 }
 
-// check notes that a check begins, and what the forecast makes of it.
-func (b *logbook) check(v *state.Snapshot, d *object.Deployment, c *object.Check, s *object.CheckStatus, now time.Time) {
+// check notes a check that begins, or goes on and has told this much, and what the
+// forecast makes of it.
+func (b *logbook) check(v *state.Snapshot, d *object.Deployment, c *object.Check, s *object.CheckStatus, now time.Time, soFar string) {
 	how := fmt.Sprintf("%d measurements, one each %s", s.Times, c.Interval)
 	switch {
 	case s.Times == 0:
@@ -161,7 +204,7 @@ func (b *logbook) check(v *state.Snapshot, d *object.Deployment, c *object.Check
 	w := b.workload(v, d.Ref())
 	b.steps = append(b.steps, object.ForecastStep{
 		At: object.Duration(now.Sub(b.from)), Wave: b.waveOf(d.Ref()), Op: object.StepCheck, Ref: d.Ref(), Workload: d.Ref(), Ready: w.ready, Want: w.want,
-		Note: fmt.Sprintf("goes on if check %s passes: %s (the forecast assumes: it does)", s.Name, how),
+		Note: fmt.Sprintf("goes on if check %s passes: %s%s (the forecast assumes: it does)", s.Name, how, soFar),
 	})
 }
 

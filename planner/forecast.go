@@ -67,7 +67,7 @@ func newRehearsal(queue *controller.Queue, fork *state.Store, p *object.Plan, fr
 	r := &rehearsal{
 		fork: fork, queue: queue, scheduler: scheduler.New(scheduler.SpreadPolicy()), nodes: newFleet(m, from, p.Images), each: each,
 		from: from, now: from, deadline: from.Add(m.Deadline + pauses(fork.Snapshot(), p)),
-		checks: map[object.Ref]bool{}, log: newLogbook(fork.Snapshot(), p, from),
+		checks: map[object.Ref]bool{}, told: map[beginning]bool{}, log: newLogbook(fork.Snapshot(), p, from),
 	}
 	r.underWay(fork.Snapshot())
 	return r
@@ -83,6 +83,8 @@ type rehearsal struct {
 	revisions []object.Ref
 	waits     []object.Ref        // deployments that the plan concerns and that wait for a person
 	checks    map[object.Ref]bool // deployments with checks that nobody measures here
+	told      map[beginning]bool  // checks that are in the log
+	inherits  bool                // checks of earlier rollouts are still to be noted
 	from, now time.Time
 	deadline  time.Time
 	steps     int
@@ -114,6 +116,7 @@ func (r *rehearsal) run(p *object.Plan) {
 			r.outcome, r.reason = OutcomeUnfinished, fmt.Sprintf("the controllers did not come to rest within %d steps", maxSteps)
 			return
 		}
+		r.inherit()
 		if r.ended() {
 			return
 		}
@@ -364,7 +367,7 @@ func pauses(v *state.Snapshot, p *object.Plan) time.Duration {
 				sum += s.Pause.D() + length(s.Checks)
 			}
 			if u := d.Spec.Update; u.Strategy == "blue_green" {
-				sum += u.Switch().After.D() + length(u.Switch().Checks)
+				sum += u.Switch().After.D() + length(u.Switch().Checks) + length(u.Switch().ChecksAfter)
 			} else if pause := u.Turns().Pause.D(); u.By != "" && pause > 0 {
 				sum += pause * time.Duration(zones(v, u.By))
 			}

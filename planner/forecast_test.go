@@ -385,8 +385,68 @@ func TestForecastOfAChangeWhileARolloutWaits(t *testing.T) {
 		if diags.HasErrors() || len(later.Changes) != 1 {
 			t.Fatal(len(later.Changes), diags)
 		}
-		if f := Forecast(fork.Snapshot().Fork(), &later, r.now, NodeModel{}, object.InOrder); f.Outcome != OutcomeHealthy {
+		f := Forecast(fork.Snapshot().Fork(), &later, r.now, NodeModel{}, object.InOrder)
+		if f.Outcome != OutcomeHealthy {
 			t.Errorf("after %d silent measurements: %s: %s", silent, f.Outcome, f.Reason)
 		}
+		// What is assumed of it is said, as it is of one that begins later.
+		want := map[int]string{
+			0:      "goes on if check slo passes: 5 measurements, one each 1m, 0 taken by now (the forecast assumes: it does)",
+			5:      "goes on if check slo passes: 5 measurements, one each 1m, 0 taken by now, the last 5 told nothing (the forecast assumes: it does)",
+			manual: "waits for you: berth rollout promote web (the forecast assumes: at once)",
+		}
+		if notes := assumptions(f); !slices.Equal(notes, []string{want[silent]}) {
+			t.Errorf("after %d silent measurements the forecast says it assumes %q", silent, notes)
+		}
+		var node object.Ref
+		for n := range state.All[*object.Node](fork.Snapshot(), object.KindNode) {
+			node = n.Ref()
+		}
+		drain := object.Plan{Operation: &object.Operation{Name: object.OperationDrain, On: []object.Ref{node}}}
+		drained := Forecast(fork.Snapshot().Fork(), &drain, r.now, NodeModel{}, object.InOrder)
+		if notes := assumptions(drained); !slices.Contains(notes, want[silent]) {
+			t.Errorf("after %d silent measurements the forecast of a drain says it assumes %q (%s)", silent, notes, drained.Reason)
+		}
+		// A plan that replaces the version assumes nothing of the checks of this one.
+		next, _ := Diff(fork.Snapshot(), request(token("old"), deployment("web", "web:3", 4, checked)))
+		notes := assumptions(Forecast(fork.Snapshot().Fork(), &next, r.now, NodeModel{}, object.InOrder))
+		if want := strings.Replace(want[0], ", 0 taken by now", "", 1); !person && !slices.Equal(notes, []string{want}) {
+			t.Errorf("after %d silent measurements the forecast of the next version says it assumes %q", silent, notes)
+		}
 	}
+}
+
+// The checks after a blue-green switch are assumed to pass, named, and waited for.
+func TestForecastOfChecksAfterTheSwitch(t *testing.T) {
+	switched := func(d *object.Deployment) {
+		slo := object.Check{Name: "slo", Interval: object.Duration(time.Minute), Count: 5, HTTP: &object.HTTPSource{URL: "http://there"}}
+		up := object.Check{Name: "up", Interval: object.Duration(time.Minute), Signal: &object.SignalSource{Metric: object.SignalReadiness}, SuccessCondition: ">= 1"}
+		d.Spec.Update.Strategy = "blue_green"
+		d.Spec.Update.BlueGreen = &object.BlueGreen{Keep: object.Duration(time.Hour), Checks: []object.Check{slo}, ChecksAfter: []object.Check{slo, up}}
+	}
+	c := newCluster(t, 3)
+	c.apply(c.plan(request(deployment("web", "web:1", 4, switched))), time.Second)
+	f := c.plan(request(deployment("web", "web:2", 4, switched))).Forecast
+	want := []string{
+		"goes on if check slo passes: 5 measurements, one each 1m (the forecast assumes: it does)",
+		"goes on if check slo passes: 5 measurements, one each 1m (the forecast assumes: it does)",
+		"goes on if check up passes: 5 measurements, one each 1m (the forecast assumes: it does)",
+	}
+	if notes := assumptions(f); !slices.Equal(notes, want) {
+		t.Errorf("notes:\n%s", strings.Join(notes, "\n"))
+	}
+	if f.Outcome != OutcomeHealthy || f.Duration.D() < 10*time.Minute || f.Duration.D() > 11*time.Minute || f.Start != 4 || f.Stop != 0 {
+		t.Errorf("%s %s: %s, %d started, %d stopped", f.Outcome, f.Reason, f.Duration, f.Start, f.Stop)
+	}
+}
+
+// assumptions are what a forecast says that it waits for.
+func assumptions(f object.Forecast) []string {
+	var out []string
+	for _, s := range f.Steps {
+		if s.Op == object.StepCheck || s.Op == object.StepPause {
+			out = append(out, s.Note)
+		}
+	}
+	return out
 }

@@ -55,6 +55,7 @@ func (r *rehearsal) wrote(c object.Changeset, err error, o *object.Operation) {
 // false if that is not reached.
 func (r *rehearsal) toRest() bool {
 	for r.settle() {
+		r.inherit()
 		if r.promote() {
 			continue
 		}

@@ -129,8 +129,9 @@ func (k *call) encode(in any) ([]byte, error) {
 }
 
 // do sends a request to the master that answered last, and on to the others
-// while they have no leader or cannot be reached, with growing, jittered pauses,
-// until Patience is over. The caller closes the answer's body.
+// while they have no leader, cannot be reached, or will not do, with growing, jittered
+// pauses, until Patience is over; at once if none of them will do, for time does not
+// make a master one of this cluster. The caller closes the answer's body.
 func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	if i := c.leader.Load(); i != 0 && k.contentType == object.PlanMediaType {
 		c.next.Store(i - 1) // ten megabytes need not go by way of another master
@@ -138,31 +139,37 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 	began := time.Now()
 	deadline := began.Add(c.config.Patience)
 	pause := 50 * time.Millisecond
-	var last error
-	for round := 0; ; round++ {
-		for range c.addrs {
-			i := c.next.Load() % uint32(len(c.addrs))
+	said := make(refusals, len(c.addrs))
+	var latest error
+	for {
+		var last error // of this round, and such as may pass
+		first := c.next.Load()
+		for n := range uint32(len(c.addrs)) { // each once, wherever others of this client are meanwhile
+			i := (first + n) % uint32(len(c.addrs))
 			r, err := c.send(ctx, c.addrs[i], k)
 			if err == nil {
 				return r, nil
 			}
 			if ctx.Err() != nil {
-				return nil, contextError(ctx, last)
+				return nil, contextError(ctx, latest)
 			}
-			if last = err; !again(err) && !(k.repeatable && object.IsCode(err, object.CodeTimeout)) {
+			said[i], latest = err, err
+			if again(err) || k.repeatable && object.IsCode(err, object.CodeTimeout) {
+				last = err
+			} else if !errors.As(err, new(*misfit)) {
 				return nil, err
 			}
 			c.next.CompareAndSwap(i, (i+1)%uint32(len(c.addrs)))
 		}
 		wait := pause/2 + rand.N(pause)
-		if c.config.Patience < 0 || time.Now().Add(wait).After(deadline) {
-			return nil, exhausted(last, len(c.addrs))
+		if last == nil || c.config.Patience < 0 || time.Now().Add(wait).After(deadline) {
+			return nil, said.exhausted(last)
 		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return nil, contextError(ctx, last)
+			return nil, contextError(ctx, latest)
 		case <-t.C:
 		}
 		longest := 300 * time.Millisecond // an election is soon over
@@ -218,11 +225,17 @@ func (c *Client) send(ctx context.Context, addr string, k call) (*http.Response,
 	}
 	resp, err := c.http.Do(r)
 	if err != nil {
-		e := connectionError(addr, err, sent)
-		if k.once && sent && e.Code == object.CodeUnavailable {
-			e = object.Errorf(object.CodeTimeout, object.Ref{}, "the connection to %s broke; the request may or may not have been carried out", addr)
+		err = connectionError(addr, err, sent)
+		if k.once && sent { // it is sent to nobody else, whatever this one says
+			var m *misfit
+			switch {
+			case errors.As(err, &m):
+				err = m.err
+			case again(err):
+				err = object.Errorf(object.CodeTimeout, object.Ref{}, "the connection to %s broke; the request may or may not have been carried out", addr)
+			}
 		}
-		return nil, e
+		return nil, err
 	}
 	if i := slices.Index(c.addrs, resp.Header.Get(object.LeaderHeader)); i >= 0 {
 		c.leader.Store(uint32(i) + 1)

@@ -59,9 +59,9 @@ func (n *Node) Save(w io.Writer, cluster string) (Backup, error) {
 }
 
 // Restore replaces the whole state by a saved one, on all masters. It is asked
-// of the leader. The file is checked to the last byte before anything changes;
-// watchers have to list again.
-func (n *Node) Restore(ctx context.Context, r io.Reader) (Backup, error) {
+// of the leader. The file is checked to the last byte, and to be of this cluster,
+// before anything changes; watchers have to list again.
+func (n *Node) Restore(ctx context.Context, r io.Reader, cluster string) (Backup, error) {
 	if err := n.waitLeading(ctx); err != nil {
 		return Backup{}, err
 	}
@@ -74,6 +74,12 @@ func (n *Node) Restore(ctx context.Context, r io.Reader) (Backup, error) {
 	b, size, _, err := checkBackup(r, file)
 	if err != nil {
 		return b, unusable(err)
+	}
+	if b.Cluster != cluster && b.Cluster != "" && cluster != "" {
+		e := object.Errorf(object.CodeInvalid, object.Ref{}, "the snapshot is of cluster %s, but this is cluster %s", b.Cluster, cluster)
+		e.Hint = "Nothing was changed. Secrets in it could not be opened here, and its nodes have certificates of another authority. Check the context; " +
+			"to set the other cluster up anew, give the first of its new masters the old keys and authority before it starts, as docs/operations.md says."
+		return b, e
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return b, err

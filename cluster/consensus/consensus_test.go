@@ -404,7 +404,7 @@ func TestSaveAndRestore(t *testing.T) {
 		func(b []byte) []byte { return []byte("hello") },
 		func(b []byte) []byte { return nil },
 	} {
-		if _, err := l.Restore(ctx, bytes.NewReader(damage(bytes.Clone(saved.Bytes())))); !object.IsCode(err, object.CodeInvalid) {
+		if _, err := l.Restore(ctx, bytes.NewReader(damage(bytes.Clone(saved.Bytes()))), b.Cluster); !object.IsCode(err, object.CodeInvalid) {
 			t.Fatalf("a damaged file: %v", err)
 		}
 		if _, v, err := ReadBackup(bytes.NewReader(damage(bytes.Clone(saved.Bytes()))), t.TempDir()); !object.IsCode(err, object.CodeInvalid) || v != nil {
@@ -422,6 +422,9 @@ func TestSaveAndRestore(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `has format "2" and this version of Berth knows only "1"`) {
 		t.Fatalf("another format: %v", err)
 	}
+	if _, err := l.Restore(ctx, bytes.NewReader(saved.Bytes()), "another"); !object.IsCode(err, object.CodeInvalid) || !strings.Contains(err.Error(), "is of cluster "+b.Cluster+", but this is cluster another") {
+		t.Fatalf("a snapshot of another cluster: %v", err)
+	}
 	if valueOf(l.Snapshot(), "later") != "x" {
 		t.Fatal("a refused restore changed something")
 	}
@@ -429,7 +432,7 @@ func TestSaveAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Restore(ctx, bytes.NewReader(saved.Bytes())); err != nil {
+	if _, err := l.Restore(ctx, bytes.NewReader(saved.Bytes()), b.Cluster); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Next(ctx); !object.IsCode(err, object.CodeGone) {
@@ -454,9 +457,9 @@ func TestSaveAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// And into another, new cluster whose log is much shorter.
+	// And into a new one that took the keyring over, whose log is much shorter.
 	other := newCluster(t, 3, inMemory, patient)
-	if _, err := other.leader().Restore(ctx, bytes.NewReader(saved.Bytes())); err != nil {
+	if _, err := other.leader().Restore(ctx, bytes.NewReader(saved.Bytes()), b.Cluster); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := other.leader().Propose(ctx, create(configMap("after", "x"))); err != nil {

@@ -13,7 +13,8 @@ import (
 type analysis struct {
 	finding *failure // what stops the rollout: a check that failed, else one that cannot tell
 	runs    []string // pods of checks that are wanted now
-	open    bool     // a check beside the steps has not told what it has to before the end
+	open    bool     // a check beside the steps, or after a switch, has not told what it has to before the end
+	over    bool     // those after a switch have
 }
 
 // stoppedByCheck reports whether the rollout stands because of a check: then the
@@ -22,8 +23,8 @@ func stoppedByCheck(reason string) bool {
 	return reason == object.ReasonCheck || reason == object.ReasonInconclusive
 }
 
-// check begins the checks of a step, or with step "" those beside the steps or before
-// a switch, and takes the measurements that the state answers. It reports whether all
+// check begins the checks of a step, of a switch, or with step "" those beside the
+// steps or before a switch, and takes the measurements that the state answers. It reports whether all
 // have passed. Measurements that need the network are put into the status by the
 // leading master.
 func (r *release) check(c *object.CanaryStatus, step string, checks []object.Check, beside bool) (passed bool) {
@@ -61,7 +62,10 @@ func (r *release) check(c *object.CanaryStatus, step string, checks []object.Che
 // conclude notes a check that stops the rollout.
 func (r *release) conclude(check *object.Check, s *object.CheckStatus) {
 	where := "check " + s.Name
-	if s.Step != "" {
+	switch {
+	case s.Step == object.AfterSwitch && r.d.Spec.Update.Strategy == "blue_green":
+		where += " after the switch"
+	case s.Step != "":
 		where += " of step " + s.Step
 	}
 	switch {

@@ -10,7 +10,8 @@ import (
 // blueGreen brings all pods of a version up beside those of the one before, without
 // a connection, then leads all connections to them in one entry, and keeps the old
 // pods for some time: so long the way back is another such entry and no more. The
-// step in the status is 0 before the connections went over and 1 after.
+// step in the status is 0 before the connections went over and 1 after. With checks
+// after that, the version is not proven, and the old pods stay, until they have passed.
 func (r *release) blueGreen(in *rollout.Input) {
 	st, sw := &r.status, r.d.Spec.Update.Switch()
 	if st.Proven == "" || r.wanted == nil && r.d.Spec.Paused {
@@ -31,6 +32,10 @@ func (r *release) blueGreen(in *rollout.Input) {
 		next = *c
 	}
 	st.Canary = &next
+	if next.Step == 1 && (next.Weight > 0 || len(next.Checks) > 0) {
+		r.switched(in, &next, sw)
+		return
+	}
 	if in.New.Available < in.Want || st.Reason != "" && !stoppedByCheck(st.Reason) {
 		next.Since, next.Waits, next.Checks = time.Time{}, false, nil
 		return
@@ -51,9 +56,45 @@ func (r *release) blueGreen(in *rollout.Input) {
 			return
 		}
 	}
+	served := next.Step == 1
 	next = object.CanaryStatus{Set: r.name, Step: 1, Weight: 100, Since: r.now}
 	in.Keep = true
 	r.tell(r.d.Ref(), levelInfo, "switched", "all connections go to %s; %s stays for %s", r.name, st.Proven, sw.Keep)
+	if !served && len(sw.ChecksAfter) > 0 {
+		r.switched(in, &next, sw)
+	}
+}
+
+// switched is for a version that got the connections and has to pass checks before it
+// is proven. One that fails gives them back in the entry that says so: the old pods are
+// all there. What follows is for on_failure to say, as ever; a person who promotes the
+// version has it serve all the same.
+func (r *release) switched(in *rollout.Input, c *object.CanaryStatus, sw object.BlueGreen) {
+	st := &r.status
+	in.Keep = true
+	if r.d.Spec.Promoted == c.Token() {
+		if c.Weight == 0 {
+			c.Since, st.Progress = r.now, r.now
+			r.tell(r.d.Ref(), levelInfo, "switched", "all connections go to %s again", r.name)
+		}
+		c.Weight, c.Checks, r.found.over = 100, nil, true
+		return
+	}
+	before, passed := c.Stalled() || len(c.Checks) == 0, false
+	if st.Reason == "" || stoppedByCheck(st.Reason) {
+		passed = r.check(c, object.AfterSwitch, sw.ChecksAfter, false)
+	}
+	broken := r.broken()
+	failed := r.found.finding != nil && r.found.finding.reason == object.ReasonCheck || broken != nil && broken.reason != object.ReasonUnplaceable
+	if failed && c.Weight > 0 {
+		c.Weight = 0
+		r.tell(r.d.Ref(), levelWarning, "switched_back", "all connections go back to %s", st.Proven)
+	}
+	r.found.over = passed && c.Weight > 0
+	r.found.open = !r.found.over
+	if r.found.over && before {
+		st.Progress = r.now // from now on it is the pods that are waited for, if for anything
+	}
 }
 
 // afterwards is for the version that has the connections: the one before stays for

@@ -156,6 +156,47 @@ func TestBlueGreenThatBreaksGetsNoConnection(t *testing.T) {
 	}
 }
 
+// Whoever is replaced while it waits has no connection, and its pods go first: those of
+// the version before serve until the next one is there.
+func TestReplacedWhileItWaits(t *testing.T) {
+	manual := blueGreen(func(b *object.BlueGreen) { b.Manual = true })
+	canary := func(d *object.Deployment) {
+		d.Spec.Update.Strategy = "canary"
+		d.Spec.Update.Steps = []object.CanaryStep{{Name: "half", Weight: 50, Manual: true}}
+	}
+	for name, flags := range map[string]func(*object.Deployment){"blue-green": manual, "canary": canary} {
+		t.Run(name, func(t *testing.T) {
+			w := started(t, service("web"), web("ok:1", 4, flags))
+			w.neverBelow("web", 4)
+			w.commit(one(service("web"), web("ok:2", 4, flags)))
+			w.until("it waits", func(*state.Snapshot) bool { c := w.deployment("web").Status.Canary; return c != nil && c.Waits })
+			before := len(w.livePods("web")["ok:1"])
+			keep := w.watch
+			w.watch = func(v *state.Snapshot) {
+				keep(v)
+				if w.deployment("web").Status.Proven != w.deployment("web").Status.Set && len(w.livePods("web")["ok:1"]) < min(before, 4-len(w.livePods("web")["ok:3"])) {
+					t.Fatalf("pods of the version that serves go first:\n%s", w.dump())
+				}
+			}
+			n := w.commit(one(service("web"), web("ok:3", 4, flags)))
+			w.until("the next one waits", func(*state.Snapshot) bool {
+				c := w.deployment("web").Status.Canary
+				return c != nil && c.Waits && c.Set == w.deployment("web").Status.Set && len(w.livePods("web")["ok:3"]) > 0
+			})
+			if to := w.reached("web"); to["ok:2"] > 0 || to["ok:1"] < before {
+				t.Errorf("the service leads to %v", to)
+			}
+			edit(w, ref(object.KindDeployment, "web"), func(d *object.Deployment) { d.Spec.Promoted = d.Status.Canary.Token() })
+			w.awaits(n, object.RevisionHealthy)
+			w.rest(15 * time.Minute)
+			if pods := w.livePods("web"); len(pods) != 1 || len(pods["ok:3"]) != 4 {
+				t.Errorf("%v", pods)
+			}
+			w.settled()
+		})
+	}
+}
+
 func TestRollingPausesAtItsSteps(t *testing.T) {
 	points := func(d *object.Deployment) {
 		quarter, half := object.Amount{}, object.Amount{}

@@ -22,13 +22,7 @@ func (deployments) Inputs() []Input {
 		if e.Op == object.OpUpdate && object.ContentDigest(e.Before) == object.ContentDigest(e.After) {
 			return nil
 		}
-		var keys []object.Ref
-		for d := range state.All[*object.Deployment](v, object.KindDeployment, state.InNamespace(e.Ref.Namespace)) {
-			if slices.Contains(d.Spec.Pod.ReadRefs(d.Namespace), e.Ref) {
-				keys = append(keys, d.Ref())
-			}
-		}
-		return keys
+		return slices.Collect(v.Readers(e.Ref, object.KindDeployment))
 	}
 	return []Input{
 		{Kind: object.KindDeployment, Keys: self},
@@ -74,7 +68,7 @@ type version struct {
 type release struct {
 	*work
 	d        *object.Deployment
-	versions []*version // newest generation first
+	versions []*version // newest generation first; see order
 	wanted   *version   // nil if its set does not exist yet
 	digest   string     // of the wanted version
 	name     string     // of its set
@@ -101,7 +95,7 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 			r.checkers = append(r.checkers, o)
 		}
 	}
-	slices.SortStableFunc(r.versions, func(a, b *version) int { return cmp.Compare(b.gen, a.gen) })
+	r.order()
 	if held := r.choose(); held != nil {
 		r.hold(held)
 	} else {
@@ -114,6 +108,21 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	u := &d.Spec.Update
 	w.Done = r.finished && u.Strategy != "canary" && u.Strategy != "blue_green" && u.By == "" && w.onlyStatus(d.Ref())
 	return w.done()
+}
+
+// order sorts the versions as they are to be kept: the newest first, for the oldest
+// gives its pods up first. Where versions have weights, one that was replaced before it
+// was proven has no connection any more, and goes before the one that has them all.
+func (r *release) order() {
+	last := func(x *version) int {
+		if u := &r.d.Spec.Update; (u.Strategy == "canary" || u.Strategy == "blue_green") && x.set.Name == r.d.Status.Proven {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(r.versions, func(a, b *version) int {
+		return cmp.Or(cmp.Compare(last(b), last(a)), cmp.Compare(b.gen, a.gen))
+	})
 }
 
 func (w *work) version(rs *object.ReplicaSet, minReady object.Duration) *version {
@@ -276,7 +285,7 @@ func (r *release) advance() {
 	} else if r.displaced(step) {
 		r.resize(in, step)
 	}
-	if (st.Canary == nil || st.Canary.Since.IsZero()) && !(step.Done && r.found.open) {
+	if (st.Canary == nil || st.Canary.Since.IsZero() || r.found.over) && !(step.Done && r.found.open) {
 		r.deadline() // a pause is no lack of progress, and neither is a check
 	}
 }
@@ -458,8 +467,8 @@ func (r *release) resize(in rollout.Input, step rollout.Step) {
 	d := r.d
 	r.status.Sized = d.Spec.Replicas
 	newest := 0
-	if len(r.versions) > 0 {
-		newest = r.versions[0].gen
+	for _, x := range r.versions {
+		newest = max(newest, x.gen)
 	}
 	i := 0
 	for _, x := range r.versions {

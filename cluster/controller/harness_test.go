@@ -217,7 +217,7 @@ func (w *world) report() (next time.Time) {
 }
 
 // behave is a pod's status now and when it next changes. Images are named for
-// what they do: ok, missing, crash, once (crashes once), never (is never ready), done and exit (end with 0 and with 3).
+// what they do: ok, missing, crash, once (crashes once), breaks (is ready, and after 15 s crashes), never (is never ready), done and exit (end with 0 and with 3).
 func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStatus, time.Time) {
 	st := object.PodStatus{Phase: object.PodStarting, Since: r.bound, Started: r.bound, Address: "10.0.0." + p.Name}
 	if !r.stop.IsZero() {
@@ -258,7 +258,7 @@ func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStat
 		st.Containers = []object.ContainerStatus{c}
 	case kind == "missing":
 		st.Reason, st.Message = object.ReasonImageNotFound, "no such image: "+image
-	case kind == "crash", kind == "once" && w.now.Before(at(3*time.Second)):
+	case kind == "crash", kind == "breaks" && !w.now.Before(at(15*time.Second)), kind == "once" && w.now.Before(at(3*time.Second)):
 		n := int(w.now.Sub(at(time.Second))/time.Second) + 1
 		if kind == "once" {
 			n = 1
@@ -280,6 +280,9 @@ func (w *world) behave(v *state.Snapshot, p *object.Pod, r *run) (object.PodStat
 		st.Phase, st.Ready, st.ReadySince = object.PodRunning, true, at(3*time.Second)
 		c.Ready = true
 		st.Containers = []object.ContainerStatus{c}
+		if kind == "breaks" {
+			return st, at(15 * time.Second)
+		}
 	}
 	return st, time.Time{}
 }

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"slices"
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
@@ -19,9 +18,11 @@ func (pods) Name() string { return "pod" }
 func (pods) Inputs() []Input {
 	return append(reloads(func(v *state.Snapshot, read object.Ref) []object.Ref {
 		var keys []object.Ref
-		for p := range state.All[*object.Pod](v, object.KindPod, state.InNamespace(read.Namespace)) {
-			if t := v.Template(p); p.Owner.IsZero() && t != nil && slices.Contains(t.ReadRefs(p.Namespace), read) {
-				keys = append(keys, p.Ref())
+		for t := range v.Readers(read, object.KindTemplate) {
+			for p := range v.PodsFrom(t) {
+				if p.Owner.IsZero() {
+					keys = append(keys, p.Ref())
+				}
 			}
 		}
 		return keys

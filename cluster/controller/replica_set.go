@@ -57,13 +57,7 @@ func (replicaSets) Inputs() []Input {
 			return keys
 		}},
 	}, reloads(func(v *state.Snapshot, read object.Ref) []object.Ref {
-		var keys []object.Ref
-		for rs := range state.All[*object.ReplicaSet](v, object.KindReplicaSet, state.InNamespace(read.Namespace)) {
-			if slices.Contains(rs.Spec.Pod.ReadRefs(rs.Namespace), read) {
-				keys = append(keys, rs.Ref())
-			}
-		}
-		return keys
+		return slices.Collect(v.Readers(read, object.KindReplicaSet))
 	})...)
 }
 

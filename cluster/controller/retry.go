@@ -25,7 +25,9 @@ func (r *release) again() {
 	}
 	if c := st.Canary; c != nil && len(c.Checks) > 0 {
 		anew := *c
-		anew.Checks = nil
+		if anew.Checks = nil; c.Weight == 0 && d.Spec.Update.Strategy == "blue_green" {
+			anew = object.CanaryStatus{Set: c.Set} // the connections have to go over once more
+		}
 		st.Canary = &anew
 	}
 	st.Retries, st.Retried = d.Spec.Retries, r.now

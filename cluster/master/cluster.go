@@ -124,16 +124,20 @@ func (c Cluster) Acknowledged(ctx context.Context, index uint64) []string {
 
 // Save writes a snapshot of the whole state as of now.
 func (c Cluster) Save(ctx context.Context, w io.Writer) error {
-	id := ""
-	if c.m.config.Keys != nil {
-		id = c.m.config.Keys.Cluster()
-	}
-	_, err := c.m.node.Save(w, id)
+	_, err := c.m.node.Save(w, c.id())
 	return err
+}
+
+// id is the cluster's, as its keyring has it; empty without one.
+func (c Cluster) id() string {
+	if c.m.config.Keys == nil {
+		return ""
+	}
+	return c.m.config.Keys.Cluster()
 }
 
 // Restore replaces the state on all masters.
 func (c Cluster) Restore(ctx context.Context, r io.Reader) error {
-	_, err := c.m.node.Restore(ctx, r)
+	_, err := c.m.node.Restore(ctx, r, c.id())
 	return err
 }

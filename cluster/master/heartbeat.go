@@ -65,28 +65,44 @@ func (b *beats) behind(v *state.Snapshot, index uint64) ([]string, <-chan struct
 
 // judge says which nodes' condition should change: silent for longer than limit,
 // counted from since (when this master began to listen), is lost; heard again is
-// ready. What a node that can be heard says of itself is its own business.
-func (b *beats) judge(v *state.Snapshot, now, since time.Time, limit time.Duration) []object.Changeset {
+// ready. Nodes that fell together are lost together: when one is, so are those that have
+// been silent for no more than a heartbeat (each) less, lest its pods be placed on them
+// and wait there once more. What a node that can be heard says of itself is its own business.
+func (b *beats) judge(v *state.Snapshot, now, since time.Time, limit, each time.Duration) []object.Changeset {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []object.Changeset
-	for n := range state.All[*object.Node](v, object.KindNode) {
-		x, ever := b.heard[n.Name]
-		heard := x.at
-		last := heard
-		if !ever || last.Before(since) {
-			last = since
+	silence := func(n *object.Node) time.Duration {
+		last := since
+		if x, ever := b.heard[n.Name]; ever && x.at.After(last) {
+			last = x.at
 		}
 		if n.CreatedAt.After(last) {
 			last = n.CreatedAt
 		}
-		silent := now.Sub(last) > limit
+		return now.Sub(last)
+	}
+	together := limit
+	if limit >= 4*each { // so that whoever is just late is none of them
+		for n := range state.All[*object.Node](v, object.KindNode) {
+			if n.Status.Condition != object.NodeLost && silence(n) > limit {
+				together = limit - each
+			}
+		}
+	}
+	var out []object.Changeset
+	for n := range state.All[*object.Node](v, object.KindNode) {
+		x, ever := b.heard[n.Name]
+		heard := x.at
 		lost := n.Status.Condition == object.NodeLost
+		silent := silence(n) > together
+		if lost {
+			silent = silence(n) > limit
+		}
 		c := n.Clone().(*object.Node)
 		switch {
 		case silent && !lost:
 			c.Status.Condition = object.NodeLost
-			c.Status.Message = fmt.Sprintf("silent for more than %s", object.Duration(limit))
+			c.Status.Message = fmt.Sprintf("silent for more than %s", object.Duration(together))
 		case ever && !silent && lost && heard.After(n.Status.Since):
 			c.Status.Condition, c.Status.Message = object.NodeReady, ""
 		default:

@@ -472,7 +472,7 @@ func (l *leader) judge(v *state.Snapshot, now time.Time) {
 		return
 	}
 	l.judged = now
-	for _, cs := range l.m.beats.judge(v, now, l.since, l.m.config.NodeTimeout) {
+	for _, cs := range l.m.beats.judge(v, now, l.since, l.m.config.NodeTimeout, l.m.config.Heartbeat) {
 		t := task{dutyNodes, cs.Changes[0].Ref}
 		if _, under := l.underWay[t]; !under {
 			l.propose(t, cs, "master", now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -358,7 +359,7 @@ func TestJudge(t *testing.T) {
 			if c.heard >= 0 {
 				b.hear("n", 0, at(c.heard))
 			}
-			got := b.judge(v, at(c.now), at(c.leads), limit)
+			got := b.judge(v, at(c.now), at(c.leads), limit, limit/6)
 			if (len(got) == 0) != (c.want == "") {
 				t.Fatalf("%+v", got)
 			}
@@ -368,6 +369,46 @@ func TestJudge(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A zone that loses its power is lost in one judgement, although each of its nodes was
+// last heard at another time; nodes that are merely late are not lost with it.
+func TestJudgeTogether(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	heard := map[string]float64{"a1": 100, "a2": 104.5, "late": 106, "well": 129, "back": 105}
+	var nodes []object.Object
+	b := beats{heard: map[string]beat{}}
+	for name, s := range heard {
+		n := &object.Node{Meta: object.Meta{Kind: object.KindNode, Name: name, CreatedAt: start}, Status: object.NodeStatus{Condition: object.NodeReady, Since: start}}
+		if name == "back" { // it was lost, and was heard again not long ago
+			n.Status.Condition = object.NodeLost
+		}
+		nodes = append(nodes, n)
+		b.hear(name, 0, at(s))
+	}
+	v := state.Load(1, nodes).Snapshot()
+	judged := func(now float64, each time.Duration) map[string]object.NodeCondition {
+		out := map[string]object.NodeCondition{}
+		for _, c := range b.judge(v, at(now), start, 30*time.Second, each) {
+			n := c.Changes[0].Object.Object.(*object.Node)
+			out[n.Name] = n.Status.Condition
+		}
+		return out
+	}
+	for _, c := range []struct {
+		now  float64
+		each time.Duration
+		want map[string]object.NodeCondition
+	}{
+		{130, 5 * time.Second, map[string]object.NodeCondition{"back": object.NodeReady}},
+		{130.1, 5 * time.Second, map[string]object.NodeCondition{"a1": object.NodeLost, "a2": object.NodeLost, "back": object.NodeReady}},
+		{130.1, 10 * time.Second, map[string]object.NodeCondition{"a1": object.NodeLost, "back": object.NodeReady}}, // too seldom to tell
+	} {
+		if got := judged(c.now, c.each); !maps.Equal(got, c.want) {
+			t.Errorf("at %g, heard each %s: %v, want %v", c.now, c.each, got, c.want)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 type Check struct {
 	Name              string            `json:"name" hcl:"name,label" doc:"Name of the check."`
 	Interval          Duration          `json:"interval" hcl:"interval" default:"10s" doc:"Time between two measurements, one second at least. The first comes so long after the check began, that of a run at once."`
-	Count             int               `json:"count,omitempty" hcl:"count" doc:"How many measurements end the check. Default: 5 in a step and before a blue-green switch, 1 of a run there; of a check beside the steps no end, it goes on as long as the rollout does. With a count that, too, has to pass before the rollout is complete."`
+	Count             int               `json:"count,omitempty" hcl:"count" doc:"How many measurements end the check. Default: 5 in a step and before or after a blue-green switch, 1 of a run there; of a check beside the steps no end, it goes on as long as the rollout does. With a count that, too, has to pass before the rollout is complete."`
 	FailureLimit      int               `json:"failure_limit,omitempty" hcl:"failure_limit" doc:"Measurements that may fail; one more fails the rollout."`
 	InconclusiveLimit int               `json:"inconclusive_limit" hcl:"inconclusive_limit" default:"3" doc:"Measurements in a row that may tell nothing, because the source is away or answers nonsense; one more pauses the rollout until it answers again or a person decides. They never count as passed."`
 	SuccessCondition  Condition         `json:"success_condition,omitempty" hcl:"success_condition" doc:"What the value must be for a measurement to pass. With a failure_condition as well, what is neither tells nothing."`
@@ -130,7 +130,7 @@ const (
 // that a new leader goes on with the next measurement.
 type CheckStatus struct {
 	Name         string     `json:"name"`
-	Step         string     `json:"step,omitempty"` // that it belongs to; else beside the steps, or before a switch
+	Step         string     `json:"step,omitempty"` // that it belongs to, or AfterSwitch; else beside the steps, or before a switch
 	Phase        CheckPhase `json:"phase"`
 	Since        time.Time  `json:"since"`          // when it began
 	Last         time.Time  `json:"last,omitzero"`  // when it was measured last
@@ -258,7 +258,7 @@ func (u *Update) checks() iter.Seq[*Check] {
 			lists = append(lists, u.Steps[i].Checks)
 		}
 		if u.BlueGreen != nil {
-			lists = append(lists, u.BlueGreen.Checks)
+			lists = append(lists, u.BlueGreen.Checks, u.BlueGreen.ChecksAfter)
 		}
 		for _, list := range lists {
 			for i := range list {
@@ -274,7 +274,9 @@ func (u *Update) checks() iter.Seq[*Check] {
 func (u *Update) Check(step, name string) *Check {
 	list := u.Checks
 	if u.Strategy == "blue_green" {
-		list = u.Switch().Checks
+		if list = u.Switch().Checks; step == AfterSwitch {
+			list = u.Switch().ChecksAfter
+		}
 	}
 	for i := range u.Steps {
 		if step != "" && u.Steps[i].Name == step {

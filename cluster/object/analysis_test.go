@@ -195,4 +195,17 @@ func TestValidateChecks(t *testing.T) {
 			t.Errorf("%s: %v", strategy, found)
 		}
 	}
+	// A check after the switch is told from one before it, and has to be able to fail as well.
+	named := func(n int, limit int) []Check {
+		return []Check{check(func(c *Check) { c.HTTP, c.Count, c.FailureLimit = &HTTPSource{URL: "http://a"}, n, limit })}
+	}
+	u := &d.Spec.Update
+	u.Strategy, u.Checks, u.BlueGreen = "blue_green", nil, &BlueGreen{Checks: named(1, 0), ChecksAfter: named(2, 2)}
+	name := u.BlueGreen.Checks[0].Name
+	if before, after := u.Check("", name), u.Check(AfterSwitch, name); before == nil || before.Count != 1 || after == nil || after.Count != 2 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	if found := Validate(d); len(found) != 1 || found[0].Summary != "Check that cannot fail" || !strings.Contains(found[0].Path, "blue_green.check_after[") {
+		t.Errorf("%+v", found)
+	}
 }

@@ -71,14 +71,14 @@ type Credential struct {
 func (d *Deployment) Credentials() []Credential {
 	var out []Credential
 	u := &d.Spec.Update
-	each := func(up *step, list []Check) {
+	each := func(block string, up *step, list []Check) {
 		for i := range list {
 			source := "http"
 			a := list[i].Access()
 			if a.prometheus {
 				source = "prometheus"
 			}
-			for at, text := range a.texts((&step{up: up, name: "check", label: list[i].Name, key: true}).to(source)) {
+			for at, text := range a.texts((&step{up: up, name: block, label: list[i].Name, key: true}).to(source)) {
 				for _, k := range text.Secrets() {
 					out = append(out, Credential{at.String(), Ref{Kind: KindSecret, Namespace: d.Namespace, Name: k.Name}, k})
 				}
@@ -86,12 +86,13 @@ func (d *Deployment) Credentials() []Credential {
 		}
 	}
 	at := &step{name: "update"}
-	each(at, u.Checks)
+	each("check", at, u.Checks)
 	for i := range u.Steps {
-		each(&step{up: at, name: "step", label: u.Steps[i].Name, key: true}, u.Steps[i].Checks)
+		each("check", &step{up: at, name: "step", label: u.Steps[i].Name, key: true}, u.Steps[i].Checks)
 	}
 	if u.BlueGreen != nil {
-		each(at.to("blue_green"), u.BlueGreen.Checks)
+		each("check", at.to("blue_green"), u.BlueGreen.Checks)
+		each("check_after", at.to("blue_green"), u.BlueGreen.ChecksAfter)
 	}
 	return out
 }

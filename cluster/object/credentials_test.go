@@ -20,8 +20,11 @@ func TestCredentials(t *testing.T) {
 			check("a", Check{HTTP: &HTTPSource{Headers: map[string]Text{"X-B": "${secret.two.data.b}${secret.one.data.a}", "X-A": "plain"}}}),
 			check("s", Check{Signal: &SignalSource{}}),
 		},
-		Steps:     []CanaryStep{{Name: "try", Checks: []Check{check("b", Check{Prometheus: &PrometheusSource{Username: "me", Password: "${secret.one.data.p}"}})}}},
-		BlueGreen: &BlueGreen{Checks: []Check{check("c", Check{HTTP: &HTTPSource{Username: "${secret.one.data.u}"}})}},
+		Steps: []CanaryStep{{Name: "try", Checks: []Check{check("b", Check{Prometheus: &PrometheusSource{Username: "me", Password: "${secret.one.data.p}"}})}}},
+		BlueGreen: &BlueGreen{
+			Checks:      []Check{check("c", Check{HTTP: &HTTPSource{Username: "${secret.one.data.u}"}})},
+			ChecksAfter: []Check{check("c", Check{HTTP: &HTTPSource{Username: "${secret.one.data.v}"}})},
+		},
 	}
 	var got []string
 	for _, k := range d.Credentials() {
@@ -33,6 +36,7 @@ func TestCredentials(t *testing.T) {
 	want := []string{
 		`update.check["a"].http.headers["X-B"] ${secret.two.data.b}`, `update.check["a"].http.headers["X-B"] ${secret.one.data.a}`,
 		`update.step["try"].check["b"].prometheus.password ${secret.one.data.p}`, `update.blue_green.check["c"].http.username ${secret.one.data.u}`,
+		`update.blue_green.check_after["c"].http.username ${secret.one.data.v}`,
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)

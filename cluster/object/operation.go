@@ -36,8 +36,16 @@ func (o *Operation) Idle() bool { return o.Name == OperationRebalance && len(o.O
 // Drain marks the node as being drained.
 func (n *Node) Drain() { n.Spec.Unschedulable, n.Spec.Drain = true, true }
 
-// Restart makes a new version of the same template.
-func (d *Deployment) Restart(at time.Time) { d.Spec.Restarted = at.UTC().Truncate(time.Second) }
+// Restart makes a new version of the same template, and always another one: a second
+// restart within the same second, or by a clock that is behind the one that stamped
+// the last, counts on from there.
+func (d *Deployment) Restart(at time.Time) {
+	at = at.UTC().Truncate(time.Second)
+	if next := d.Spec.Restarted.UTC().Add(time.Second); !d.Spec.Restarted.IsZero() && at.Before(next) {
+		at = next
+	}
+	d.Spec.Restarted = at
+}
 
 // Changeset is what the operation writes, made from what is in force. The same
 // time gives the same versions of what restarts, and so the same names of pods.

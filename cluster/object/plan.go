@@ -162,7 +162,7 @@ const (
 	StepStop   = "stop"   // of a pod
 	StepChange = "change" // an object is written
 	StepPause  = "pause"  // a person has to end it
-	StepCheck  = "check"  // one begins, and the forecast assumes that it passes
+	StepCheck  = "check"  // one begins or goes on, and the forecast assumes that it passes
 	StepZone   = "zone"   // its turn begins
 )
 

@@ -9,9 +9,9 @@ import (
 // checkChecks finds checks that stand where nothing would run them, and runs whose
 // pods a service would take for the deployment's own.
 func (u *Update) checkChecks(c *checker, at *step, pod *PodTemplate) {
-	each := func(up *step, list []Check, beside bool) {
+	each := func(block string, up *step, list []Check, beside bool) {
 		for i := range list {
-			here := &step{up: up, name: "check", label: list[i].Name, key: true}
+			here := &step{up: up, name: block, label: list[i].Name, key: true}
 			if n := list[i].Times(beside); n > 0 && n <= list[i].FailureLimit {
 				c.fail(here.to("failure_limit"), "Check that cannot fail", "Of %d measurements %d may fail. Lower failure_limit, or raise count.", n, list[i].FailureLimit)
 			}
@@ -25,16 +25,17 @@ func (u *Update) checkChecks(c *checker, at *step, pod *PodTemplate) {
 		if u.By != "" {
 			hint = "An update by " + u.By + " has no steps that a check could run beside. Leave by out and write steps, or take strategy = \"canary\"."
 		} else if u.Strategy == "blue_green" {
-			hint = "Put it into blue_green { … }: it runs before the connections go over."
+			hint = "Put it into blue_green { … }: a check runs before the connections go over, a check_after after that."
 		}
 		c.fail(&step{up: at, name: "check", label: u.Checks[0].Name, key: true}, "Check that would not run", "%s", hint)
 	}
-	each(at, u.Checks, true)
+	each("check", at, u.Checks, true)
 	for i := range u.Steps {
-		each(&step{up: at, name: "step", label: u.Steps[i].Name, key: true}, u.Steps[i].Checks, false)
+		each("check", &step{up: at, name: "step", label: u.Steps[i].Name, key: true}, u.Steps[i].Checks, false)
 	}
 	if u.BlueGreen != nil {
-		each(at.to("blue_green"), u.BlueGreen.Checks, false)
+		each("check", at.to("blue_green"), u.BlueGreen.Checks, false)
+		each("check_after", at.to("blue_green"), u.BlueGreen.ChecksAfter, false)
 	}
 }
 

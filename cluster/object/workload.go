@@ -78,10 +78,11 @@ type Update struct {
 
 // BlueGreen is how the connections go over from all old pods to all new ones.
 type BlueGreen struct {
-	After  Duration `json:"after,omitempty" hcl:"after" doc:"How long all new pods have to be ready before the connections go over."`
-	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"The connections go over when somebody says: berth rollout promote."`
-	Keep   Duration `json:"keep" hcl:"keep" default:"5m" doc:"How long the old pods stay after that: so long the way back starts no pod."`
-	Checks []Check  `json:"checks,omitempty" hcl:"check,block" doc:"Checks that have to pass before the connections go over, once all new pods are ready."`
+	After       Duration `json:"after,omitempty" hcl:"after" doc:"How long all new pods have to be ready before the connections go over."`
+	Manual      bool     `json:"manual,omitempty" hcl:"manual" doc:"The connections go over when somebody says: berth rollout promote."`
+	Keep        Duration `json:"keep" hcl:"keep" default:"5m" doc:"How long the old pods stay after that: so long the way back starts no pod."`
+	Checks      []Check  `json:"checks,omitempty" hcl:"check,block" doc:"Checks that have to pass before the connections go over, once all new pods are ready."`
+	ChecksAfter []Check  `json:"checks_after,omitempty" hcl:"check_after,block" doc:"Checks that have to pass after the connections went over, while the old pods are kept, be it longer than keep says. One that fails leads the connections back at once."`
 }
 
 // Switch is how the connections of a blue-green update go over.
@@ -102,6 +103,10 @@ type CanaryStep struct {
 	Manual bool     `json:"manual,omitempty" hcl:"manual" doc:"Stay at this step until somebody says: berth rollout promote."`
 	Checks []Check  `json:"checks,omitempty" hcl:"check,block" doc:"Checks that have to pass before the next step; they run during the pause, and a person is asked when they have passed."`
 }
+
+// AfterSwitch is CheckStatus.Step of the checks that a blue-green update has after the
+// connections went over.
+const AfterSwitch = "switch"
 
 // CanaryStatus is how far a rollout by steps is: a canary, a blue-green one, one
 // with pauses or by zones.

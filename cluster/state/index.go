@@ -16,7 +16,7 @@ type indexes struct {
 	byNode  *btree.BTreeG[link] // node -> bound pods
 	pending *btree.BTreeG[link] // pods that wait for a node
 	usage   *btree.BTreeG[nodeUsage]
-	byMark  *btree.BTreeG[link] // labels, templates and selectors -> pods and services; see marks.go
+	byMark  *btree.BTreeG[link] // labels, templates, selectors and what is read -> pods, services and readers; see marks.go
 }
 
 type link struct{ from, to object.Ref }

@@ -11,7 +11,8 @@ import (
 // A mark is something by which pods and services are looked up beside their
 // name: each label of a pod, the template of a pod, the first label, in the order
 // of the keys, of a service's selector and of each selector of peers in a network
-// policy, and what a service claims for itself. All stand in one tree of links from
+// policy, what a service claims for itself, and each config map and secret that a
+// template reads, be it a deployment's, a replica set's or one of pods. All stand in one tree of links from
 // mark to object; the kind of the mark tells them apart.
 func labelMark(k object.Kind, namespace, key, value string) object.Ref {
 	return object.Ref{Kind: k, Namespace: namespace, Name: key + "\x00" + value}
@@ -56,6 +57,21 @@ func (s *Store) remark(r object.Ref, before, after object.Object) {
 				move(idx, &s.hints.byMark[0], &s.dirty.byMark, r, object.Ref{}, claimMark(c))
 			}
 		}
+	case object.KindDeployment, object.KindReplicaSet, object.KindTemplate:
+		if before != nil && after != nil && before.Head().Version == after.Head().Version && before.Head().StatusVersion != after.Head().StatusVersion {
+			return // two entries of one batch may have one version, but this one wrote a status
+		}
+		was, is := readMarks(before), readMarks(after)
+		if slices.Equal(was, is) {
+			return
+		}
+		s.dirty.byMark = true
+		for _, m := range was {
+			s.unmark(m, r)
+		}
+		for _, m := range is {
+			s.mark(m, r)
+		}
 	case object.KindNetworkPolicy:
 		old, now := peerMarks(before), peerMarks(after)
 		if maps.Equal(old, now) {
@@ -94,6 +110,44 @@ func (v *Snapshot) ServicesClaiming(claim string) iter.Seq[*object.Service] {
 	return func(yield func(*object.Service) bool) {
 		for r := range v.links(v.idx.byMark, claimMark(claim)) {
 			if s, ok := Find[*object.Service](v, r); ok && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// readMarks are what a template reads.
+func readMarks(o object.Object) []object.Ref {
+	switch x := o.(type) {
+	case *object.Deployment:
+		return x.Spec.Pod.ReadRefs(x.Namespace)
+	case *object.ReplicaSet:
+		return x.Spec.Pod.ReadRefs(x.Namespace)
+	case *object.Template:
+		return x.Spec.ReadRefs(x.Namespace)
+	}
+	return nil
+}
+
+// Readers yields the objects of a kind whose template reads a config map or secret:
+// deployments, replica sets, or the templates of pods; ordered by name. It looks at no
+// others.
+func (v *Snapshot) Readers(read object.Ref, kind object.Kind) iter.Seq[object.Ref] {
+	return func(yield func(object.Ref) bool) {
+		for r := range v.links(v.idx.byMark, read) {
+			if r.Kind == kind && !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// PodsFrom yields the pods of a template, ordered by name.
+func (v *Snapshot) PodsFrom(template object.Ref) iter.Seq[*object.Pod] {
+	return func(yield func(*object.Pod) bool) {
+		w := walk{v: v}
+		for r := range v.links(v.idx.byMark, template) {
+			if p, ok := w.pod(r); ok && !yield(p) {
 				return
 			}
 		}

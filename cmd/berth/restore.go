@@ -52,7 +52,7 @@ func (c *PlanRestoreCmd) Run(s *session) error {
 		return err
 	}
 	if backup.Cluster != status.Cluster { // the masters say it again
-		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("%s is a snapshot of cluster %s, but this is cluster %s", c.Snapshot, backup.Cluster, status.Cluster),
+		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("the file %s is a snapshot of cluster %s, but this is cluster %s", c.Snapshot, backup.Cluster, status.Cluster),
 			Hint: "Check the context. What another cluster had comes here by its configurations: berth -C DIR apply"}
 	}
 	stacks, err := s.stacksToRestore(cl, then, c.Stack)

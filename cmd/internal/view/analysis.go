@@ -26,10 +26,12 @@ func RolloutWhy(w io.Writer, d *object.Deployment, now time.Time, o Options) err
 	for i := range st.Canary.Checks {
 		s := &st.Canary.Checks[i]
 		where := "beside the steps"
-		switch {
+		switch blueGreen := d.Spec.Update.Strategy == "blue_green"; {
+		case blueGreen && s.Step == object.AfterSwitch:
+			where = "after the switch"
 		case s.Step != "":
 			where = "of step " + s.Step
-		case d.Spec.Update.Strategy == "blue_green":
+		case blueGreen:
 			where = "before the switch"
 		}
 		p.line("  ", fmt.Sprintf("check %s %s is %s", s.Name, where, s.Phase), ": ", strings.TrimPrefix(checkText(s), "check "+s.Name+" "))

@@ -77,7 +77,11 @@ func (p *printer) others(steps map[object.Ref][]object.ForecastStep, label, name
 	}
 	slices.SortFunc(refs, object.Ref.Compare)
 	for _, r := range refs {
-		p.line("  ", pad("also", label), "  ", pad(r.Address(), name), "  moves though nothing of it is changed")
+		why := "moves though nothing of it is changed"
+		if slices.ContainsFunc(steps[r], told) {
+			why = "goes on with a rollout that is under way"
+		}
+		p.line("  ", pad("also", label), "  ", pad(r.Address(), name), "  ", why)
 		p.timeline(steps[r], label+6)
 	}
 }
@@ -99,7 +103,7 @@ func (p *printer) timeline(steps []object.ForecastStep, indent int) {
 		s := x.step
 		r := row{at: "+" + short(s.At.D()), op: "+", ready: fmt.Sprintf("ready %d/%d", s.Ready, s.Want), lowest: s.Lowest}
 		r.what = s.Ref.Name + " -> " + s.Node
-		if s.Op == object.StepPause || s.Op == object.StepCheck || s.Op == object.StepZone {
+		if told(s) {
 			r.op, r.what = "~", s.Note
 		}
 		if s.Op == object.StepStop {
@@ -121,6 +125,12 @@ func (p *printer) timeline(steps []object.ForecastStep, indent int) {
 		}
 		p.line(strings.TrimRight(line, " "))
 	}
+}
+
+// told reports whether a step is what a rollout waits for or comes to, in words,
+// rather than a pod's.
+func told(s object.ForecastStep) bool {
+	return s.Op == object.StepPause || s.Op == object.StepCheck || s.Op == object.StepZone
 }
 
 type shownStep struct {
@@ -160,8 +170,8 @@ func abridge(steps []object.ForecastStep) []shownStep {
 	}
 	middle, from, lowest := steps[stepsHead:len(steps)-stepsTail], 0, false
 	for i, s := range middle {
-		told := s.Op == object.StepPause || s.Op == object.StepCheck || s.Op == object.StepZone && zones <= stepsWhole
-		if !told && (!s.Lowest || lowest) { // one lowest is enough; a person is waited for at each pause
+		always := told(s) && (s.Op != object.StepZone || zones <= stepsWhole)
+		if !always && (!s.Lowest || lowest) { // one lowest is enough; a person is waited for at each pause
 			continue
 		}
 		skip(middle[from:i])

@@ -142,6 +142,8 @@ func deploymentState(d *object.Deployment, phase int) (int, string) {
 		switch u := d.Spec.Update; {
 		case u.Strategy == "blue_green" && c.Weight == 100:
 			text += ", all connections go to " + c.Set + ", the version before can take them back"
+		case u.Strategy == "blue_green" && c.Step == 1 && len(c.Checks) > 0:
+			text += ", all connections have gone back to " + st.Proven
 		case u.Strategy == "blue_green":
 			text += ", no connection goes to the new version yet"
 		case u.By != "" && c.Zone == "":
