@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -18,7 +19,7 @@ import (
 // CollectPolicy says what may go.
 type CollectPolicy struct {
 	// Images that no container uses and that were not used for UnusedFor are
-	// removed, longest unused first, while the disk below Root is fuller than
+	// removed, longest unused first, while their disk is fuller than
 	// DiskPercent. 0 removes all such images.
 	DiskPercent int
 	UnusedFor   time.Duration
@@ -77,7 +78,7 @@ func (r *Runtime) collectSnapshots(ctx context.Context) (n int, err error) {
 
 func (r *Runtime) collectImages(ctx context.Context, p CollectPolicy) (removed []string, err error) {
 	full := func() bool {
-		used, err := diskPercent(r.cfg.Root)
+		used, err := diskPercent(r.imageDisk)
 		return err == nil && used >= p.DiskPercent
 	}
 	if !full() {
@@ -87,11 +88,11 @@ func (r *Runtime) collectImages(ctx context.Context, p CollectPolicy) (removed [
 	if err != nil {
 		return nil, err
 	}
-	needed := map[string]bool{}
-	r.mu.Lock()
-	for _, m := range r.monitors {
-		needed[m.digest] = true
+	needed, err := r.neededImages(ctx)
+	if err != nil {
+		return nil, err
 	}
+	r.mu.Lock()
 	last := map[string]time.Time{}
 	for _, img := range list {
 		last[img.Name] = usedAt(img)
@@ -119,6 +120,22 @@ func (r *Runtime) collectImages(ctx context.Context, p CollectPolicy) (removed [
 		removed = append(removed, img.Name)
 	}
 	return removed, nil
+}
+
+// neededImages are the digests that containers were made of: also those of other
+// nodes, where several share a containerd.
+func (r *Runtime) neededImages(ctx context.Context) (map[string]bool, error) {
+	list, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	needed := map[string]bool{}
+	for _, c := range list {
+		if _, digest, ok := strings.Cut(c.Labels[labelImage], "@"); ok {
+			needed[digest] = true
+		}
+	}
+	return needed, nil
 }
 
 // collectLogs removes logs of pods that nobody removed in order.

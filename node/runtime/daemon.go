@@ -37,6 +37,8 @@ type daemon struct {
 	cfg  Config
 	path string
 	log  *slog.Logger
+	// before is called before each start, when no containerd runs.
+	before func()
 	stopping,
 	ended chan struct{}
 	once sync.Once
@@ -52,7 +54,7 @@ func (c Config) daemonPID() string    { return filepath.Join(c.State, "container
 func (c Config) daemonLog() string    { return filepath.Join(c.Root, "containerd.log") }
 func (c Config) daemonState() string  { return filepath.Join(c.State, "containerd") }
 
-func startDaemon(ctx context.Context, cfg Config) (*daemon, error) {
+func startDaemon(ctx context.Context, cfg Config, before func()) (*daemon, error) {
 	path, err := exec.LookPath(cfg.Containerd)
 	if err != nil {
 		return nil, &container.UnavailableError{Message: "containerd is not installed", Err: err, Hint: installHint}
@@ -60,7 +62,7 @@ func startDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 	if _, err := exec.LookPath("containerd-shim-runc-v2"); err != nil {
 		return nil, &container.UnavailableError{Message: "containerd's shim is not installed", Err: err, Hint: installHint}
 	}
-	d := &daemon{cfg: cfg, path: path, log: cfg.Logger, stopping: make(chan struct{}), ended: make(chan struct{})}
+	d := &daemon{cfg: cfg, path: path, log: cfg.Logger, before: before, stopping: make(chan struct{}), ended: make(chan struct{})}
 	if err := os.MkdirAll(cfg.daemonState(), 0o711); err != nil {
 		return nil, err
 	}
@@ -150,6 +152,7 @@ func ourDaemon(pid int, cfg Config) bool {
 }
 
 func (d *daemon) launch() error {
+	d.before()
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
 	if s, err := os.Stat(d.cfg.daemonLog()); err == nil && s.Size() > daemonLogSize {
 		flags |= os.O_TRUNC
@@ -301,10 +304,17 @@ func lastLine(path string) string {
 	return lines[len(lines)-1]
 }
 
-// checkRuntimeBinary fails early and clearly when there is no OCI runtime.
-func (r *Runtime) checkRuntimeBinary() error {
-	if _, err := exec.LookPath(r.cfg.RuntimeBinary); err != nil {
+// findRuntimeBinary fails early and clearly when there is no OCI runtime. The shim
+// is given its whole path: a foreign containerd may have another PATH, and find
+// another program than the one that isRunc asks.
+func (r *Runtime) findRuntimeBinary() error {
+	path, err := exec.LookPath(r.cfg.RuntimeBinary)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
 		return &container.UnavailableError{Message: r.cfg.RuntimeBinary + " is not installed", Err: errors.Unwrap(err), Hint: installHint}
 	}
+	r.binary = path
 	return nil
 }

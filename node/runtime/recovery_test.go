@@ -110,6 +110,7 @@ func TestKilledAgent(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // if it is not killed below
 	pids := make([]int, 2)
 	lines := bufio.NewScanner(out)
 	for i := range pids {
@@ -240,6 +241,9 @@ func TestContainerdKilledWhileContainersStart(t *testing.T) {
 				spec := p.Spec("web", "wait")
 				for spec.Attempt = 0; t.Context().Err() == nil; spec.Attempt++ { // as an agent does
 					if _, err := r.StartContainer(t.Context(), spec); err == nil {
+						return
+					} else if spec.Attempt > 100 {
+						t.Errorf("cannot be started: %v", err)
 						return
 					}
 					await(t, "health", func() bool { return r.Health() == nil })
