@@ -87,7 +87,9 @@ func startDaemon(ctx context.Context, cfg Config, before func()) (*daemon, error
 
 // toml leaves out what is not used, and "opt" for what it does: it makes the
 // dynamic linker look for every library of every shim and OCI runtime below
-// /opt/containerd, and in the working directory, first.
+// /opt/containerd, and in the working directory, first. A plug-in that has another
+// name in another release has both here. Every release since 1.6 reads version 2;
+// later ones say in their log that they migrate it.
 func (c Config) toml() string {
 	return fmt.Sprintf(`# written by berth at every start
 version = 2
@@ -95,12 +97,15 @@ root = %q
 state = %q
 disabled_plugins = [
   "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
-  "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing",
+  "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.sandbox.controller.v1.podsandbox",
+  "io.containerd.internal.v1.restart", "io.containerd.monitor.container.v1.restart",
+  "io.containerd.internal.v1.tracing", "io.containerd.image-verifier.v1.bindir",
   "io.containerd.internal.v1.opt",
   "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri",
   "io.containerd.monitor.v1.cgroups", "io.containerd.monitor.task.v1.cgroups",
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs", "io.containerd.differ.v1.erofs",
 ]
 
 [grpc]

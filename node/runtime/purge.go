@@ -85,6 +85,9 @@ func sweep(cfg Config, c cgroups) error {
 		return err
 	}
 	if cfg.Socket != "" {
+		for _, d := range []string{filepath.Join(cfg.runcRoot(), cfg.Namespace), cfg.runcRoot(), filepath.Join(cfg.State, "exec"), filepath.Join(cfg.State, "ns"), cfg.State} {
+			_ = os.Remove(d) // if nobody keeps anything in it
+		}
 		return nil
 	}
 	if err := releaseState(cfg.State); err != nil {

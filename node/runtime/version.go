@@ -38,23 +38,30 @@ func parseRelease(version string) (release, bool) {
 	return release{a, b}, err1 == nil && err2 == nil
 }
 
-// checkVersion refuses a containerd that is too old. One without a number is
-// somebody's own build, and trusted.
+// checkVersion refuses a containerd that is too old.
 func (r *Runtime) checkVersion(ctx context.Context) error {
 	v, err := r.client.Version(ctx)
 	if err != nil {
 		return r.unavailable(err)
 	}
-	if line, ok := parseRelease(v.Version); ok && line.before(oldestContainerd) {
-		where := r.cfg.Containerd
-		if r.daemon == nil {
-			where = r.cfg.address()
-		}
-		return &container.UnavailableError{
-			Message: fmt.Sprintf("containerd %s (%s) is too old: %s or newer is needed", v.Version, where, oldestContainerd),
-			Hint:    "upgrade it, for example with: apt-get install containerd",
-		}
+	where := "at " + r.cfg.address()
+	if r.daemon != nil {
+		where = r.daemon.path
 	}
-	r.log.Info("containerd", "version", v.Version, "snapshotter", r.snapshotter)
+	if err := newEnough(v.Version, where); err != nil {
+		return err
+	}
+	r.log.Info("containerd", "version", v.Version, "where", where)
 	return nil
+}
+
+// newEnough trusts one without a number, which is somebody's own build.
+func newEnough(version, where string) error {
+	if line, ok := parseRelease(version); !ok || !line.before(oldestContainerd) {
+		return nil
+	}
+	return &container.UnavailableError{
+		Message: fmt.Sprintf("containerd %s (%s) is too old: this node needs %s or newer", version, where, oldestContainerd),
+		Hint:    "upgrade it, for example with: apt-get install containerd",
+	}
 }
