@@ -35,12 +35,15 @@ type Collected struct {
 	Logs      int // pods
 }
 
+// halfMade is how old a snapshot without a container is when it is nobody's.
+const halfMade = 10 * time.Minute
+
 // Collect removes what nothing needs any more. It may run at any time.
 func (r *Runtime) Collect(ctx context.Context, p CollectPolicy) (Collected, error) {
 	ctx = r.ns(ctx)
 	var out Collected
 	var err error
-	if out.Snapshots, err = r.collectSnapshots(ctx); err != nil {
+	if out.Snapshots, err = r.collectSnapshots(ctx, halfMade); err != nil {
 		return out, r.unavailable(err)
 	}
 	if out.Images, err = r.collectImages(ctx, p); err != nil {
@@ -51,12 +54,12 @@ func (r *Runtime) Collect(ctx context.Context, p CollectPolicy) (Collected, erro
 }
 
 // collectSnapshots removes snapshots that carry our mark but whose container
-// does not exist and is not being made.
-func (r *Runtime) collectSnapshots(ctx context.Context) (n int, err error) {
+// does not exist and, at that age, is not being made.
+func (r *Runtime) collectSnapshots(ctx context.Context, age time.Duration) (n int, err error) {
 	sn := r.client.SnapshotService(r.snapshotter)
 	var names []string
 	err = sn.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		if info.Kind == snapshots.KindActive && info.Labels[gcRoot] != "" && time.Since(info.Created) > 10*time.Minute {
+		if info.Kind == snapshots.KindActive && info.Labels[gcRoot] != "" && time.Since(info.Created) >= age {
 			names = append(names, info.Name)
 		}
 		return nil

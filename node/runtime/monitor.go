@@ -88,7 +88,34 @@ func (r *Runtime) adopt(ctx context.Context) error {
 			return fmt.Errorf("take over container %s: %w", c.ID(), err)
 		}
 	}
-	return nil
+	return r.forgetErased(ctx)
+}
+
+// forgetErased removes what a crash left of containers that it had half erased, or
+// had not got to making. Nobody makes one now: a private containerd is ours alone,
+// and in a foreign one a record says which are.
+func (r *Runtime) forgetErased(ctx context.Context) error {
+	ctx = r.ns(ctx)
+	ids, err := r.records.all()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if r.monitor(id) != nil {
+			continue
+		}
+		if err := r.client.SnapshotService(r.snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+			return r.unavailable(err)
+		}
+		if err := r.records.remove(id); err != nil {
+			return err
+		}
+	}
+	if r.daemon == nil {
+		return nil
+	}
+	_, err = r.collectSnapshots(ctx, 0)
+	return r.unavailable(err)
 }
 
 func (r *Runtime) adoptOne(ctx context.Context, c containerd.Container) error {

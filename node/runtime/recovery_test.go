@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,10 +26,16 @@ const childRoot, childState = "BERTH_TEST_CHILD_ROOT", "BERTH_TEST_CHILD_STATE"
 
 func TestMain(m *testing.M) {
 	if root := os.Getenv(childRoot); root != "" {
-		if err := child(Config{Root: root, State: os.Getenv(childState), LogSize: 16 << 10, LogFiles: 1000}); err != nil {
+		c := Config{Root: root, State: os.Getenv(childState), LogSize: 16 << 10, LogFiles: 1000}
+		live := child
+		if calls, err := strconv.ParseInt(os.Getenv(childDies), 10, 64); err == nil {
+			live = func(c Config) error { return mortalChild(c, calls) }
+		}
+		if err := live(c); err != nil {
 			fmt.Println("error", err)
 			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }

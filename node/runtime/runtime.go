@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	containerdlog "github.com/containerd/log"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 )
 
 // containerd's client writes its own log lines to standard error; what matters in
@@ -43,7 +44,8 @@ type Config struct {
 	LogSize  int64 // bytes of one log file; default 10 MiB
 	LogFiles int   // log files kept for each attempt of a container; default 3
 
-	rescueEvery time.Duration // see logrescue.go; for tests
+	rescueEvery time.Duration     // see logrescue.go; for tests
+	dial        []grpc.DialOption // of the connection to containerd; for tests
 
 	Logger *slog.Logger // default: discard
 }
@@ -136,7 +138,7 @@ func (r *Runtime) open(ctx context.Context) (err error) {
 		}
 	}
 	r.client, err = containerd.New(r.cfg.address(),
-		containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(10*time.Second))
+		containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(10*time.Second), containerd.WithExtraDialOpts(r.cfg.dial))
 	if err != nil {
 		return &container.UnavailableError{
 			Message: "containerd does not answer at " + r.cfg.address(), Err: err,
