@@ -81,7 +81,18 @@ func (c *crash) die(what string) {
 // mortalRuntime and its like are the tools of an agent that may die.
 type mortalRuntime struct {
 	*fake.Runtime
-	c *crash
+	c     *crash
+	ahead time.Duration // of the clock that ends were noted by
+}
+
+func (m mortalRuntime) List(ctx context.Context) ([]container.Status, error) {
+	list, err := m.Runtime.List(ctx)
+	for i := range list {
+		if list[i].State == container.Exited {
+			list[i].Finished = list[i].Finished.Add(m.ahead)
+		}
+	}
+	return list, err
 }
 
 func (m mortalRuntime) PullImage(ctx context.Context, ref string, auth *container.Auth, policy string) (out container.Image, err error) {
@@ -200,6 +211,8 @@ type mortal struct {
 	dir  string // of the agent that runs
 	kill context.CancelFunc
 	over []func()
+	// ahead is how far the clock was ahead before the next agent began.
+	ahead time.Duration
 }
 
 func newMortal(t *testing.T) *mortal {
@@ -226,7 +239,7 @@ func (m *mortal) start(left int, after bool) *crash {
 		}
 	}
 	a, err := agent.New(agent.Config{
-		Node: "n1", Dir: from, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30}, Masters: mortalMasters{m.m, c}, Runtime: mortalRuntime{m.r, c},
+		Node: "n1", Dir: from, Status: object.NodeStatus{CPU: 2000, Memory: 1 << 30}, Masters: mortalMasters{m.m, c}, Runtime: mortalRuntime{m.r, c, m.ahead},
 		Sandboxes: mortalSandboxes{fake.Sandboxes{Runtime: m.r}, c}, Network: mortalNetwork{m.net, c}, Volumes: mortalVolumes{m.vol, c}, Prober: probe.New(0),
 	})
 	if err != nil {
@@ -500,4 +513,39 @@ func TestAfterAReboot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnImageThatDoesNotFit is the node's trouble, not the image's.
+func TestAnImageThatDoesNotFit(t *testing.T) {
+	inBubble(t, fake.Script{"web:1": {Full: true}}, func(w *world) {
+		ref := w.m.create("p", one("web:1"))
+		s := w.m.wait(t, ref, time.Minute, "in trouble", reason(object.ReasonNodeResources))
+		if !strings.Contains(s.Message, "disk") || !strings.Contains(s.Message, "Make room.") {
+			t.Errorf("message %q", s.Message)
+		}
+		w.r.Behave("web:1", fake.Behavior{})
+		w.m.wait(t, ref, 10*time.Minute, "ready", ready)
+	})
+}
+
+// TestTheClockIsSetBack: a container whose end lies in the future by the clock of
+// now is started again after its pause all the same.
+func TestTheClockIsSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMortal(t)
+		defer m.end()
+		c := m.start(0, false)
+		ref := m.m.create("p", mortalPod)
+		m.m.wait(t, ref, time.Minute, "ready", ready)
+		synctest.Wait()
+		c.mu.Lock()
+		c.left = 1
+		c.mu.Unlock()
+		m.r.Kill(m.alive()["web"], 3, false)
+		m.ahead = 24 * time.Hour
+		if !m.die(c) {
+			t.Fatal("the agent lives")
+		}
+		m.m.wait(t, ref, time.Minute, "ready again", func(s object.PodStatus) bool { return s.Ready && s.Containers[2].Restarts == 1 })
+	})
 }

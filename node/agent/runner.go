@@ -88,7 +88,7 @@ func (r *runner) run(ctx context.Context) bool {
 		}
 		pause := r.restart.next()
 		r.w.log.Info("container ended; starting it again", "container", r.c.Name, "code", o.code, "oom", o.oom, "in", pause)
-		if !sleep(ctx, pause-time.Since(o.at)) {
+		if !sleep(ctx, min(pause, pause-time.Since(o.at))) { // o.at is in the future when the clock was set back
 			return false
 		}
 	}
