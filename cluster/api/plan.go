@@ -258,6 +258,9 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 	if err := s.checkPlan(p); err != nil {
 		return nil, err
 	}
+	if len(req.Attempt) > object.AttemptLength {
+		return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "the attempt's name has %d bytes, and may have %d", len(req.Attempt), object.AttemptLength)
+	}
 	if !req.AllowUnplaced && len(p.Forecast.Unplaced) > 0 {
 		return nil, unplaceable(p)
 	}
@@ -272,10 +275,8 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 			return c, a, err
 		}
 		c, made := object.Commit(full, v.Get, who.author(), s.Now().UTC())
-		if p.Restore != nil {
-			return c, object.Applied{Restored: made}, nil
-		}
-		return c, made[0], nil
+		sign(&c, req.Attempt)
+		return c, applied(p, made), nil
 	})
 }
 
@@ -284,6 +285,9 @@ func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset
 	p := &req.Plan
 	for try := 1; ; try++ {
 		v := s.Cluster.Snapshot()
+		if a, ok := repeated(v, req, identityOf(ctx).author()); ok {
+			return &answer[object.Applied]{Body: a}, nil
+		}
 		for _, x := range p.Expect {
 			if err := stale(v, p, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
 				return nil, err
