@@ -549,3 +549,20 @@ func TestTheClockIsSetBack(t *testing.T) {
 		m.m.wait(t, ref, time.Minute, "ready again", func(s object.PodStatus) bool { return s.Ready && s.Containers[2].Restarts == 1 })
 	})
 }
+
+// TestCrashLoopsLeaveRoom: eighty pods that start again and again, more than the
+// node can start, do not keep a good one waiting.
+func TestCrashLoopsLeaveRoom(t *testing.T) {
+	inBubble(t, fake.Script{"bad:1": {Start: time.Second, Crash: time.Millisecond}, "web:1": {Start: time.Second}}, func(w *world) {
+		for i := range 80 {
+			w.m.create(fmt.Sprintf("bad-%d", i), one("bad:1"))
+		}
+		time.Sleep(time.Minute)
+		before := w.r.Starts()
+		time.Sleep(10 * time.Second)
+		if n := w.r.Starts() - before; n < 15 {
+			t.Fatalf("%d starts in ten seconds: the node is not busy", n)
+		}
+		w.m.wait(t, w.m.create("good", one("web:1")), 5*time.Second, "ready", ready)
+	})
+}

@@ -240,6 +240,12 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 		if err != nil {
 			return err
 		}
+		if r.quick > 1 || failures > 1 { // those in a loop leave room for the others
+			if err := r.w.a.loops.take(ctx); err != nil {
+				return err
+			}
+			defer r.w.a.loops.give()
+		}
 		if err := r.w.a.slots.take(ctx); err != nil {
 			return err
 		}
