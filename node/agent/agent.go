@@ -30,6 +30,7 @@ type Agent struct {
 	log     *slog.Logger
 	reports *reporter
 	slots   slots // pods and containers being started
+	loops   slots // of these, containers that have ended soon again and again
 	pulls   slots // images being pulled
 	view    *view
 	purging chan struct{}
@@ -96,7 +97,7 @@ func New(c Config) (*Agent, error) {
 	}
 	return &Agent{
 		cfg: c, log: c.Logger, reports: reports, view: newView(),
-		slots: make(slots, c.Parallel), pulls: make(slots, c.Parallel), purging: make(chan struct{}),
+		slots: make(slots, c.Parallel), loops: make(slots, max(1, c.Parallel/2)), pulls: make(slots, c.Parallel), purging: make(chan struct{}),
 		workers: map[object.Ref]*worker{}, waiting: map[object.Ref]*object.Pod{},
 		found: map[container.Pod][]container.Status{}, contents: map[string]map[string]string{},
 		dirty: make(chan struct{}, 1), imported: make(chan struct{}),

@@ -70,18 +70,13 @@ type outcome struct {
 // run keeps the container going until it has ended for good or ctx has. An init
 // container's true means that it has done its work.
 func (r *runner) run(ctx context.Context) bool {
-	policy := r.w.pod.Spec.Pod.Restart
-	if r.init && policy == "always" {
-		policy = "on_failure"
-	}
 	for ctx.Err() == nil {
 		o, ok := r.attemptOnce(ctx)
 		if !ok {
 			return false
 		}
 		r.ended(ctx, o)
-		again := policy == "always" || policy == "" || (policy == "on_failure" && o.code != 0)
-		if !again {
+		if !r.restarts(o.code) {
 			r.failed = o.code != 0
 			if !r.failed {
 				r.w.fine(r.c.Name)
@@ -93,9 +88,20 @@ func (r *runner) run(ctx context.Context) bool {
 		}
 		pause := r.restart.next()
 		r.w.log.Info("container ended; starting it again", "container", r.c.Name, "code", o.code, "oom", o.oom, "in", pause)
-		if !sleep(ctx, pause-time.Since(o.at)) {
+		if !sleep(ctx, min(pause, pause-time.Since(o.at))) { // o.at is in the future when the clock was set back
 			return false
 		}
+	}
+	return false
+}
+
+// restarts reports whether an attempt that ended so is followed by another.
+func (r *runner) restarts(code int) bool {
+	switch r.w.pod.Spec.Pod.Restart {
+	case "always", "":
+		return !r.init || code != 0
+	case "on_failure":
+		return code != 0
 	}
 	return false
 }
@@ -151,6 +157,19 @@ func (r *runner) takeOver(s *container.Status) {
 			r.ready = true
 		}
 	})
+}
+
+// settle makes the status of an init container that has done its work say so;
+// worker.mu is held.
+func (r *runner) settle() {
+	if r.status.State == "exited" {
+		return
+	}
+	r.status.State, r.status.ExitCode = "exited", 0
+	r.status.Reason, r.status.Message = describe(r.c, outcome{})
+	if s := r.adopted; s != nil && s.State == container.Exited {
+		r.status.ID, r.status.Started, r.status.Finished = s.ID, s.Started.UTC().Round(0), s.Finished.UTC().Round(0)
+	}
 }
 
 // expect makes the end of an attempt known to this runner.
@@ -220,6 +239,12 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 		spec, err := r.spec(ctx, r.attempt+1)
 		if err != nil {
 			return err
+		}
+		if r.quick > 1 || failures > 1 { // those in a loop leave room for the others
+			if err := r.w.a.loops.take(ctx); err != nil {
+				return err
+			}
+			defer r.w.a.loops.give()
 		}
 		if err := r.w.a.slots.take(ctx); err != nil {
 			return err

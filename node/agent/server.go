@@ -103,7 +103,11 @@ func fail(w http.ResponseWriter, err error) {
 	case errors.As(err, &away):
 		e = object.Errorf(object.CodeUnavailable, object.Ref{}, "%w", err)
 	case errors.As(err, &image):
-		e = object.Errorf(object.CodeInvalid, object.Ref{}, "%w", err)
+		code := object.CodeInvalid
+		if image.Fault == container.ImageNoSpace {
+			code = object.CodeUnavailable
+		}
+		e = object.Errorf(code, object.Ref{}, "%w", err)
 		e.Hint = image.Hint
 	case isDiskFull(err):
 		e = object.Errorf(object.CodeUnavailable, object.Ref{}, "the node's disk is full: %w", err)

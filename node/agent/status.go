@@ -140,6 +140,9 @@ func explain(err error) (reason, message string, soon bool) {
 		if image.Fault == container.ImageNotFound || image.Fault == container.ImageAbsent || image.Fault == container.ImageInvalid {
 			reason = object.ReasonImageNotFound
 		}
+		if image.Fault == container.ImageNoSpace {
+			reason = object.ReasonNodeResources // the image is not to blame
+		}
 		message = err.Error()
 		if image.Hint != "" {
 			message += ". " + image.Hint

@@ -209,8 +209,9 @@ func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, err
 			mains++
 		}
 	}
-	if running == 0 {
-		return false, ctx.Err() // after a reboot, perhaps: prepare anew, count the attempts on
+	if running == 0 { // after a reboot, perhaps: prepare anew, count the attempts on
+		w.initAgain()
+		return false, ctx.Err()
 	}
 	addr, okAddr := w.a.cfg.Network.Address(w.id)
 	paths, okPaths := w.a.cfg.Volumes.Paths(w.id, w.pod.Spec.Pod.Volumes)
@@ -247,10 +248,35 @@ func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, err
 					r.status.LastLog, r.status.Message, r.status.Reason = c.LastLog, c.Message, c.Reason
 				}
 			}
+			if r.passed {
+				r.settle() // its end may not have been told
+			}
 		}
 	})
 	w.log.Info("adopted", "running", running)
 	return true, nil
+}
+
+// initAgain lets the init containers do their work once more where what they did it
+// to is gone, as it is after a reboot: namespaces, and volumes in memory. A pod
+// whose containers have all ended for good does not need it.
+func (w *worker) initAgain() {
+	pods, err := w.a.cfg.Sandboxes.Pods()
+	_, stands := w.a.cfg.Volumes.Paths(w.id, w.pod.Spec.Pod.Volumes)
+	if err == nil && stands && slices.Contains(pods, w.id) {
+		return
+	}
+	if !slices.ContainsFunc(w.runners, func(r *runner) bool {
+		s := r.adopted
+		return !r.init && (s == nil || s.State != container.Exited || r.restarts(s.ExitCode))
+	}) {
+		return
+	}
+	for _, r := range w.runners {
+		if s := r.adopted; r.init && s != nil {
+			r.attempt, r.last, r.adopted = s.Attempt, s.ID, nil
+		}
+	}
 }
 
 // prepare makes everything that the containers stand on, trying until it is

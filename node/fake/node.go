@@ -43,6 +43,7 @@ type Script map[string]Behavior
 type Behavior struct {
 	Pull     time.Duration // time until the image is there
 	Missing  bool          // the registry has no such image
+	Full     bool          // the node's disk has no room for the image
 	Content  string        // what its tag stands for; default: its name
 	Password string        // without which the registry does not give it
 	Start    time.Duration // time from image to running

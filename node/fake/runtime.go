@@ -186,6 +186,9 @@ func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Aut
 	if !sleep(ctx, b.Pull) {
 		return container.Image{}, ctx.Err()
 	}
+	if b.Full {
+		return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageNoSpace, Hint: "Make room."}
+	}
 	if b.Missing {
 		return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageNotFound, Hint: "Check the name and the tag."}
 	}

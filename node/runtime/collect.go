@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -18,7 +19,7 @@ import (
 // CollectPolicy says what may go.
 type CollectPolicy struct {
 	// Images that no container uses and that were not used for UnusedFor are
-	// removed, longest unused first, while the disk below Root is fuller than
+	// removed, longest unused first, while their disk is fuller than
 	// DiskPercent. 0 removes all such images.
 	DiskPercent int
 	UnusedFor   time.Duration
@@ -34,12 +35,15 @@ type Collected struct {
 	Logs      int // pods
 }
 
+// halfMade is how old a snapshot without a container is when it is nobody's.
+const halfMade = 10 * time.Minute
+
 // Collect removes what nothing needs any more. It may run at any time.
 func (r *Runtime) Collect(ctx context.Context, p CollectPolicy) (Collected, error) {
 	ctx = r.ns(ctx)
 	var out Collected
 	var err error
-	if out.Snapshots, err = r.collectSnapshots(ctx); err != nil {
+	if out.Snapshots, err = r.collectSnapshots(ctx, halfMade); err != nil {
 		return out, r.unavailable(err)
 	}
 	if out.Images, err = r.collectImages(ctx, p); err != nil {
@@ -50,12 +54,12 @@ func (r *Runtime) Collect(ctx context.Context, p CollectPolicy) (Collected, erro
 }
 
 // collectSnapshots removes snapshots that carry our mark but whose container
-// does not exist and is not being made.
-func (r *Runtime) collectSnapshots(ctx context.Context) (n int, err error) {
+// does not exist and, at that age, is not being made.
+func (r *Runtime) collectSnapshots(ctx context.Context, age time.Duration) (n int, err error) {
 	sn := r.client.SnapshotService(r.snapshotter)
 	var names []string
 	err = sn.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		if info.Kind == snapshots.KindActive && info.Labels[gcRoot] != "" && time.Since(info.Created) > 10*time.Minute {
+		if info.Kind == snapshots.KindActive && info.Labels[gcRoot] != "" && time.Since(info.Created) >= age {
 			names = append(names, info.Name)
 		}
 		return nil
@@ -77,7 +81,7 @@ func (r *Runtime) collectSnapshots(ctx context.Context) (n int, err error) {
 
 func (r *Runtime) collectImages(ctx context.Context, p CollectPolicy) (removed []string, err error) {
 	full := func() bool {
-		used, err := diskPercent(r.cfg.Root)
+		used, err := diskPercent(r.imageDisk)
 		return err == nil && used >= p.DiskPercent
 	}
 	if !full() {
@@ -87,11 +91,11 @@ func (r *Runtime) collectImages(ctx context.Context, p CollectPolicy) (removed [
 	if err != nil {
 		return nil, err
 	}
-	needed := map[string]bool{}
-	r.mu.Lock()
-	for _, m := range r.monitors {
-		needed[m.digest] = true
+	needed, err := r.neededImages(ctx)
+	if err != nil {
+		return nil, err
 	}
+	r.mu.Lock()
 	last := map[string]time.Time{}
 	for _, img := range list {
 		last[img.Name] = usedAt(img)
@@ -119,6 +123,22 @@ func (r *Runtime) collectImages(ctx context.Context, p CollectPolicy) (removed [
 		removed = append(removed, img.Name)
 	}
 	return removed, nil
+}
+
+// neededImages are the digests that containers were made of: also those of other
+// nodes, where several share a containerd.
+func (r *Runtime) neededImages(ctx context.Context) (map[string]bool, error) {
+	list, err := r.client.ContainerService().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	needed := map[string]bool{}
+	for _, c := range list {
+		if _, digest, ok := strings.Cut(c.Labels[labelImage], "@"); ok {
+			needed[digest] = true
+		}
+	}
+	return needed, nil
 }
 
 // collectLogs removes logs of pods that nobody removed in order.

@@ -37,6 +37,8 @@ type daemon struct {
 	cfg  Config
 	path string
 	log  *slog.Logger
+	// before is called before each start, when no containerd runs.
+	before func()
 	stopping,
 	ended chan struct{}
 	once sync.Once
@@ -52,7 +54,7 @@ func (c Config) daemonPID() string    { return filepath.Join(c.State, "container
 func (c Config) daemonLog() string    { return filepath.Join(c.Root, "containerd.log") }
 func (c Config) daemonState() string  { return filepath.Join(c.State, "containerd") }
 
-func startDaemon(ctx context.Context, cfg Config) (*daemon, error) {
+func startDaemon(ctx context.Context, cfg Config, before func()) (*daemon, error) {
 	path, err := exec.LookPath(cfg.Containerd)
 	if err != nil {
 		return nil, &container.UnavailableError{Message: "containerd is not installed", Err: err, Hint: installHint}
@@ -60,7 +62,7 @@ func startDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 	if _, err := exec.LookPath("containerd-shim-runc-v2"); err != nil {
 		return nil, &container.UnavailableError{Message: "containerd's shim is not installed", Err: err, Hint: installHint}
 	}
-	d := &daemon{cfg: cfg, path: path, log: cfg.Logger, stopping: make(chan struct{}), ended: make(chan struct{})}
+	d := &daemon{cfg: cfg, path: path, log: cfg.Logger, before: before, stopping: make(chan struct{}), ended: make(chan struct{})}
 	if err := os.MkdirAll(cfg.daemonState(), 0o711); err != nil {
 		return nil, err
 	}
@@ -85,7 +87,9 @@ func startDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 
 // toml leaves out what is not used, and "opt" for what it does: it makes the
 // dynamic linker look for every library of every shim and OCI runtime below
-// /opt/containerd, and in the working directory, first.
+// /opt/containerd, and in the working directory, first. A plug-in that has another
+// name in another release has both here. Every release since 1.6 reads version 2;
+// later ones say in their log that they migrate it.
 func (c Config) toml() string {
 	return fmt.Sprintf(`# written by berth at every start
 version = 2
@@ -93,12 +97,15 @@ root = %q
 state = %q
 disabled_plugins = [
   "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
-  "io.containerd.internal.v1.restart", "io.containerd.internal.v1.tracing",
+  "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.sandbox.controller.v1.podsandbox",
+  "io.containerd.internal.v1.restart", "io.containerd.monitor.container.v1.restart",
+  "io.containerd.internal.v1.tracing", "io.containerd.image-verifier.v1.bindir",
   "io.containerd.internal.v1.opt",
   "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri",
   "io.containerd.monitor.v1.cgroups", "io.containerd.monitor.task.v1.cgroups",
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs", "io.containerd.differ.v1.erofs",
 ]
 
 [grpc]
@@ -150,6 +157,7 @@ func ourDaemon(pid int, cfg Config) bool {
 }
 
 func (d *daemon) launch() error {
+	d.before()
 	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
 	if s, err := os.Stat(d.cfg.daemonLog()); err == nil && s.Size() > daemonLogSize {
 		flags |= os.O_TRUNC
@@ -301,10 +309,17 @@ func lastLine(path string) string {
 	return lines[len(lines)-1]
 }
 
-// checkRuntimeBinary fails early and clearly when there is no OCI runtime.
-func (r *Runtime) checkRuntimeBinary() error {
-	if _, err := exec.LookPath(r.cfg.RuntimeBinary); err != nil {
+// findRuntimeBinary fails early and clearly when there is no OCI runtime. The shim
+// is given its whole path: a foreign containerd may have another PATH, and find
+// another program than the one that isRunc asks.
+func (r *Runtime) findRuntimeBinary() error {
+	path, err := exec.LookPath(r.cfg.RuntimeBinary)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
 		return &container.UnavailableError{Message: r.cfg.RuntimeBinary + " is not installed", Err: errors.Unwrap(err), Hint: installHint}
 	}
+	r.binary = path
 	return nil
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -164,6 +165,8 @@ func (r *Runtime) imageFault(ctx context.Context, ref string, err error) error {
 	var status remoteerrors.ErrUnexpectedStatus
 	text := err.Error()
 	switch {
+	case noSpace(err):
+		return withoutSpace(ref, err)
 	case ctx.Err() != nil:
 		e.Fault, e.Hint = container.ImageUnreachable, "it took too long"
 	case errors.As(err, &status) && (status.StatusCode == 401 || status.StatusCode == 403),
@@ -232,7 +235,21 @@ func (r *Runtime) ImportImage(ctx context.Context, archive io.Reader) ([]string,
 	return slices.Compact(names), nil
 }
 
+// noSpace reports whether a disk is full; containerd sends its errors as text.
+func noSpace(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) ||
+		strings.Contains(err.Error(), unix.ENOSPC.Error()) || strings.Contains(err.Error(), unix.EDQUOT.Error())
+}
+
+func withoutSpace(ref string, err error) error {
+	return &container.ImageError{Ref: ref, Fault: container.ImageNoSpace, Err: err,
+		Hint: "remove images or other files from the node, or give its data directory a larger disk; it is tried again"}
+}
+
 func importFault(err error) error {
+	if noSpace(err) {
+		return withoutSpace("archive", err)
+	}
 	return &container.ImageError{Ref: "archive", Fault: container.ImageInvalid, Err: err,
 		Hint: "give an OCI or docker archive whose images are named, as docker save NAME:TAG writes it"}
 }
@@ -311,6 +328,9 @@ func (r *Runtime) imageConfig(ctx context.Context, img containerd.Image) (imageC
 		return c, nil
 	}
 	fault := func(err error) error {
+		if noSpace(err) {
+			return withoutSpace(img.Name(), err)
+		}
 		if h := r.Health(); h != nil {
 			return h
 		}

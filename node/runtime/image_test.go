@@ -3,11 +3,13 @@ package runtime
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 )
 
 func TestNormalizeImage(t *testing.T) {
@@ -75,7 +78,13 @@ func (setupTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func randomImage(t *testing.T) ggcr.Image {
 	t.Helper()
-	layer, err := random.Layer(1024, "application/vnd.docker.image.rootfs.diff.tar.gzip")
+	return imageOf(t, 1024)
+}
+
+// imageOf has one layer of so many random bytes.
+func imageOf(t *testing.T, size int64) ggcr.Image {
+	t.Helper()
+	layer, err := random.Layer(size, "application/vnd.docker.image.rootfs.diff.tar.gzip")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,4 +253,63 @@ func otherArchive(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// TestFullDisk: an image that does not fit is not called a bad one, containers that
+// run go on, and once there is room it fits.
+func TestFullDisk(t *testing.T) {
+	c := testConfig(t)
+	if err := os.MkdirAll(c.Root, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", c.Root, "tmpfs", 0, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(c.Root, unix.MNT_DETACH) }) // before the purge, which then finds nothing to keep
+	r := open(t, c)
+	t.Cleanup(func() {
+		if err := r.Purge(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	p := runtimetest.NewWorld(t, r).For(t)
+	s := p.Start(p.Spec("web", "wait"))
+	img := imageOf(t, 40<<20)
+	tag, err := name.NewTag("test/large:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := tarball.Write(tag, img, &archive); err != nil {
+		t.Fatal(err)
+	}
+	host, _ := testRegistry(t)
+	ref, err := name.ParseReference(host+"/shop/large:1", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref, img, remote.WithTransport(setupTransport{})); err != nil {
+		t.Fatal(err)
+	}
+	for what, bring := range map[string]func() error{
+		"import": func() error { _, err := r.ImportImage(t.Context(), bytes.NewReader(archive.Bytes())); return err },
+		"pull": func() error {
+			_, err := r.PullImage(t.Context(), host+"/shop/large:1", nil, container.PullMissing)
+			return err
+		},
+	} {
+		var fault *container.ImageError
+		if err := bring(); !errors.As(err, &fault) || fault.Fault != container.ImageNoSpace || fault.Hint == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if st, ok := p.Status(s.ID); !ok || st.State != container.Running || r.Health() != nil {
+		t.Errorf("with a full disk: %+v, %v", st, r.Health())
+	}
+	if err := unix.Mount("tmpfs", c.Root, "tmpfs", unix.MS_REMOUNT, "size=512m"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.PullImage(t.Context(), host+"/shop/large:1", nil, container.PullMissing); err != nil {
+		t.Errorf("with room: %v", err)
+	}
 }

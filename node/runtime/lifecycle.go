@@ -89,6 +89,7 @@ func (r *Runtime) StartContainer(ctx context.Context, s container.Spec) (contain
 	r.mu.Lock()
 	r.monitors[id] = m
 	r.mu.Unlock()
+	r.findBundles(m.status.PID)
 	r.work.Go(func() { r.watch(m, exits) })
 	r.work.Go(func() { r.markUsed(r.ns(r.ctx), img) })
 	return container.Started{ID: id, PID: m.status.PID, Image: m.status.Image, Digest: m.digest, Notes: notes}, nil
@@ -166,7 +167,7 @@ func (r *Runtime) prepare(ctx context.Context, m *monitor, s container.Spec, img
 			c.Snapshotter, c.SnapshotKey, c.Image = r.snapshotter, m.id, img.Name()
 			return nil
 		},
-		containerd.WithRuntime(shimRuntime, &options.Options{BinaryName: r.cfg.RuntimeBinary, Root: r.cfg.runcRoot(), NoNewKeyring: true}),
+		containerd.WithRuntime(shimRuntime, &options.Options{BinaryName: r.binary, Root: r.cfg.runcRoot(), NoNewKeyring: true}),
 		containerd.WithSpec(spec),
 		containerd.WithContainerLabels(r.labels(s, m.status.Image, m.signal)))
 	if err != nil {
@@ -204,6 +205,8 @@ func startHint(err error) error {
 		text = strings.TrimSuffix(text[i:], ": unknown")
 	}
 	switch {
+	case strings.Contains(text, "seccomp not supported"):
+		text += ` (this OCI runtime was built without seccomp: install the distribution's, or set seccomp = "unconfined")`
 	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
 		text += " (check command, work_dir and that the image has the program)"
 	case strings.Contains(text, "permission denied"):

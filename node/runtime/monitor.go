@@ -12,6 +12,7 @@ import (
 	"github.com/berthdev/berth/node/runtime/container"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -87,7 +88,34 @@ func (r *Runtime) adopt(ctx context.Context) error {
 			return fmt.Errorf("take over container %s: %w", c.ID(), err)
 		}
 	}
-	return nil
+	return r.forgetErased(ctx)
+}
+
+// forgetErased removes what a crash left of containers that it had half erased, or
+// had not got to making. Nobody makes one now: a private containerd is ours alone,
+// and in a foreign one a record says which are.
+func (r *Runtime) forgetErased(ctx context.Context) error {
+	ctx = r.ns(ctx)
+	ids, err := r.records.all()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if r.monitor(id) != nil {
+			continue
+		}
+		if err := r.client.SnapshotService(r.snapshotter).Remove(ctx, id); err != nil && !errdefs.IsNotFound(err) {
+			return r.unavailable(err)
+		}
+		if err := r.records.remove(id); err != nil {
+			return err
+		}
+	}
+	if r.daemon == nil {
+		return nil
+	}
+	_, err = r.collectSnapshots(ctx, 0)
+	return r.unavailable(err)
 }
 
 func (r *Runtime) adoptOne(ctx context.Context, c containerd.Container) error {
@@ -120,7 +148,7 @@ func (r *Runtime) adoptOne(ctx context.Context, c containerd.Container) error {
 	}
 	task, err := c.Task(r.ns(ctx), nil)
 	if errdefs.IsNotFound(err) { // the machine has been restarted, or its shim was killed
-		r.end(m, -1, time.Now(), false)
+		r.lost(m, false)
 		return nil
 	}
 	if err != nil {
@@ -145,6 +173,7 @@ func (r *Runtime) adoptOne(ctx context.Context, c containerd.Container) error {
 		}
 	}
 	m.status.State = container.Running
+	r.findBundles(rec.PID)
 	if err := r.logs.collect(r.logs.attemptDir(status.Pod, status.Name, status.Attempt)); err != nil {
 		r.log.Error("log not collected", "container", m.id, "error", err)
 	}
@@ -166,6 +195,7 @@ func (r *Runtime) watch(m *monitor, exits <-chan containerd.ExitStatus) {
 			return
 		}
 		// Not the container has ended but the connection.
+		r.listen(m.id)
 		for {
 			select {
 			case <-r.ctx.Done():
@@ -174,7 +204,7 @@ func (r *Runtime) watch(m *monitor, exits <-chan containerd.ExitStatus) {
 			}
 			again, gone, err := r.reattach(ctx, m)
 			if gone {
-				r.end(m, -1, time.Now(), true)
+				r.lost(m, true)
 				return
 			}
 			if err == nil {
@@ -310,7 +340,8 @@ func (r *Runtime) unavailable(err error) error {
 	if err == nil || errors.As(err, &u) {
 		return err
 	}
-	if !errdefs.IsUnavailable(err) && !errdefs.IsDeadlineExceeded(err) {
+	// Some of the client's calls answer with the connection's own words.
+	if native := errgrpc.ToNative(err); !errdefs.IsUnavailable(native) && !errdefs.IsDeadlineExceeded(native) {
 		return err
 	}
 	u = &container.UnavailableError{Message: "containerd does not answer at " + r.cfg.address(), Err: err}

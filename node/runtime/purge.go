@@ -85,6 +85,9 @@ func sweep(cfg Config, c cgroups) error {
 		return err
 	}
 	if cfg.Socket != "" {
+		for _, d := range []string{filepath.Join(cfg.runcRoot(), cfg.Namespace), cfg.runcRoot(), filepath.Join(cfg.State, "exec"), filepath.Join(cfg.State, "ns"), cfg.State} {
+			_ = os.Remove(d) // if nobody keeps anything in it
+		}
 		return nil
 	}
 	if err := releaseState(cfg.State); err != nil {
@@ -130,13 +133,11 @@ func shims(cfg Config) []int {
 
 // shimSockets are those named in the bundles that are there.
 func shimSockets(cfg Config) []string {
-	files, _ := filepath.Glob(filepath.Join(cfg.daemonState(), "io.containerd.runtime.v2.task", "*", "*", "address"))
+	bundles, _ := filepath.Glob(filepath.Join(cfg.daemonState(), shimBundle, "*", "*"))
 	var out []string
-	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil {
-			if path, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "unix://"); ok {
-				out = append(out, path)
-			}
+	for _, b := range bundles {
+		if path, ok := strings.CutPrefix(shimAddress(b).Address, "unix://"); ok && !slices.Contains(out, path) {
+			out = append(out, path)
 		}
 	}
 	return out

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,10 +26,16 @@ const childRoot, childState = "BERTH_TEST_CHILD_ROOT", "BERTH_TEST_CHILD_STATE"
 
 func TestMain(m *testing.M) {
 	if root := os.Getenv(childRoot); root != "" {
-		if err := child(Config{Root: root, State: os.Getenv(childState), LogSize: 16 << 10, LogFiles: 1000}); err != nil {
+		c := Config{Root: root, State: os.Getenv(childState), LogSize: 16 << 10, LogFiles: 1000}
+		live := child
+		if calls, err := strconv.ParseInt(os.Getenv(childDies), 10, 64); err == nil {
+			live = func(c Config) error { return mortalChild(c, calls) }
+		}
+		if err := live(c); err != nil {
 			fmt.Println("error", err)
 			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -110,6 +117,7 @@ func TestKilledAgent(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // if it is not killed below
 	pids := make([]int, 2)
 	lines := bufio.NewScanner(out)
 	for i := range pids {
@@ -240,6 +248,9 @@ func TestContainerdKilledWhileContainersStart(t *testing.T) {
 				spec := p.Spec("web", "wait")
 				for spec.Attempt = 0; t.Context().Err() == nil; spec.Attempt++ { // as an agent does
 					if _, err := r.StartContainer(t.Context(), spec); err == nil {
+						return
+					} else if spec.Attempt > 100 {
+						t.Errorf("cannot be started: %v", err)
 						return
 					}
 					await(t, "health", func() bool { return r.Health() == nil })

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	containerdlog "github.com/containerd/log"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 )
 
 // containerd's client writes its own log lines to standard error; what matters in
@@ -35,7 +36,7 @@ type Config struct {
 	// this process's network and mount namespace, and restarts it when it dies.
 	Socket        string
 	Namespace     string   // of containerd; default "berth"
-	Snapshotter   string   // default overlayfs where the kernel can do it on Root, else native
+	Snapshotter   string   // default overlayfs where the kernel, or the given containerd, can do it, else native
 	RuntimeBinary string   // an OCI runtime; default "runc"
 	Containerd    string   // the daemon's binary; default "containerd" from PATH
 	Insecure      []string // registries (host:port) spoken to in plain HTTP; loopback always is
@@ -43,7 +44,8 @@ type Config struct {
 	LogSize  int64 // bytes of one log file; default 10 MiB
 	LogFiles int   // log files kept for each attempt of a container; default 3
 
-	rescueEvery time.Duration // see logrescue.go; for tests
+	rescueEvery time.Duration     // see logrescue.go; for tests
+	dial        []grpc.DialOption // of the connection to containerd; for tests
 
 	Logger *slog.Logger // default: discard
 }
@@ -56,12 +58,15 @@ type Runtime struct {
 	daemon      *daemon // nil with a foreign containerd
 	client      *containerd.Client
 	snapshotter string
-	runc        bool // the OCI runtime is runc: see start.go
+	imageDisk   string // a directory on the file system that images are on
+	binary      string // path of the OCI runtime
+	runc        bool   // it is runc: see start.go
 	cgroups     cgroups
 	limits      limits
 	records     records
 	logs        *logStore
 	events      *eventQueue
+	words       lastWords
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -119,30 +124,37 @@ func (r *Runtime) open(ctx context.Context) (err error) {
 	if r.logs, err = openLogStore(r.cfg.Root, r.cfg.LogSize, r.cfg.LogFiles, r.log); err != nil {
 		return err
 	}
-	r.snapshotter = r.cfg.Snapshotter
-	if r.snapshotter == "" {
+	r.snapshotter, r.imageDisk = r.cfg.Snapshotter, r.cfg.Root
+	if r.snapshotter == "" && r.cfg.Socket == "" {
 		r.snapshotter = chooseSnapshotter(r.cfg.Root, r.log)
 	}
 	if r.cfg.Socket == "" {
 		if err := stateInMemory(r.cfg.State); err != nil {
 			r.log.Warn("containers start more slowly", "error", err)
 		}
-		if r.daemon, err = startDaemon(ctx, r.cfg); err != nil {
+		r.words.bundles = filepath.Join(r.cfg.daemonState(), shimBundle, r.cfg.Namespace)
+		if r.daemon, err = startDaemon(ctx, r.cfg, r.listenAll); err != nil {
 			return err
 		}
 	}
 	r.client, err = containerd.New(r.cfg.address(),
-		containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(10*time.Second))
+		containerd.WithDefaultNamespace(r.cfg.Namespace), containerd.WithTimeout(10*time.Second), containerd.WithExtraDialOpts(r.cfg.dial))
 	if err != nil {
 		return &container.UnavailableError{
 			Message: "containerd does not answer at " + r.cfg.address(), Err: err,
 			Hint: "start it, or install it with: apt-get install containerd runc",
 		}
 	}
-	if err := r.checkRuntimeBinary(); err != nil {
+	if err := r.findRuntimeBinary(); err != nil {
 		return err
 	}
-	r.runc = isRunc(ctx, r.cfg.RuntimeBinary)
+	r.runc = isRunc(ctx, r.binary)
+	if err := r.checkVersion(ctx); err != nil {
+		return err
+	}
+	if err := r.foreignSnapshots(ctx); err != nil {
+		return err
+	}
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}

@@ -1,11 +1,16 @@
 package runtime
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/berthdev/berth/node/runtime/container"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,4 +41,49 @@ func tryOverlay(root string) error {
 		return err
 	}
 	return unix.Unmount(merged, unix.MNT_DETACH)
+}
+
+const snapshotterType = "io.containerd.snapshotter.v1"
+
+// foreignSnapshots asks a containerd that is not ours which snapshotter it can do,
+// and where its images lie: that need not be the file system of Root.
+func (r *Runtime) foreignSnapshots(ctx context.Context) error {
+	if r.daemon != nil {
+		return nil
+	}
+	list, err := r.client.IntrospectionService().Plugins(ctx, "type=="+snapshotterType)
+	if err != nil {
+		return r.unavailable(err)
+	}
+	roots := map[string]string{} // of those that work
+	var names []string
+	for _, p := range list.Plugins {
+		if p.InitErr == nil {
+			roots[p.ID] = p.Exports["root"]
+			names = append(names, p.ID)
+		}
+	}
+	r.snapshotter, err = pickSnapshotter(r.cfg.Snapshotter, names)
+	if err != nil {
+		return &container.UnavailableError{Message: "the containerd at " + r.cfg.address() + " " + err.Error(),
+			Hint: "mend its configuration, or let the node run its own by leaving out --containerd-socket"}
+	}
+	if _, err := diskPercent(roots[r.snapshotter]); err == nil {
+		r.imageDisk = roots[r.snapshotter]
+	}
+	return nil
+}
+
+// pickSnapshotter takes the one that is wanted, or the best that is there.
+func pickSnapshotter(wanted string, there []string) (string, error) {
+	slices.Sort(there)
+	for _, s := range []string{"overlayfs", "native"} {
+		if wanted == "" && slices.Contains(there, s) {
+			return s, nil
+		}
+	}
+	if wanted != "" && slices.Contains(there, wanted) {
+		return wanted, nil
+	}
+	return "", fmt.Errorf("has no snapshotter %s; it has %s", cmp.Or(wanted, "overlayfs or native"), cmp.Or(strings.Join(there, ", "), "none"))
 }

@@ -54,7 +54,7 @@ func (r *Runtime) hideRoot(id string) {
 	if r.daemon == nil { // whose directory is not ours to know
 		return
 	}
-	_ = unix.Unmount(filepath.Join(r.cfg.daemonState(), "io.containerd.runtime.v2.task", r.cfg.Namespace, id, "rootfs"), unix.MNT_DETACH)
+	_ = unix.Unmount(filepath.Join(r.cfg.daemonState(), shimBundle, r.cfg.Namespace, id, "rootfs"), unix.MNT_DETACH)
 }
 
 // start lets the program of a created container begin, and returns when the

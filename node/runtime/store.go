@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/berthdev/berth/node/runtime/container"
@@ -93,6 +94,21 @@ func (s records) save(id string, r record) error {
 		return fmt.Errorf("record of container %s: %w", id, err)
 	}
 	return os.Rename(temp, s.file(id))
+}
+
+// all are the ids of those with a record.
+func (s records) all() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+			out = append(out, id)
+		}
+	}
+	return out, err
 }
 
 func (s records) remove(id string) error {

@@ -217,6 +217,7 @@ const (
 	ImageUnreachable  ImageFault = "unreachable"  // no answer, or a failing registry: try again
 	ImageAbsent       ImageFault = "absent"       // not on this node, and asking a registry was not allowed
 	ImageInvalid      ImageFault = "invalid"      // not a reference, or its content is unusable here
+	ImageNoSpace      ImageFault = "no_space"     // the node's disk is full
 )
 
 // ImageError says why an image cannot be had and what to do about it.
@@ -232,6 +233,7 @@ func (e *ImageError) Error() string {
 	s := map[ImageFault]string{
 		ImageNotFound: "not found in its registry", ImageUnauthorized: "the registry refuses access",
 		ImageUnreachable: "the registry cannot be used", ImageAbsent: "not on this node", ImageInvalid: "cannot be used",
+		ImageNoSpace: "there is no room for it on this node's disk",
 	}[e.Fault]
 	if e.Err == nil {
 		return fmt.Sprintf("image %s: %s", e.Ref, s)
