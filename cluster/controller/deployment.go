@@ -146,7 +146,9 @@ func (w *work) version(rs *object.ReplicaSet, minReady object.Duration) *version
 }
 
 // choose finds the version that is wanted: the template together with what it
-// reads and the last restart that was asked for.
+// reads, the contents that its images are pinned to and the last restart that was
+// asked for. A set keeps all of it for life: pods that it makes a month later run the
+// same bytes.
 func (r *release) choose() *failure {
 	t := r.d.Spec.Pod
 	st := &r.d.Status

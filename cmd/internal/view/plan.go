@@ -73,6 +73,7 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 	p := &printer{Options: d.o, w: &d.text}
 	if plan.Operation != nil {
 		p.operation(plan)
+		p.images(plan)
 	}
 	p.drift(plan)
 	if len(plan.Changes) > 0 {
