@@ -104,6 +104,8 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	slices.SortStableFunc(r.versions, func(a, b *version) int { return cmp.Compare(b.gen, a.gen) })
 	if held := r.choose(); held != nil {
 		r.hold(held)
+	} else if r.adopt() {
+		return w.done()
 	} else {
 		r.advance()
 	}
@@ -166,10 +168,7 @@ func (r *release) choose() *failure {
 	}
 	r.reads = found
 	t.Reads = found.rolling
-	r.digest = object.Digest(struct {
-		Pod       object.PodTemplate
-		Restarted time.Time
-	}{t, r.d.Spec.Restarted.UTC()})
+	r.digest = versionOf(t, r.d)
 	r.name = r.d.Name + "-" + r.digest[:6]
 	for _, x := range r.versions {
 		if x.set.Annotations[object.AnnotationVersion] == r.digest {
@@ -181,6 +180,14 @@ func (r *release) choose() *failure {
 		}
 	}
 	return nil
+}
+
+// versionOf names a version of a deployment by its template.
+func versionOf(t object.PodTemplate, d *object.Deployment) string {
+	return object.Digest(struct {
+		Pod       object.PodTemplate
+		Restarted time.Time
+	}{t, d.Spec.Restarted.UTC()})
 }
 
 // hold is for a deployment whose version cannot even be told: nothing changes

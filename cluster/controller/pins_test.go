@@ -4,6 +4,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
@@ -74,6 +75,51 @@ func TestAnApplyPinsPastWhatIsInForce(t *testing.T) {
 	d = w.deployment("web")
 	if !maps.Equal(d.Spec.Pod.Images, map[string]string{"ok:2": oldBytes}) || d.Spec.Restarted.IsZero() {
 		t.Errorf("pinned to %v, restarted %s", d.Spec.Pod.Images, d.Spec.Restarted)
+	}
+}
+
+// A set that was made unpinned is the wanted version all the same when its pods run what
+// is pinned by now: the way back touches none of them, and pods that come are pinned.
+func TestAnUnpinnedSetIsTakenBack(t *testing.T) {
+	for _, c := range []struct {
+		what, content string
+		same          bool
+	}{{"the same content", oldBytes, true}, {"another", newBytes, false}} {
+		t.Run(c.what, func(t *testing.T) {
+			w := started(t, web("ok:1", 4))
+			first, pods := w.deployment("web").Status.Set, w.livePods("web")["ok:1"]
+			for p := range w.view().PodsOf(ref(object.KindReplicaSet, first)) {
+				after := p.Clone().(*object.Pod)
+				after.Status.Containers = []object.ContainerStatus{{Name: "main", State: "running", Image: "docker.io/library/ok@" + c.content}}
+				x := object.Changeset{Author: "node/n1", Time: w.now}
+				x.UpdateStatus(p, after)
+				w.apply(x)
+			}
+			n := w.commit(one(web("never:1", 4, func(d *object.Deployment) { d.Spec.Update.ProgressDeadline = 0 })))
+			w.rest(10 * time.Second)
+			if phase := w.revision(n).Status.Phase; phase != object.RevisionRunning {
+				t.Fatalf("the revision in between is %s", phase)
+			}
+			w.awaits(w.commit(one(web("ok:1", 5, pinned("ok:1", oldBytes)))), object.RevisionHealthy)
+			w.rest(time.Minute) // what is stopped takes its grace
+			set := w.deployment("web").Status.Set
+			if (set == first) != c.same {
+				t.Fatalf("%s after %s", set, first)
+			}
+			rs, _ := state.Find[*object.ReplicaSet](w.view(), ref(object.KindReplicaSet, set))
+			if rs.Spec.Pod.Images["ok:1"] != oldBytes {
+				t.Errorf("the set makes pods of %v", rs.Spec.Pod.Images)
+			}
+			for _, name := range pods {
+				if _, there := w.view().Get(ref(object.KindPod, name)); there != c.same {
+					t.Errorf("pod %s is there: %v", name, there)
+				}
+			}
+			if got := w.contents("web"); c.same && got[oldBytes] != 1 || !c.same && got[oldBytes] != 5 {
+				t.Errorf("pinned pods: %v", got)
+			}
+			w.settled()
+		})
 	}
 }
 
