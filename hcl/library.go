@@ -3,6 +3,7 @@ package hcl
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -149,7 +150,7 @@ func (l *library) circle(d *directory, trail []*block, done map[*directory]bool)
 	done[d] = false // on the way
 	for _, k := range d.modules() {
 		to := d.sources[k]
-		way := append(trail, k)
+		way := append(slices.Clip(trail), k)
 		finished, seen := done[to]
 		if !seen {
 			diags = append(diags, l.circle(to, way, done)...)

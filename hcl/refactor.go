@@ -39,7 +39,6 @@ type refactoring struct {
 	from, to *target
 	destroy  bool
 	ns, id   *attribute
-	node     node // what namespace and id mention
 }
 
 // target is the address of an object or module as such a block names it.

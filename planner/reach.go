@@ -359,7 +359,7 @@ func (w *reachWorld) judge(from *reachClass, to *reachPlace, protocol string) ob
 	for _, b := range to.backends {
 		set := object.PolicySet{Policies: from.out, Namespaces: w.set.Namespaces}
 		if len(b.class.in) > 0 {
-			set.Policies = append(from.out[:len(from.out):len(from.out)], b.class.in...)
+			set.Policies = slices.Concat(from.out, b.class.in)
 		}
 		v := set.Allows(from.party, b.class.party, protocol, b.port)
 		if last = v; !v.Allowed {

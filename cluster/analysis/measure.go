@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -170,7 +169,7 @@ func ofPrometheus(ctx context.Context, by *asker, c *object.Check, about object.
 	case err != nil:
 		return object.Inconclusive("%s cannot be asked: %s", host, by.cause(err))
 	}
-	number := math.NaN()
+	var number float64
 	switch v := value.(type) {
 	case *model.Scalar:
 		number = float64(v.Value)

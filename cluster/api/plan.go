@@ -168,6 +168,9 @@ func (s *Server) checkPlan(p *object.Plan) error {
 	if p.Stack == "" && p.Restore == nil {
 		return &object.Error{Code: object.CodeInvalid, Message: "the plan names no stack"}
 	}
+	if p.Stack != "" && !object.IsName(p.Stack) {
+		return &object.Error{Code: object.CodeInvalid, Message: fmt.Sprintf("stack: %q is not a name", p.Stack), Hint: "Use lower-case letters, digits and hyphens, a letter or digit first and last, 63 at most."}
+	}
 	seen := make(map[object.Ref]bool, len(p.Changes))
 	for i := range p.Changes {
 		c := &p.Changes[i]
@@ -261,6 +264,9 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 	if err := s.checkPlan(p); err != nil {
 		return nil, err
 	}
+	if len(req.Attempt) > object.AttemptLength {
+		return nil, object.Errorf(object.CodeInvalid, object.Ref{}, "the attempt's name has %d bytes, and may have %d", len(req.Attempt), object.AttemptLength)
+	}
 	if !req.AllowUnplaced && len(p.Forecast.Unplaced) > 0 {
 		return nil, unplaceable(p)
 	}
@@ -275,10 +281,8 @@ func (s *Server) postApply(ctx context.Context, in *applyInput) (*answer[object.
 			return c, a, err
 		}
 		c, made := object.Commit(full, v.Get, who.author(), s.Now().UTC())
-		if p.Restore != nil {
-			return c, object.Applied{Restored: made}, nil
-		}
-		return c, made[0], nil
+		sign(&c, req.Attempt)
+		return c, applied(p, made), nil
 	})
 }
 
@@ -287,6 +291,9 @@ func (s *Server) commit(ctx context.Context, req *object.ApplyRequest, changeset
 	p := &req.Plan
 	for try := 1; ; try++ {
 		v := s.Cluster.Snapshot()
+		if a, ok := repeated(v, req, identityOf(ctx).author()); ok {
+			return &answer[object.Applied]{Body: a}, nil
+		}
 		for _, x := range p.Expect {
 			if err := stale(v, p, x, "the plan was made at "+p.Time.UTC().Format(time.RFC3339)); err != nil {
 				return nil, err

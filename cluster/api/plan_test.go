@@ -299,7 +299,7 @@ func TestPlansAreValidated(t *testing.T) {
 	undeclared := &object.Plan{Format: object.PlanFormat, Stack: "shop", Changes: []object.PlannedChange{{
 		Ref: object.Ref{Kind: object.KindToken, Name: "x"}, After: object.Any{Object: &object.Token{Meta: object.Meta{Kind: object.KindToken, Name: "x"}}},
 	}}}
-	for name, p := range map[string]*object.Plan{"enum": bad, "twice": twice, "swapped": swapped, "undeclared": undeclared, "no stack": {Format: object.PlanFormat}, "format": {Format: "9", Stack: "shop"}} {
+	for name, p := range map[string]*object.Plan{"enum": bad, "twice": twice, "swapped": swapped, "undeclared": undeclared, "no stack": {Format: object.PlanFormat}, "a stack without an address": {Format: object.PlanFormat, Stack: "shop/1"}, "format": {Format: "9", Stack: "shop"}} {
 		_, err := admin.Plan(ctx, p)
 		if !object.IsCode(err, object.CodeInvalid) {
 			t.Errorf("%s: %v", name, err)

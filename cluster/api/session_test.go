@@ -147,7 +147,8 @@ func TestStreamsEndWithWhatOpenedThem(t *testing.T) {
 	defer cancel()
 	revoked := w.token(object.TokenRequest{Role: object.RolePlanner})
 	brief := pki.NewToken(w.ca.Hash())
-	w.write(&object.Token{Meta: object.Meta{Kind: object.KindToken, Name: brief.ID}, Spec: object.TokenSpec{Role: object.RolePlanner, Digest: brief.Digest(), Expires: time.Now().Add(2 * time.Second)}})
+	expires := &object.Token{Meta: object.Meta{Kind: object.KindToken, Name: brief.ID}, Spec: object.TokenSpec{Role: object.RolePlanner, Digest: brief.Digest(), Expires: time.Now().Add(time.Hour)}}
+	w.write(expires)
 	bearer := func(master int, token string) *client.Client {
 		return w.at(client.Config{Addrs: w.addrs[master : master+1], Token: token})
 	}
@@ -172,6 +173,16 @@ func TestStreamsEndWithWhatOpenedThem(t *testing.T) {
 	wait(login)
 	_, stays := watched(ctx, w.as("pat", "planner"))
 
+	// The hour is over: a short one might be before all watches have begun.
+	before, ok := w.shared.store.Snapshot().Get(expires.Ref())
+	if !ok {
+		t.Fatal("the token is gone")
+	}
+	over := before.Clone().(*object.Token)
+	over.Spec.Expires = time.Now()
+	c := object.Changeset{Author: "test", Time: time.Now()}
+	c.Update(before, over)
+	w.propose(c)
 	if err := w.admin().RevokeToken(ctx, revoked.ID); err != nil {
 		t.Fatal(err)
 	}

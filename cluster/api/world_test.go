@@ -34,7 +34,8 @@ type shared struct {
 	acked   chan struct{}
 	waited  []string               // who was asked to catch up
 	behind  *state.Snapshot        // what the leader knows until it is asked to catch up; nil: everything
-	before  func(object.Changeset) // called before each proposal, unlocked; may propose
+	before  func(object.Changeset) // called before the next proposal, unlocked; may propose
+	after   func() error           // what the next proposal answers once it is committed
 }
 
 // member is one fake master's view of it.
@@ -74,6 +75,10 @@ func (m member) Propose(ctx context.Context, c object.Changeset) (uint64, error)
 	m.events = append(m.events, events...)
 	close(m.changed)
 	m.changed = make(chan struct{})
+	if lost := m.after; lost != nil {
+		m.after = nil
+		return 0, lost()
+	}
 	return m.index, nil
 }
 

@@ -109,6 +109,7 @@ type call struct {
 	body         func() (io.ReadCloser, error) // nil: none
 	contentType  string
 	once         bool   // it must not be sent again after it may have arrived
+	repeatable   bool   // twice is the same as once: where nobody knows whether it happened, it is sent again
 	upgrade      string // the protocol that the connection is to speak from then on
 }
 
@@ -143,7 +144,7 @@ func (c *Client) do(ctx context.Context, k call) (*http.Response, error) {
 			if ctx.Err() != nil {
 				return nil, contextError(ctx, last)
 			}
-			if last = err; !again(err) {
+			if last = err; !again(err) && !(k.repeatable && object.IsCode(err, object.CodeTimeout)) {
 				return nil, err
 			}
 			c.next.CompareAndSwap(i, (i+1)%uint32(len(c.addrs)))

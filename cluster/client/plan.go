@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	cryptorand "crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -13,7 +14,8 @@ import (
 // back: it is the caller's, shared with the answer, which has what the masters chose.
 func (c *Client) Plan(ctx context.Context, p *object.Plan) (*object.Plan, error) {
 	var out object.Plan
-	if err := c.exchange(ctx, http.MethodPost, "/v1/plan", url.Values{"brief": {"true"}}, p, &out); err != nil {
+	k := call{method: http.MethodPost, path: "/v1/plan", query: url.Values{"brief": {"true"}}, repeatable: true} // it only reads
+	if err := c.request(ctx, k, p, &out); err != nil {
 		return nil, err
 	}
 	if p.Operation != nil {
@@ -35,7 +37,7 @@ func (c *Client) Stack(ctx context.Context, stack string, claims []object.Claim)
 	if claims == nil {
 		claims = []object.Claim{}
 	}
-	k := call{method: http.MethodPost, path: "/v1/stacks/" + url.PathEscape(stack) + "/compare"}
+	k := call{method: http.MethodPost, path: "/v1/stacks/" + url.PathEscape(stack) + "/compare", repeatable: true}
 	if err := c.request(ctx, k, object.StackRequest{Claims: claims}, &raw); err != nil {
 		return object.StackState{}, err
 	}
@@ -47,10 +49,17 @@ func (c *Client) Stack(ctx context.Context, stack string, claims []object.Claim)
 }
 
 // Apply commits a sealed plan. CodeStale: an object that it touches or refers to
-// has changed; CodeUnplaceable: the forecast has pods that fit nowhere.
+// has changed; CodeUnplaceable: the forecast has pods that fit nowhere. Should the
+// leader be lost before it answers, the next one is asked: the request carries a
+// name, and what it has become already is not done twice. A plan of an operation
+// leaves no revision to be known by; of that CodeTimeout says that nobody knows.
 func (c *Client) Apply(ctx context.Context, r object.ApplyRequest) (object.Applied, error) {
+	if r.Attempt == "" {
+		r.Attempt = cryptorand.Text()
+	}
 	var out object.Applied
-	err := c.exchange(ctx, http.MethodPost, "/v1/apply", nil, r, &out)
+	named := r.Plan.Operation == nil
+	err := c.request(ctx, call{method: http.MethodPost, path: "/v1/apply", once: !named, repeatable: named}, r, &out)
 	return out, err
 }
 
@@ -67,7 +76,7 @@ func (c *Client) Compare(ctx context.Context, r object.DigestRequest) (object.Di
 	if len(r.Values) == 0 {
 		return out, nil
 	}
-	if err := c.exchange(ctx, http.MethodPost, "/v1/digests", nil, r, &out); err != nil {
+	if err := c.request(ctx, call{method: http.MethodPost, path: "/v1/digests", repeatable: true}, r, &out); err != nil {
 		return out, err
 	}
 	if len(out.Digests) != len(r.Values) {

@@ -8,11 +8,9 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,7 +53,7 @@ type Options struct {
 type Cluster struct {
 	t        testing.TB
 	options  Options
-	host     string // the loopback address of all its masters
+	host     *host // of all its masters
 	ca       *pki.CA
 	keys     *seal.Keyring
 	network  *consensus.Network
@@ -102,7 +100,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	if o.Plan == nil {
 		o.Plan = healthy
 	}
-	c := &Cluster{t: t, options: o, host: ownHost(), network: consensus.NewNetwork(), storage: map[string]consensus.Storage{}, running: map[string]*running{}}
+	c := &Cluster{t: t, options: o, host: ownHost(t), network: consensus.NewNetwork(), storage: map[string]consensus.Storage{}, running: map[string]*running{}}
 	var err error
 	if c.keys, err = seal.Generate(""); err != nil {
 		t.Fatal(err)
@@ -156,32 +154,14 @@ func healthy(_ context.Context, v *state.Snapshot, _ *controller.Queue, _ *objec
 	return object.Forecast{Index: v.Index(), Outcome: "healthy"}, nil
 }
 
-// clusters counts those that this process has started.
-var clusters atomic.Uint32
-
-// ownHost is a loopback address for one cluster alone. A master that is lost or
-// restarted leaves its ports for a while; on a shared address another cluster's
-// master, or a client's connection, might take them in the meantime. Where the
-// whole of 127.0.0.0/8 is not at hand (it is on Linux), all share 127.0.0.1.
-func ownHost() string {
-	pid, n := os.Getpid(), clusters.Add(1)
-	host := fmt.Sprintf("127.%d.%d.%d", 1+pid/256%254, pid%256, 1+n%254)
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		return "127.0.0.1"
-	}
-	l.Close()
-	return host
-}
-
-// freeAddress is a loopback address that nobody listens at just now.
+// freeAddress is a loopback address that nobody listens at.
 func (c *Cluster) freeAddress() string {
-	l, err := net.Listen("tcp", net.JoinHostPort(c.host, "0"))
+	c.t.Helper()
+	a, err := c.host.free()
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return a
 }
 
 // disk is where a master keeps its state with Options.Disk.
@@ -211,7 +191,7 @@ func (c *Cluster) WriteIdentity(dir, name string, role object.Role) {
 
 func (c *Cluster) issue(name string, role object.Role) (chain, key []byte) {
 	c.t.Helper()
-	key, csr, err := pki.NewRequest(name, c.host)
+	key, csr, err := pki.NewRequest(name, c.host.address)
 	if err != nil {
 		c.t.Fatal(err)
 	}

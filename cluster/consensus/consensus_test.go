@@ -59,7 +59,7 @@ func (c *cluster) config(id string) Config {
 }
 
 // patient is for tests that are not about elections, on a machine that may be busy.
-func patient(c *Config) { c.ElectionTimeout = time.Second }
+func patient(c *Config) { c.ElectionTimeout = 2 * time.Second }
 
 func (c *cluster) start(id string) *Node {
 	c.t.Helper()

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -293,34 +291,5 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	f.stages = stages
 	f.events.cut(store.Snapshot().Index())
 	f.applied.advance(store.Snapshot().Index())
-	return nil
-}
-
-// Parallel is the object.Each that uses all processors.
-func Parallel(n int, do func(i int) error) error {
-	workers := min(n, runtime.GOMAXPROCS(0))
-	if workers <= 1 {
-		return object.InOrder(n, do)
-	}
-	errs := make([]error, n)
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				errs[i] = do(i)
-			}
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
 	return nil
 }

@@ -71,10 +71,20 @@ func (n *Node) ProposeAsync(c object.Changeset, done func(index uint64, err erro
 		go n.proposeInParts(data, done)
 		return
 	}
+	n.enqueue(&proposal{data, done})
+}
+
+// enqueue hands a proposal to collect, or refuses it when the node closes.
+func (n *Node) enqueue(p *proposal) {
 	select {
-	case n.proposals <- &proposal{data, done}:
+	case n.proposals <- p:
+		select {
+		case <-n.closing:
+			n.refuseQueued() // collect may have looked for the last time before
+		default:
+		}
 	case <-n.closing:
-		done(0, errClosed())
+		p.done(0, errClosed())
 	}
 }
 

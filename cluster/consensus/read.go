@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -68,7 +69,10 @@ func (n *Node) runReads() {
 func (n *Node) readIndex() error {
 	term, leading := n.ledTerm()
 	index := n.raft.CommitIndex()
-	if err := n.await(n.raft.VerifyLeader()); err != nil {
+	switch err := n.await(n.raft.VerifyLeader()); {
+	case errors.Is(err, raft.ErrLeadershipLost):
+		return n.notLeader() // nothing was to happen: another master can answer
+	case err != nil:
 		return n.translate(err)
 	}
 	if !leading || n.raft.CurrentTerm() != term {

@@ -101,7 +101,7 @@ func (w *work) evict(n *object.Node) {
 		}
 		t := w.v.Template(p)
 		for _, taint := range taints {
-			if t == nil || !tolerates(t, taint) {
+			if t == nil || !object.Tolerated(t.Tolerations, taint) {
 				w.stop(p, fmt.Sprintf("node %s has the taint %s", n.Name, taint.Key))
 				evicted++
 				break
@@ -112,15 +112,6 @@ func (w *work) evict(n *object.Node) {
 		w.because("node %s has a taint that %s do not tolerate", n.Name, plural(evicted, "pod"))
 		w.tell(n.Ref(), levelInfo, "evicted", "%s do not tolerate its taints", plural(evicted, "pod"))
 	}
-}
-
-func tolerates(t *object.PodTemplate, taint object.Taint) bool {
-	for _, x := range t.Tolerations {
-		if (x.Key == "" || x.Key == taint.Key) && (x.Value == "" || x.Value == taint.Value) && (x.Effect == "" || x.Effect == taint.Effect) {
-			return true
-		}
-	}
-	return false
 }
 
 // nameStayers tells once which pods a drain cannot move: nobody would start a

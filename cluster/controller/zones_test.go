@@ -397,12 +397,12 @@ func TestRandomZones(t *testing.T) {
 			d.Spec.Update.Zones.Pause = object.Duration(5 * time.Second)
 		}
 		w := startedIn(t, zonedWorld(t, zones, each), web("ok:1", want, config))
-		name, number, last := "ok:1", 0, 0
+		number := 0
 		images := []string{"ok", "ok", "ok", "crash", "missing", "once"}
 		for step := range rapid.IntRange(1, 8).Draw(t, "steps") {
 			switch do := rapid.IntRange(0, 11).Draw(t, "do"); {
 			case do < 3:
-				name = fmt.Sprintf("%s:%d", rapid.SampledFrom(images).Draw(t, "image"), step+2)
+				name := fmt.Sprintf("%s:%d", rapid.SampledFrom(images).Draw(t, "image"), step+2)
 				w.watch = nil
 				if calm {
 					w.settled() // the one before has ended: only then each zone is whole
@@ -412,7 +412,6 @@ func TestRandomZones(t *testing.T) {
 					}
 				}
 				number = w.commit(one(web(name, want, config)))
-				last++
 			case do < 5:
 				w.rest(time.Duration(rapid.IntRange(1, 30).Draw(t, "seconds")) * time.Second)
 			case do == 5:

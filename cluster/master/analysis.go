@@ -140,7 +140,11 @@ func (l *leader) ask(ctx context.Context, a asking, check *object.Check, about o
 	c := l.checks
 	c.asked[a] = true
 	c.pending.Go(func() {
-		m := c.sources.Measure(ctx, check, about, open)
+		var m object.Measurement
+		if defect := safely(func() { m = c.sources.Measure(ctx, check, about, open) }); defect != nil {
+			l.m.log.Error("a measurement failed by a defect of Berth", "deployment", a.deployment.String(), "check", a.name, "error", defect)
+			m = object.Inconclusive("the master failed on this measurement; its log has the details")
+		}
 		if ctx.Err() != nil {
 			return // the next leader asks again
 		}

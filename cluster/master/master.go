@@ -75,15 +75,6 @@ type Master struct {
 	killed chan struct{}
 }
 
-// Run opens a master and runs it until ctx ends or it cannot go on.
-func Run(ctx context.Context, c Config) error {
-	m, err := Open(c)
-	if err != nil {
-		return err
-	}
-	return m.Run(ctx)
-}
-
 // Open reads what this master's storage holds and joins the other masters. A
 // master that was opened has to be Run, which closes it.
 func Open(c Config) (*Master, error) {

@@ -68,10 +68,15 @@ func (s *IdentityProviderSpec) check(c *checker, at *step) {
 		if l.TTL.D() < time.Minute || l.TTL.D() > longestLogin {
 			c.fail(here.to("ttl"), "Wrong duration", "A login is good for 1m to 12h.")
 		}
-		if len(l.Claims) == 0 {
+		if l.Claims == nil {
 			continue // told already: it is required
 		}
-		for name, want := range l.Claims {
+		if len(l.Claims) == 0 {
+			c.fail(here.to("claims"), "Everybody could log in", "Every token of %s would do. Say what a token must tell, by one claim at least.", s.Issuer)
+			continue
+		}
+		for _, name := range sortedKeys(l.Claims) {
+			want := l.Claims[name]
 			where := &step{up: here, name: "claims", label: name, key: true}
 			if !claimForm.MatchString(name) {
 				c.fail(where, "Wrong claim", "%q is not the name of a claim.", name)

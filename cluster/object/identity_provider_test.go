@@ -29,6 +29,8 @@ func TestIdentityProviderCheck(t *testing.T) {
 		{"an owner's, by one workflow", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"job_workflow_ref": "acme/ci/.github/workflows/deploy.yml@refs/heads/main", "repository_owner": "acme"})}, ""},
 		{"any subject", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{"sub": "repo:*"})}, "Everybody could log in"},
 		{"no claims", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(nil)}, `"claims" is needed`},
+		{"an empty list of claims", IdentityProviderSpec{Issuer: github, Audience: "a", Logins: login(map[string]string{})}, `login["x"].claims: Everybody could log in`},
+		{"an empty list of claims, at one's own", IdentityProviderSpec{Issuer: "https://git.acme.example", Audience: "a", Logins: login(map[string]string{})}, `login["x"].claims: Everybody could log in`},
 		{"any value", IdentityProviderSpec{Issuer: "https://x", Audience: "a", Logins: login(map[string]string{"ref": "*"})}, `login["x"].claims["ref"]: Wrong claim`},
 		{"a * inside", IdentityProviderSpec{Issuer: "https://x", Audience: "a", Logins: login(map[string]string{"ref": "a*b"})}, "a * before its end"},
 		{"without TLS", IdentityProviderSpec{Issuer: "http://git.acme.example", Audience: "a", Logins: login(map[string]string{"ref": "main"})}, "issuer: Wrong issuer"},

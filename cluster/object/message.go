@@ -37,7 +37,14 @@ type ApplyRequest struct {
 	AllowUnplaced bool `json:"allow_unplaced,omitempty"`
 	// Guards hold besides those of the plan.
 	Guards Guards `json:"guards,omitzero"`
+	// Attempt is the client's own name for this request, at most AttemptLength
+	// bytes. Sent again, after an answer that was lost, it is not carried out a
+	// second time: the answer is what it has become. Empty: the request is new.
+	Attempt string `json:"attempt,omitempty"`
 }
+
+// AttemptLength bounds ApplyRequest.Attempt.
+const AttemptLength = 64
 
 // Applied tells which revision an apply has become.
 type Applied struct {

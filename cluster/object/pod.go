@@ -63,6 +63,13 @@ type Toleration struct {
 	Effect string `json:"effect,omitempty" hcl:"effect" enum:",no_schedule,prefer_no_schedule,no_execute" doc:"The taint's effect; empty tolerates every effect."`
 }
 
+// Tolerated reports whether one of the tolerations is of the taint.
+func Tolerated(by []Toleration, t Taint) bool {
+	return slices.ContainsFunc(by, func(x Toleration) bool {
+		return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) && (x.Effect == "" || x.Effect == t.Effect)
+	})
+}
+
 // Container is one process tree of a pod.
 type Container struct {
 	Name       string          `json:"name" hcl:"name,label" doc:"Name within the pod."`
@@ -153,11 +160,14 @@ type Probe struct {
 	TCP     *TCPProbe  `json:"tcp,omitempty" hcl:"tcp,block" doc:"A connection is a success."`
 	Exec    *ExecProbe `json:"exec,omitempty" hcl:"exec,block" doc:"Exit code 0 is a success."`
 	Delay   Duration   `json:"delay,omitempty" hcl:"delay" doc:"Wait after the start before the first try."`
-	Period  Duration   `json:"period" hcl:"period" default:"5s" doc:"Time between tries."`
+	Period  Duration   `json:"period" hcl:"period" default:"5s" doc:"Time between tries, 100ms at least."`
 	Timeout Duration   `json:"timeout" hcl:"timeout" default:"1s" doc:"A try that takes longer has failed."`
 	Success int        `json:"success" hcl:"success" default:"1" doc:"Successes in a row that make it good."`
 	Failure int        `json:"failure" hcl:"failure" default:"3" doc:"Failures in a row that make it bad."`
 }
+
+// ShortestPeriod is how often a probe may try: more would be a load of its own.
+const ShortestPeriod = Duration(100 * time.Millisecond)
 
 // HTTPProbe is a GET request.
 type HTTPProbe struct {

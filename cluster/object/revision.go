@@ -50,6 +50,7 @@ type RevisionSpec struct {
 	Cause      string            `json:"cause"`            // apply, destroy, revert, rollback, undo, restore
 	Target     int               `json:"target,omitempty"` // of revert, rollback and restore: the number gone back to
 	Author     string            `json:"author,omitempty"`
+	Attempt    string            `json:"attempt,omitempty"` // of the request that made it, to know that again
 	Time       time.Time         `json:"time,omitzero"`
 	Source     Source            `json:"source,omitzero"`
 	Changes    []RevisionChange  `json:"changes,omitempty"`

@@ -91,8 +91,8 @@ func TestUnits(t *testing.T) {
 		text string
 		want string // empty: refused
 	}{
-		{new(CPU), "250m", "250m"}, {new(CPU), "1.5", "1500m"}, {new(CPU), "2000m", "2"}, {new(CPU), "-1", ""}, {new(CPU), "1Gi", ""}, {new(CPU), "-5m", ""},
-		{new(Bytes), "64Mi", "64Mi"}, {new(Bytes), "1.5Gi", "1536Mi"}, {new(Bytes), "64M", "62500Ki"}, {new(Bytes), "512B", "512B"}, {new(Bytes), "1K", "1000B"}, {new(Bytes), "512", ""}, {new(Bytes), "-1Mi", ""}, {new(Bytes), "Mi", ""}, {new(Bytes), "9999999Ti", ""},
+		{new(CPU), "250m", "250m"}, {new(CPU), "1.5", "1500m"}, {new(CPU), "2000m", "2"}, {new(CPU), "-1", ""}, {new(CPU), "1Gi", ""}, {new(CPU), "-5m", ""}, {new(CPU), "9223372036854775807m", ""}, {new(CPU), "NaN", ""},
+		{new(Bytes), "64Mi", "64Mi"}, {new(Bytes), "1.5Gi", "1536Mi"}, {new(Bytes), "64M", "62500Ki"}, {new(Bytes), "512B", "512B"}, {new(Bytes), "1K", "1000B"}, {new(Bytes), "512", ""}, {new(Bytes), "-1Mi", ""}, {new(Bytes), "Mi", ""}, {new(Bytes), "9999999Ti", ""}, {new(Bytes), "NaNMi", ""}, {new(Bytes), "InfMi", ""},
 		{new(Duration), "5s", "5s"}, {new(Duration), "120s", "2m"}, {new(Duration), "1h0m", "1h"}, {new(Duration), "5", ""}, {new(Duration), "-5s", ""},
 		{new(Amount), "2", "2"}, {new(Amount), "25%", "25%"}, {new(Amount), "101%", ""}, {new(Amount), "x", ""}, {new(Amount), "-1", ""},
 	} {

@@ -12,6 +12,14 @@ import (
 // Duration) refuse one, for `memory = 512` is a mistake waiting to be made.
 type NumberSetter interface{ SetNumber(float64) error }
 
+// Bounds of amounts, far beyond what there is: sums over as many containers and
+// pods as there can be, and ends of times, must not overflow.
+const (
+	maxCPU      = CPU(1e12)
+	maxBytes    = Bytes(1 << 50)
+	maxDuration = Duration(100 * 365 * 24 * time.Hour)
+)
+
 // CPU is processor time in thousandths of a core. Text: "250m", "1.5", or a bare
 // number of cores.
 type CPU int64
@@ -32,7 +40,7 @@ func (c *CPU) UnmarshalText(b []byte) error {
 	s := strings.TrimSpace(string(b))
 	if m, ok := strings.CutSuffix(s, "m"); ok {
 		n, err := strconv.ParseInt(m, 10, 64)
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || CPU(n) > maxCPU {
 			return fmt.Errorf("%q is not an amount of cpu; write thousandths of a core (\"250m\") or cores (\"1.5\")", s)
 		}
 		*c = CPU(n)
@@ -47,7 +55,7 @@ func (c *CPU) UnmarshalText(b []byte) error {
 
 // SetNumber takes a number of cores.
 func (c *CPU) SetNumber(f float64) error {
-	if f < 0 || f > 1e9 || math.IsNaN(f) {
+	if !(f >= 0 && f <= float64(maxCPU/1000)) { // NaN is neither
 		return fmt.Errorf("%v is not an amount of cpu", f)
 	}
 	*c = CPU(math.Round(f * 1000))
@@ -102,7 +110,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 			continue
 		}
 		f, err := strconv.ParseFloat(strings.TrimSpace(n), 64)
-		if err != nil || f < 0 || f*float64(u.factor) > math.MaxInt64/2 {
+		if b := f * float64(u.factor); err != nil || !(b >= 0 && b <= float64(maxBytes)) { // NaN is neither
 			break
 		}
 		*b = Bytes(math.Round(f * float64(u.factor)))

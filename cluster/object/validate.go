@@ -110,6 +110,8 @@ func (c *checker) structure(v reflect.Value, at *step) {
 			}
 		case f.Type.Kind() == reflect.Int && fv.Int() < 0:
 			c.fail(at.to(f.Name), "Negative number", "%s is %d; it may not be below 0.", f.Name, fv.Int())
+		case f.Type.Kind() == reflect.Int64:
+			c.amount(f, fv, at)
 		}
 		if f.Block {
 			c.blocks(f, fv, at)
@@ -118,6 +120,22 @@ func (c *checker) structure(v reflect.Value, at *step) {
 	if x, ok := v.Addr().Interface().(checked); ok {
 		x.check(c, at)
 	}
+}
+
+// amount bounds what has a unit. Texts are bounded when they are read, but plans
+// also come in a form with plain numbers.
+func (c *checker) amount(f *Field, v reflect.Value, at *step) {
+	most, ok := amountBounds[f.Type]
+	switch n := v.Int(); {
+	case n < 0:
+		c.fail(at.to(f.Name), "Negative amount", "%s may not be below 0.", f.Name)
+	case ok && n > most.Int():
+		c.fail(at.to(f.Name), "Too large", "%s is %v; it is %v at most.", f.Name, v.Interface(), most.Interface())
+	}
+}
+
+var amountBounds = map[reflect.Type]reflect.Value{
+	reflect.TypeFor[CPU](): reflect.ValueOf(maxCPU), reflect.TypeFor[Bytes](): reflect.ValueOf(maxBytes), reflect.TypeFor[Duration](): reflect.ValueOf(maxDuration),
 }
 
 func kindOfField(f *Field) string {
@@ -220,6 +238,9 @@ var (
 	labelText = shape{alnum + "--__..", alnum, 63} // or empty
 	dataKey   = shape{alnum + "--__..", alnum + "--__..", 253}
 )
+
+// IsName reports whether a text can be the name of a stack, as of most objects.
+func IsName(text string) bool { return dnsLabel.matches(text) }
 
 const nameRule = "use lower-case letters, digits and hyphens, a letter or digit first and last, 63 at most."
 

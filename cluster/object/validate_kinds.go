@@ -272,8 +272,8 @@ func (p *Probe) check(c *checker, at *step) {
 	if n != 1 {
 		c.fail(at, "Not one way to probe", "A probe has exactly one of the blocks http, tcp and exec; this has %d.", n)
 	}
-	if p.Period <= 0 {
-		c.fail(at.to("period"), "Wrong duration", "period is more than 0s; \"5s\" is the default.")
+	if p.Period < ShortestPeriod {
+		c.fail(at.to("period"), "Wrong duration", "period is %s at least; \"5s\" is the default.", ShortestPeriod)
 	}
 	if p.Timeout <= 0 {
 		c.fail(at.to("timeout"), "Wrong duration", "timeout is more than 0s; \"1s\" is the default.")
@@ -303,6 +303,12 @@ func (p *Probe) checkPort(c *checker, at *step, ports []string) {
 	}
 	if p.TCP != nil {
 		check(p.TCP.Port, at.to("tcp").to("port"))
+	}
+}
+
+func (e *ExecProbe) check(c *checker, at *step) {
+	if e.Command != nil && len(e.Command) == 0 { // nil is missing, which has been said
+		c.fail(at.to("command"), "Empty list", "Name a program: command = [\"/bin/check\"].")
 	}
 }
 

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -49,6 +50,25 @@ func TestValidate(t *testing.T) {
 			p.TCP = &TCPProbe{Port: "htp"}
 			d.Spec.Pod.Containers[0].Liveness = p
 		}, []string{`pod.container["web"].liveness.tcp.port: No such port`}},
+		{"probe without a command", func(d *Deployment) {
+			p := &Probe{}
+			SetDefaults(p)
+			p.Exec = &ExecProbe{Command: []string{}}
+			d.Spec.Pod.Containers[0].Liveness = p
+		}, []string{`pod.container["web"].liveness.exec.command: Empty list`}},
+		{"probe that never rests", func(d *Deployment) {
+			p := &Probe{}
+			SetDefaults(p)
+			p.TCP, p.Period = &TCPProbe{Port: "http"}, 1
+			d.Spec.Pod.Containers[0].Liveness = p
+		}, []string{`pod.container["web"].liveness.period: Wrong duration`}},
+		{"asks beyond all bounds", func(d *Deployment) {
+			r := &d.Spec.Pod.Containers[0].Resources
+			r.CPU, r.Memory, r.Limits.PIDs = math.MaxInt64, math.MaxInt64, 1
+		}, []string{`pod.container["web"].resources.cpu: Too large`, `pod.container["web"].resources.memory: Too large`}},
+		{"negative units", func(d *Deployment) {
+			d.Spec.Pod.Containers[0].Resources.Memory, d.Spec.Pod.Grace, d.Spec.Update.MinReadyTime = -1, -1, -1
+		}, []string{"update.min_ready_time: Negative amount", "pod.grace: Negative amount", `pod.container["web"].resources.memory: Negative amount`}},
 		{"volume", func(d *Deployment) { d.Spec.Pod.Volumes = []Volume{{Name: "v"}} }, []string{`pod.volume["v"]: Not one source`, `pod.volume["v"]: Unused volume`}},
 		{"constraint", func(d *Deployment) {
 			d.Spec.Pod.Constraints = []Constraint{{Attribute: "zone", Operator: "in"}}

@@ -2,10 +2,11 @@ package pki
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/berthdev/berth/cluster/durable"
 )
 
 // Files is where a machine keeps what it is known by:
@@ -92,25 +93,10 @@ func (f Files) read(name string) ([]byte, error) {
 	return os.ReadFile(p)
 }
 
-// write replaces a file in one step, so that a crash leaves the old or the new one.
+// write replaces a file.
 func (f Files) write(name string, b []byte) error {
 	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(f.Dir, "."+name+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return &fs.PathError{Op: "write", Path: f.path(name), Err: err}
-	}
-	return os.Rename(tmp.Name(), f.path(name))
+	return durable.Replace(f.path(name), b)
 }

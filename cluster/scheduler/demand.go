@@ -83,11 +83,7 @@ func (d *demand) rejections(n *object.Node, yield func(string) bool) bool {
 	return true
 }
 
-func (d *demand) tolerates(t object.Taint) bool {
-	return slices.ContainsFunc(d.tolerations, func(x object.Toleration) bool {
-		return (x.Key == "" || x.Key == t.Key) && (x.Value == "" || x.Value == t.Value) && (x.Effect == "" || x.Effect == t.Effect)
-	})
-}
+func (d *demand) tolerates(t object.Taint) bool { return object.Tolerated(d.tolerations, t) }
 
 func taintText(t object.Taint) string {
 	if t.Value == "" {

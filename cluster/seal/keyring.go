@@ -8,13 +8,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/berthdev/berth/cluster/durable"
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -218,7 +218,7 @@ func (k *Keyring) load(r ring) error {
 	return nil
 }
 
-// save replaces the file in one step; it does nothing for a keyring in memory.
+// save replaces the file; it does nothing for a keyring in memory.
 func (k *Keyring) save() error {
 	if k.dir == "" {
 		return nil
@@ -230,23 +230,7 @@ func (k *Keyring) save() error {
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return err
 	}
-	p := filepath.Join(k.dir, file)
-	tmp, err := os.CreateTemp(k.dir, "."+file+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return &fs.PathError{Op: "write", Path: p, Err: err}
-	}
-	return os.Rename(tmp.Name(), p)
+	return durable.Replace(filepath.Join(k.dir, file), b)
 }
 
 func newKey(now time.Time) keyRow {

@@ -25,8 +25,9 @@ func TestClientMemory(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(alive)
-	for alive = nil; limit() > clientBudget; runtime.Gosched() {
+	for limit() > clientBudget { // nothing refers to it any more
 		runtime.GC()
+		runtime.Gosched()
 		select {
 		case <-deadline:
 			t.Fatalf("with nothing alive the limit is %d MB", limit()>>20)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/berthdev/berth/cluster/durable"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/node/agent"
 	"github.com/berthdev/berth/node/network"
@@ -194,7 +195,7 @@ func (c *NodeRunCmd) refuse(ctx context.Context, masters registry, status func(s
 		s.Condition, s.Message = object.NodeNotReady, cause.Error()
 		short, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		masters.Report(short, object.Report{Node: c.Name, Labels: c.Label, Status: &s, Time: time.Now()}) // as well as can be: the node ends anyway
+		_, _ = masters.Report(short, object.Report{Node: c.Name, Labels: c.Label, Status: &s, Time: time.Now()}) // as well as can be: the node ends anyway
 	}
 	return &object.Error{Code: object.CodeInvalid, Message: cause.Error(), Hint: "Remove that from this machine, or found the cluster with other ranges: berth master run --bootstrap --pods RANGE --services RANGE."}
 }
@@ -234,15 +235,7 @@ func (c *NodeRunCmd) saveNetwork(p nodeNetwork) error {
 	if err := os.MkdirAll(c.networkDir(), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.rangeFile()+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("saving the pod range: %w", err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(c.rangeFile()+".new", c.rangeFile())
-	}
-	if err != nil {
+	if err := durable.Replace(c.rangeFile(), b); err != nil {
 		return fmt.Errorf("saving the pod range: %w", err)
 	}
 	return nil

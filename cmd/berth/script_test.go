@@ -25,6 +25,7 @@ import (
 
 	"github.com/berthdev/berth/cluster/client"
 	"github.com/berthdev/berth/cluster/clustertest"
+	"github.com/berthdev/berth/cluster/consensus"
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/cluster/state"
 	"github.com/berthdev/berth/hcl/policy"
@@ -151,7 +152,11 @@ func (w *scriptWorld) cluster(ts *testscript.TestScript, neg bool, args []string
 		ts.Check(err)
 		return n
 	}
-	w.c = clustertest.Start(w.t, clustertest.Options{Masters: number(0, 1), Nodes: number(1, 3), Zones: 3, Script: images, Check: planner.Check, Plan: forecast, Policies: &policy.Engine{}, NodeTimeout: 5 * time.Second})
+	w.c = clustertest.Start(w.t, clustertest.Options{
+		Masters: number(0, 1), Nodes: number(1, 3), Zones: 3, Script: images, Check: planner.Check, Plan: forecast, Policies: &policy.Engine{},
+		// As in earnest: on a busy machine a shorter one elects others in the middle of a script.
+		ElectionTimeout: consensus.DefaultElectionTimeout, NodeTimeout: 5 * time.Second,
+	})
 	ts.Setenv("MASTERS", strings.Join(w.c.Addresses(), ","))
 	w.as(ts, false, []string{"config", "admin"})
 }

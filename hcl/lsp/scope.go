@@ -9,13 +9,12 @@ import (
 	"sync"
 
 	"github.com/hashicorp/hcl/v2/hclsyntax"
-	"github.com/zclconf/go-cty/cty/function"
 
 	"github.com/berthdev/berth/cluster/object"
 	"github.com/berthdev/berth/hcl"
 )
 
-var functions = sync.OnceValue(func() map[string]function.Function { return hcl.Functions() })
+var functions = sync.OnceValue(hcl.Functions)
 
 // place is where the cursor is in a file.
 type place struct {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
+	"github.com/berthdev/berth/cluster/durable"
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -53,27 +53,8 @@ func (c *checkpoint) save(path string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(path, b)
-}
-
-// replaceFile writes a file so that a crash at any moment leaves the old or the
-// new one, whole.
-func replaceFile(path string, b []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
+	if err := durable.Replace(path, b); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

@@ -296,10 +296,21 @@ func (r *runner) watch(ctx context.Context, id string, began time.Time) (outcome
 	exits := r.exits
 	r.w.mu.Unlock()
 	var why string
+	var again <-chan time.Time // to stop it once more
+	retry := backoff{first: time.Second, most: 30 * time.Second}
+	stop := func() {
+		again = nil
+		if err := r.w.a.cfg.Runtime.Stop(ctx, id, r.c.StopSignal, r.w.pod.Spec.Pod.Grace.D()); err != nil && ctx.Err() == nil {
+			r.w.log.Warn("container does not stop", "container", id, "error", err)
+			again = time.After(retry.next()) // nobody probes it any more
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return outcome{}, false
+		case <-again:
+			stop()
 		case e := <-exits:
 			o := outcome{code: e.ExitCode, oom: e.OOM, at: e.Time, ran: e.Time.Sub(began), liveness: why}
 			if o.at.IsZero() {
@@ -314,10 +325,7 @@ func (r *runner) watch(ctx context.Context, id string, began time.Time) (outcome
 			cancel() // the other probes have nothing to say about a dying container
 			r.w.change(func(*object.PodStatus) { r.ready = false })
 			r.w.log.Info("not alive; stopping it", "container", r.c.Name, "why", message)
-			if err := r.w.a.cfg.Runtime.Stop(ctx, id, r.c.StopSignal, r.w.pod.Spec.Pod.Grace.D()); err != nil && ctx.Err() == nil {
-				r.w.log.Warn("container does not stop", "container", id, "error", err)
-				why = "" // it is still there, and may be asked again
-			}
+			stop()
 		}
 	}
 }

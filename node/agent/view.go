@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/berthdev/berth/cluster/durable"
 	"github.com/berthdev/berth/cluster/object"
 )
 
@@ -423,7 +424,7 @@ func (a *Agent) saveView() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(a.viewPath(), b)
+	return durable.Replace(a.viewPath(), b)
 }
 
 // loadView is what saveView has written last; nil if there is nothing.

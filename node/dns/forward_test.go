@@ -230,7 +230,7 @@ func TestTheNextServerIsAsked(t *testing.T) {
 	})
 	other := newOutside(t, func(_, r *dns.Msg, _ string) *dns.Msg { r.Question[0].Name = "evil.example."; return r })
 	for what, servers := range map[string][]string{
-		"silent": {silent(t), good.addr}, "refuses connections": {freePort(t).String(), good.addr},
+		"silent": {silent(t), good.addr}, "refuses connections": {"127.0.0.1:1", good.addr},
 		"refuses": {refusing.addr, good.addr}, "knows no EDNS": {old.addr}, "answers another question": {other.addr, good.addr},
 	} {
 		w := newWorld(t, impatient, servers...)

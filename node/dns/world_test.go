@@ -291,9 +291,12 @@ func records(t testing.TB, zone ...string) func(q, r *dns.Msg, network string) *
 	}
 }
 
+// freePort is at an address of this process alone: on a shared one another test
+// might take the port in the meantime.
 func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.1:0", 1+pid/256%254, pid%256))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,18 +121,6 @@ func (n *Node) Behave(image string, b Behavior) {
 	n.script[image] = b
 }
 
-// SetReady overrides the readiness of a running pod; false if there is no such pod.
-func (n *Node) SetReady(ref object.Ref, ready bool) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	p := n.pods[ref]
-	if p == nil {
-		return false
-	}
-	n.setReady(ref, p, ready)
-	return true
-}
-
 // Freeze makes the node silent (no reports, no heartbeats) until it is called
 // with false: a lost node whose pods go on running.
 func (n *Node) Freeze(silent bool) {

@@ -29,6 +29,7 @@ type Runtime struct {
 	logs   map[string][]container.LogLine // by pod, container, attempt
 	events chan container.Event
 	broken error
+	stops  error // what Stop answers, if not nil
 	starts int
 	pulls  int
 	nsPods map[string]string
@@ -77,6 +78,16 @@ func (r *Runtime) Break(broken bool) {
 	r.broken = nil
 	if broken {
 		r.broken = &container.UnavailableError{Message: "containerd does not answer", Hint: "start it"}
+	}
+}
+
+// RefuseStops makes every Stop fail until it is called with false.
+func (r *Runtime) RefuseStops(refuse bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stops = nil
+	if refuse {
+		r.stops = errors.New("the container does not end")
 	}
 }
 
@@ -333,7 +344,7 @@ func (r *Runtime) end(id string, code int, oom bool) {
 // grace.
 func (r *Runtime) Stop(ctx context.Context, id, _ string, grace time.Duration) error {
 	r.mu.Lock()
-	c, broken := r.all[id], r.broken
+	c, broken := r.all[id], cmp.Or(r.broken, r.stops)
 	if broken != nil || c == nil || c.State != container.Running {
 		r.mu.Unlock()
 		return broken

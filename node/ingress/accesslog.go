@@ -25,7 +25,7 @@ func (x *exchange) log(took time.Duration) {
 	if x.s.access == nil {
 		return
 	}
-	l := line(x.logged[:0])
+	l := x.logged[:0]
 	l = append(l, `{"time":"`...)
 	l = line(x.began.UTC().AppendFormat(l, "2006-01-02T15:04:05.000000Z")).raw(`"`)
 	l = l.text("id", x.id).raw(`,"client":"`)

@@ -189,14 +189,14 @@ func holder(address string) string {
 		return unknown
 	}
 	sockets := map[string]bool{}
-	const listening = 10 // TCP_LISTEN
-	four, _ := proc.NetTCP()
+	const listening = 10     // TCP_LISTEN
+	four, _ := proc.NetTCP() //nolint:staticcheck // its successor needs a netlink of its own, and /proc is read for the processes all the same
 	for _, l := range four {
 		if l.St == listening && l.LocalPort == uint64(port) {
 			sockets[fmt.Sprintf("socket:[%d]", l.Inode)] = true
 		}
 	}
-	six, _ := proc.NetTCP6()
+	six, _ := proc.NetTCP6() //nolint:staticcheck // as above
 	for _, l := range six {
 		if l.St == listening && l.LocalPort == uint64(port) {
 			sockets[fmt.Sprintf("socket:[%d]", l.Inode)] = true

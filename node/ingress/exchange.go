@@ -82,7 +82,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// it goes on to the server, but is counted and logged like any other end.
 	defer func() {
 		v := recover()
-		if v != nil && v != http.ErrAbortHandler {
+		if err, _ := v.(error); v != nil && !errors.Is(err, http.ErrAbortHandler) {
 			s.log.Error("a request failed by a defect of Berth", "id", x.id, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		}
 		if v != nil && x.err == nil {

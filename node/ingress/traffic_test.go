@@ -25,12 +25,9 @@ func TestTrafficBySet(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s.Listener.Addr().String()
 	}
-	dead := httptest.NewServer(http.NotFoundHandler())
-	gone := dead.Listener.Addr().String()
 	w.service("old", map[string]string{"web-1-0": pod(200, 0), "web-1-1": pod(404, 0)})
 	w.service("new", map[string]string{"web-2-0": pod(500, 120*time.Millisecond)})
-	w.service("dead", map[string]string{"web-3-0": gone})
-	dead.Close()
+	w.service("dead", map[string]string{"web-3-0": refused(1)})
 	for name := range w.services {
 		w.ingresses[name] = &object.Ingress{Meta: meta(object.KindIngress, name), Spec: object.IngressSpec{Host: name + ".test", Paths: []object.IngressPath{{Path: "/", Service: name, Port: "http"}}}}
 	}

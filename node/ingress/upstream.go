@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -96,8 +97,8 @@ func (e *connectError) Unwrap() error { return e.error }
 
 // Timeout tells net.Error's users.
 func (e *connectError) Timeout() bool {
-	n, ok := e.error.(net.Error)
-	return ok && n.Timeout()
+	var n net.Error
+	return errors.As(e.error, &n) && n.Timeout()
 }
 
 // newTransport is how a pod is spoken to. Every pod has a transport of its own, so

@@ -358,7 +358,7 @@ func connections(address string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	all, err := proc.NetTCP()
+	all, err := proc.NetTCP() //nolint:staticcheck // see holder
 	if err != nil {
 		return 0, err
 	}

@@ -21,8 +21,9 @@ import (
 // with 0. It must end when its context does.
 type Exec = func(ctx context.Context, command []string) error
 
-// DefaultLimit is how many attempts of a Prober run at once: an exec costs some
-// 40 ms of processor time, and many at once would starve the pods.
+// DefaultLimit is how many commands of a Prober run at once: an exec costs some
+// 40 ms of processor time, and many at once would starve the pods. Requests and
+// connections cost next to nothing, and are not held up by those that hang.
 const DefaultLimit = 16
 
 // Prober runs probes. Its methods may be called at once.
@@ -32,7 +33,7 @@ type Prober struct {
 	try func(ctx context.Context, address string, p *object.Probe, exec Exec) error
 }
 
-// New makes a Prober that runs at most limit attempts at once; 0 means
+// New makes a Prober that runs at most limit commands at once; 0 means
 // DefaultLimit.
 func New(limit int) *Prober {
 	if limit <= 0 {
@@ -55,6 +56,7 @@ func (r *Prober) Watch(ctx context.Context, key, address string, p object.Probe,
 	if period <= 0 {
 		period = 5 * time.Second
 	}
+	period = max(period, object.ShortestPeriod.D())
 	var good, known bool
 	var successes, failures int
 	attempt := func(counts bool) bool {
@@ -97,8 +99,8 @@ func (r *Prober) Watch(ctx context.Context, key, address string, p object.Probe,
 	// comes between half a period and a whole one after the start.
 	next := first.Add(period/2 + spread(key, period/2))
 	for {
-		for !next.After(time.Now()) {
-			next = next.Add(period)
+		if late := time.Since(next); late >= 0 { // an attempt took longer than a period
+			next = next.Add((late/period + 1) * period)
 		}
 		if !waitUntil(ctx, next) {
 			return
@@ -113,14 +115,16 @@ func spread(key string, d time.Duration) time.Duration {
 	return time.Duration(float64(d) * float64(binary.BigEndian.Uint32(sum[:])) / (1 << 32))
 }
 
-// attempt waits for a free slot, then tries once within the probe's timeout.
+// attempt tries once within the probe's timeout; a command waits for its turn first.
 func (r *Prober) attempt(ctx context.Context, address string, p *object.Probe, exec Exec) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case r.slots <- struct{}{}:
+	if p.Exec != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case r.slots <- struct{}{}:
+		}
+		defer func() { <-r.slots }()
 	}
-	defer func() { <-r.slots }()
 	timeout := p.Timeout.D()
 	if timeout <= 0 {
 		timeout = time.Second
@@ -145,6 +149,9 @@ func Try(ctx context.Context, address string, p *object.Probe, exec Exec) error 
 	case p.Exec != nil:
 		if exec == nil {
 			return errors.New("an exec probe needs a container to run in")
+		}
+		if len(p.Exec.Command) == 0 {
+			return errors.New("an exec probe needs a command to run")
 		}
 		return exec(ctx, p.Exec.Command)
 	}

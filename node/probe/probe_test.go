@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +119,7 @@ func TestLimitAndTimeout(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		spec := object.Probe{Period: object.Duration(time.Second), Timeout: object.Duration(500 * time.Millisecond), Failure: 1}
+		spec := object.Probe{Exec: &object.ExecProbe{}, Period: object.Duration(time.Second), Timeout: object.Duration(500 * time.Millisecond), Failure: 1}
 		verdicts := make(chan string, 10)
 		for i := range 2 {
 			go p.Watch(ctx, fmt.Sprint(i), "", spec, nil, func(good bool, why string) { verdicts <- fmt.Sprint(good, " ", why) })
@@ -129,6 +130,57 @@ func TestLimitAndTimeout(t *testing.T) {
 			}
 		}
 		<-ctx.Done()
+	})
+}
+
+// Containers that do not answer must not take from the others the time in which
+// they are asked.
+func TestHangingProbesKeepNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(1)
+		p.try = func(ctx context.Context, address string, _ *object.Probe, _ Exec) error {
+			if address == "hangs" {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var watches sync.WaitGroup
+		watch := func(address string, timeout time.Duration, verdict func(bool, string)) {
+			spec := object.Probe{TCP: &object.TCPProbe{Port: "80"}, Period: object.Duration(time.Second), Timeout: object.Duration(timeout)}
+			watches.Go(func() { p.Watch(ctx, address, address, spec, nil, verdict) })
+		}
+		for range 3 {
+			watch("hangs", time.Hour, func(bool, string) {})
+		}
+		synctest.Wait()
+		good := make(chan bool, 1)
+		watch("answers", time.Second, func(g bool, _ string) { good <- g })
+		synctest.Wait()
+		select {
+		case g := <-good:
+			if !g {
+				t.Error("bad")
+			}
+		default:
+			t.Error("it waits for those that hang")
+		}
+		cancel()
+		watches.Wait()
+	})
+}
+
+// A period shorter than an attempt takes must neither keep a processor busy nor
+// the probe from its end.
+func TestShortestPeriod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, n := scripted(func(time.Duration) bool { time.Sleep(time.Millisecond); return true })
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		p.Watch(ctx, "k", "", object.Probe{Period: 1}, nil, func(bool, string) {})
+		if *n < 90 || *n > 110 {
+			t.Errorf("%d attempts in 10 s", *n)
+		}
 	})
 }
 

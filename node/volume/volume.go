@@ -173,6 +173,9 @@ func (v *Volumes) Paths(pod string, volumes []object.Volume) (map[string]string,
 	return paths, true
 }
 
+// underWay is a file that is being written. No key has a tilde.
+const underWay = ".~"
+
 // writeFiles makes dir hold exactly these files. They are readable by every user
 // of the containers (see Open) and written by none.
 func writeFiles(dir string, files map[string]string) error {
@@ -197,7 +200,7 @@ func writeFiles(dir string, files map[string]string) error {
 		if b, err := os.ReadFile(path); err == nil && string(b) == files[name] {
 			continue
 		}
-		tmp := filepath.Join(dir, "..new")
+		tmp := filepath.Join(dir, underWay)
 		if err := os.WriteFile(tmp, []byte(files[name]), 0o444); err != nil {
 			return err
 		}

@@ -27,6 +27,21 @@ func open(t *testing.T) *Volumes {
 	return v
 }
 
+// A key may have any name that a file can have, even one that looks like ours.
+func TestKeyLikeAFileUnderWay(t *testing.T) {
+	v := open(t)
+	files := map[string]string{"..new": "1", "a": "2", "z..new": "3"}
+	paths, err := v.Prepare("p", []object.Volume{{Name: "c", ConfigMap: "x"}}, map[string]map[string]string{"c": files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		if b, err := os.ReadFile(filepath.Join(paths["c"], name)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}
+
 func TestConfigMap(t *testing.T) {
 	v := open(t)
 	vols := []object.Volume{{Name: "config", ConfigMap: "web"}}

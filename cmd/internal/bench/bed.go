@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -64,8 +65,8 @@ func commandLine(berth, only string, at place) (figures []Figure, err error) {
 // within does something with a fresh cluster of three masters.
 func (b *bed) within(nodes int, do func(*bed) error) (err error) {
 	dev := []string{"dev", "--dir", filepath.Join(b.tmp, "dev"), "--name", b.at.name}
-	up := append(dev, "up", "--masters", "3", "--nodes", fmt.Sprint(nodes), "--resolv-conf", "/dev/null",
-		"--subnet", b.at.subnet, "--pods", b.at.pods, "--services", b.at.services)
+	up := slices.Concat(dev, []string{"up", "--masters", "3", "--nodes", fmt.Sprint(nodes), "--resolv-conf", "/dev/null",
+		"--subnet", b.at.subnet, "--pods", b.at.pods, "--services", b.at.services})
 	defer func() {
 		if _, downErr := b.run(append(dev, "down")...); err == nil {
 			err = downErr
