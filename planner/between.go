@@ -26,6 +26,24 @@ func AsOf(now map[object.Ref]object.Object, newer []*object.Revision) map[object
 	return out
 }
 
+// PinnedAsOf gives what a stack declared at the time of a revision the contents that
+// its images were pinned to by then. Who restarts a deployment pins them anew, and no
+// revision tells of it: the last one that wrote the object does. older are that
+// revision and those before it, the newest first.
+func PinnedAsOf(then map[object.Ref]object.Object, older []*object.Revision) {
+	settled := map[object.Ref]bool{}
+	for _, rev := range older {
+		for i := range rev.Spec.Changes {
+			c := &rev.Spec.Changes[i]
+			if then[c.Ref] == nil || settled[c.Ref] {
+				continue
+			}
+			settled[c.Ref] = true
+			then[c.Ref] = object.Repinned(then[c.Ref], c.After.Object)
+		}
+	}
+}
+
 // Declared are the objects that a stack's configuration declares.
 func Declared(v *state.Snapshot, stack string) map[object.Ref]object.Object {
 	out := map[object.Ref]object.Object{}
@@ -80,10 +98,11 @@ func Between(before, after map[object.Ref]object.Object, addresses map[object.Re
 				continue // who may not read digests cannot tell
 			}
 			diff := object.Compare(b, a)
-			if diff == nil {
+			fields := append(diff.Fields(), object.PinFields(b, a)...)
+			if len(fields) == 0 {
 				continue
 			}
-			c.Actions, c.Fields, c.Hidden = []string{object.ActionUpdate}, diff.Fields(), diff.Unchanged()
+			c.Actions, c.Fields, c.Hidden = []string{object.ActionUpdate}, fields, diff.Unchanged()
 			if object.Remade(object.RevisionChange{Op: object.OpUpdate, Ref: r, Before: c.Before, After: c.After}) {
 				c.Actions = []string{object.ActionDelete, object.ActionCreate}
 			}

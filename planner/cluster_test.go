@@ -68,7 +68,8 @@ func (c *cluster) carryOut(p object.Plan, f *fate) *object.Revision {
 			f.saw(before, c.store.Snapshot())
 		}
 	}
-	write(object.CommitPlan(&p, stack, number, "test", c.now))
+	committed, _ := object.Commit(&p, c.store.Snapshot().Get, "test", c.now)
+	write(committed)
 	ref := object.Ref{Kind: object.KindRevision, Name: object.RevisionName(p.Stack, number)}
 	for range 200_000 {
 		if f.lag != nil {

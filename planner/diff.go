@@ -254,16 +254,20 @@ func (d *differ) change(x *Desired) {
 	}
 	object.KeepAssigned(after, before)
 	diff := object.Compare(before, after)
-	replace := diff != nil && slices.ContainsFunc(diff.Fields(), func(f object.FieldDiff) bool { return f.Effect == "replaces" })
+	fields := diff.Fields()
+	if d.r.Target != 0 { // what images were pinned to then comes back, too
+		fields = append(fields, object.PinFields(before, after)...)
+	}
+	replace := slices.ContainsFunc(fields, func(f object.FieldDiff) bool { return f.Effect == "replaces" })
 	if !replace {
 		object.KeepOperational(after, before)
 	}
 	adopt := h.Stack == ""
-	if diff == nil && !adopt && !c.Moved() {
+	if len(fields) == 0 && !adopt && !c.Moved() {
 		return
 	}
 	c.Before, c.After = object.Any{Object: plain(before)}, object.Any{Object: plain(after)}
-	c.Actions, c.Fields, c.Hidden = []string{object.ActionUpdate}, diff.Fields(), diff.Unchanged()
+	c.Actions, c.Fields, c.Hidden = []string{object.ActionUpdate}, fields, diff.Unchanged()
 	switch {
 	case replace:
 		c.Actions, c.Reason = []string{object.ActionDelete, object.ActionCreate}, object.ReasonReplaceTemplate
@@ -273,7 +277,7 @@ func (d *differ) change(x *Desired) {
 	case adopt:
 		c.Reason = object.ReasonAdopt
 	}
-	if diff == nil && (c.Moved() || c.Reason == object.ReasonImport) {
+	if len(fields) == 0 && (c.Moved() || c.Reason == object.ReasonImport) {
 		c.Actions = []string{object.ActionNoOp}
 	}
 	d.put(c)

@@ -3,6 +3,7 @@ package planner
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -345,6 +346,9 @@ func TestPlanFile(t *testing.T) {
 		t.Fatal(diags)
 	}
 	p.Time, p.Seal = start, "seal"
+	for _, image := range p.ImagesToPin() {
+		p.Images = append(p.Images, object.PinnedImage{Image: image, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(image))), From: object.PinnedByRegistry})
+	}
 	var a, b bytes.Buffer
 	if err := WritePlan(&a, &p); err != nil {
 		t.Fatal(err)

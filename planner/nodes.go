@@ -103,10 +103,11 @@ func (f *fleet) start(v *state.Snapshot, p *object.Pod, now time.Time) {
 	if t := v.Template(p); t != nil {
 		for _, list := range [][]object.Container{t.Init, t.Containers} {
 			for i := range list {
-				have, ok := f.image[node][list[i].Image]
+				image := t.Pinned(list[i].Image)
+				have, ok := f.image[node][image]
 				if !ok && !f.inStore(&list[i]) {
 					have = now.Add(f.model.Pull)
-					f.image[node][list[i].Image] = have
+					f.image[node][image] = have
 				}
 				if have.After(at) {
 					at = have
@@ -148,7 +149,7 @@ func (f *fleet) learn(v *state.Snapshot, node string, but *object.Pod) {
 		if t := v.Template(p); t != nil {
 			for _, list := range [][]object.Container{t.Init, t.Containers} {
 				for i := range list {
-					images[list[i].Image] = f.from
+					images[t.Pinned(list[i].Image)] = f.from
 				}
 			}
 		}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func (s *Server) postResolve(ctx context.Context, in *resolveInput) (*answer[obj
 	v := s.Cluster.Snapshot()
 	want := make(map[string]bool, len(req.Images))
 	for _, image := range req.Images {
-		want[image] = true
+		want[image] = !slices.Contains(req.Anew, image)
 	}
 	running := map[string]running{}
 	for _, r := range runningImages(v, want) {
@@ -48,19 +49,70 @@ func (s *Server) postResolve(ctx context.Context, in *resolveInput) (*answer[obj
 		}
 	}
 	out := object.ImageAnswer{Images: make([]object.PinnedImage, len(req.Images))}
-	var unknown []int
+	var unknown []*object.PinnedImage
 	for i, image := range req.Images {
-		out.Images[i].Image = image
+		x := &out.Images[i]
+		x.Image = image
 		if r, ok := running[image]; ok {
-			out.Images[i].Digest, out.Images[i].From = r.digest, object.PinnedByPods
+			x.Digest, x.From = r.digest, object.PinnedByPods
 		} else {
-			unknown = append(unknown, i)
+			unknown = append(unknown, x)
+		}
+	}
+	if req.Stack != "" {
+		out.Kept = kept(v, req.Stack)
+	}
+	for i := range out.Kept {
+		if x := &out.Kept[i]; x.Never { // what has been imported since, nodes alone can say
+			unknown = append(unknown, &x.PinnedImage)
 		}
 	}
 	if len(unknown) > 0 {
-		s.askForImages(ctx, v, out.Images, unknown)
+		s.askForImages(ctx, v, unknown)
 	}
 	return &answer[object.ImageAnswer]{Body: out}, nil
+}
+
+// mostKept bounds how many of a stack's pinned images are looked at again.
+const mostKept = 50
+
+// kept are the contents that a stack's objects are pinned to, by image, with who runs
+// them: the first few.
+func kept(v *state.Snapshot, stack string) []object.KeptImage {
+	found := map[string]*object.KeptImage{}
+	note := func(o object.Object) {
+		if !o.Head().Owner.IsZero() {
+			return
+		}
+		pins := object.PinsOf(o)
+		if len(pins) == 0 {
+			return
+		}
+		never := object.PullsNever(o)
+		for image, digest := range pins {
+			x := found[image+"@"+digest]
+			if x == nil {
+				x = &object.KeptImage{PinnedImage: object.PinnedImage{Image: image, Digest: digest, From: object.PinnedByPlan}, Never: true}
+				found[image+"@"+digest] = x
+			}
+			x.Never = x.Never && never[image]
+			if len(x.By) < 3 {
+				x.By = append(x.By, o.Ref().Address())
+			}
+		}
+	}
+	for _, kind := range []object.Kind{object.KindDeployment, object.KindReplicaSet, object.KindPod} {
+		for o := range v.List(kind, state.OfStack(stack)) {
+			note(expand(v, o))
+		}
+	}
+	var out []object.KeptImage
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		if len(out) < mostKept {
+			out = append(out, *found[key])
+		}
+	}
+	return out
 }
 
 // running is a digest that a container runs.
@@ -71,7 +123,7 @@ type running struct {
 }
 
 // runningImages are the digests that containers report of some images, or with
-// nil of all that no digest names.
+// nil of all that neither a digest names nor a plan has pinned.
 func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where) []running {
 	var out []running
 	type template struct{ namespace, name string }
@@ -85,7 +137,10 @@ func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where
 		if !known || key.name == "" {
 			if t := v.Template(p); t != nil {
 				list = slices.DeleteFunc(slices.Concat(t.Init, t.Containers), func(c object.Container) bool {
-					return want != nil && !want[c.Image] || strings.Contains(c.Image, "@")
+					if want == nil {
+						return strings.Contains(t.Pinned(c.Image), "@")
+					}
+					return !want[c.Image] && !want[t.Pinned(c.Image)]
 				})
 			}
 			matters[key] = list
@@ -94,7 +149,12 @@ func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where
 			for i := range p.Status.Containers {
 				st := &p.Status.Containers[i]
 				if _, digest, ok := strings.Cut(st.Image, "@"); ok && st.Name == c.Name {
-					out = append(out, running{c.Image, digest, st.Started, p})
+					if want == nil || want[c.Image] {
+						out = append(out, running{c.Image, digest, st.Started, p})
+					}
+					if exactly := c.Image + "@" + digest; want[exactly] {
+						out = append(out, running{exactly, digest, st.Started, p})
+					}
 				}
 			}
 		}
@@ -104,8 +164,9 @@ func runningImages(v *state.Snapshot, want map[string]bool, where ...state.Where
 
 const noNode = "no pod runs it, and no node has it"
 
-// askForImages asks the nodes what they have in store.
-func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []object.PinnedImage, unknown []int) {
+// askForImages asks the nodes what they have in store. Of a tag that they disagree on,
+// the content that most of them have counts.
+func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, unknown []*object.PinnedImage) {
 	ctx, cancel := context.WithTimeout(ctx, askingTakes)
 	defer cancel()
 	var items []object.NodeImages
@@ -136,18 +197,42 @@ func (s *Server) askForImages(ctx context.Context, v *state.Snapshot, images []o
 		why = fmt.Sprintf("no pod runs it, and %d of %d nodes cannot be asked", silent, len(items))
 	}
 	nowhere := why == noNode && len(items) > 0
-	held, holders := map[string]string{}, map[string]int{} // by name; by name and digest
+	held, holders := map[string]string{}, map[string]int{} // by name; by name and digest, and by digest
 	for _, n := range items {
+		contents := map[string]bool{}
 		for _, i := range n.Images {
-			if i.Digest != "" {
-				held[i.Name] = i.Digest
-				holders[i.Name+"@"+i.Digest]++
+			if i.Digest == "" {
+				continue
+			}
+			holders[i.Name+"@"+i.Digest]++
+			if !contents[i.Digest] {
+				contents[i.Digest] = true
+				holders[i.Digest]++
 			}
 		}
 	}
-	for _, i := range unknown {
-		x := &images[i]
+	for _, n := range items {
+		for _, i := range n.Images {
+			if have, ok := held[i.Name]; i.Digest != "" && (!ok || holders[i.Name+"@"+i.Digest] > holders[i.Name+"@"+have]) {
+				held[i.Name] = i.Digest
+			}
+		}
+	}
+	for _, x := range unknown {
+		if x.From == object.PinnedByPlan { // only what the tag stands for is asked
+			if now, ok := held[fullName(x.Image)]; ok {
+				x.Now = now
+			}
+			continue
+		}
 		x.Why, x.Nowhere = why, nowhere
+		if _, digest, exactly := strings.Cut(x.Image, "@"); exactly {
+			if n := holders[digest]; n > 0 {
+				x.Digest, x.From, x.Why = digest, object.PinnedByNodes, ""
+				x.Nowhere, x.Everywhere = false, n == len(items)
+			}
+			continue
+		}
 		for _, name := range []string{x.Image, fullName(x.Image)} {
 			if digest, ok := held[name]; ok {
 				x.Digest, x.From, x.Why = digest, object.PinnedByNodes, ""
@@ -210,10 +295,16 @@ func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {
 		switch {
 		case x.Gone:
 			warn("Image is gone", "%s is not to be had: %s. Pods of %s that need it cannot start.", x.Image, x.Why, strings.Join(runners(p, x.Image), ", "))
+		case x.From == object.PinnedByPlan:
+			if x.Now != "" && x.Now != x.Digest {
+				told[x.Image] = true
+				warn("Tag has moved", "%s is %s by now. Pods of %s were pinned to %s and go on with it, those that start later too. What it is now comes with: berth plan restart %s", x.Image, x.Now, strings.Join(x.By, ", "), x.Digest, nameOf(x.By))
+			}
+		case x.From == object.PinnedByRevision: // it is to be another
 		case ok && x.Digest != "" && x.Digest != was.digest:
 			x.Was, x.Since = was.digest, was.number
 			told[x.Image] = true
-			warn("Tag has moved", "%s is %s now, by the %s, and was %s when revision %d was planned. Pods that start from now on may run something else than those that run. Give each release a tag of its own, or name the digest.", x.Image, x.Digest, x.From, was.digest, was.number)
+			warn("Tag has moved", "%s is %s now, by the %s, and was %s when revision %d was planned. What this plan starts anew runs what it is now. Give each release a tag of its own, or name the digest.", x.Image, x.Digest, x.From, was.digest, was.number)
 		}
 	}
 	if len(past) == 0 {
@@ -233,6 +324,16 @@ func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {
 		warn("Tag has moved", "%d containers run another content of %s than the %s that revision %d was planned with: the tag has been given to something else since. Give each release a tag of its own, or name the digest.", others[image], image, past[image].digest, past[image].number)
 	}
 	return out
+}
+
+// nameOf is the name of the first of some addresses that can be restarted.
+func nameOf(addresses []string) string {
+	for _, a := range addresses {
+		if name, ok := strings.CutPrefix(a, string(object.KindDeployment)+"."); ok {
+			return name
+		}
+	}
+	return "NAME"
 }
 
 // runners are the objects of a plan whose pods run an image.

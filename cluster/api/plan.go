@@ -148,6 +148,9 @@ func (s *Server) checkPlan(p *object.Plan) error {
 		e.Hint = "Plan again with a berth of the masters' version."
 		return e
 	}
+	if err := p.CheckPins(); err != nil {
+		return err
+	}
 	if p.Restore != nil {
 		if err := s.checkRestore(p); err != nil {
 			return err

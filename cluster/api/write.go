@@ -69,6 +69,7 @@ func (s *Server) put(v *state.Snapshot, c *object.Changeset, was, o object.Objec
 	if was != nil {
 		o.Head().Owner, o.Head().Stack = was.Head().Owner, was.Head().Stack
 		object.CopyStatus(o, was)
+		o = object.KeepPins(o, expand(v, was))
 	} else if !o.Head().Owner.IsZero() || o.Head().Stack != "" {
 		return &object.Error{Code: object.CodeInvalid, Ref: o.Ref(), Message: "meta.owner and meta.stack are set by Berth", Hint: "Leave them out."}
 	}
@@ -157,7 +158,7 @@ func check(o object.Object) error {
 	if diags := object.Validate(o); diags.HasErrors() {
 		return invalid(o.Ref(), diags)
 	}
-	return nil
+	return object.CheckPins(o)
 }
 
 // keepsNodes refuses a network that has no place for ranges that nodes have.
@@ -253,7 +254,10 @@ func (s *Server) postChangeset(ctx context.Context, in *changesetInput) (*answer
 				if err := keepsNodes(v, x.Object.Object); err != nil {
 					return nil, err
 				}
-				was, _ := v.Get(x.Ref)
+				was, there := v.Get(x.Ref)
+				if there {
+					x.Object.Object = object.KeepPins(x.Object.Object, expand(v, was))
+				}
 				if err := keepsOwned(was, x.Object.Object); err != nil {
 					return nil, err
 				}

@@ -153,15 +153,15 @@ func (c *Client) ImportImage(ctx context.Context, open func() (io.ReadCloser, er
 }
 
 // ResolveImages tells which content tags stand for in the cluster, in their order.
-func (c *Client) ResolveImages(ctx context.Context, images []string) ([]object.PinnedImage, error) {
+func (c *Client) ResolveImages(ctx context.Context, q object.ImageQuestion) (object.ImageAnswer, error) {
 	var out object.ImageAnswer
-	if err := c.exchange(ctx, http.MethodPost, "/v1/images/resolve", nil, object.ImageQuestion{Images: images}, &out); err != nil {
-		return nil, err
+	if err := c.exchange(ctx, http.MethodPost, "/v1/images/resolve", nil, q, &out); err != nil {
+		return out, err
 	}
-	if len(out.Images) != len(images) {
-		return nil, object.Errorf(object.CodeInternal, object.Ref{}, "the master answered for %d images of %d", len(out.Images), len(images))
+	if len(out.Images) != len(q.Images) {
+		return out, object.Errorf(object.CodeInternal, object.Ref{}, "the master answered for %d images of %d", len(out.Images), len(q.Images))
 	}
-	return out.Images, nil
+	return out, nil
 }
 
 // Images lists the images of every ready node.

@@ -98,6 +98,8 @@ func (deployments) Reconcile(v *state.Snapshot, key object.Ref, now time.Time) (
 	r.order()
 	if held := r.choose(); held != nil {
 		r.hold(held)
+	} else if r.adopt() {
+		return w.done()
 	} else {
 		r.advance()
 	}
@@ -155,7 +157,9 @@ func (w *work) version(rs *object.ReplicaSet, minReady object.Duration) *version
 }
 
 // choose finds the version that is wanted: the template together with what it
-// reads and the last restart that was asked for.
+// reads, the contents that its images are pinned to and the last restart that was
+// asked for. A set keeps all of it for life: pods that it makes a month later run the
+// same bytes.
 func (r *release) choose() *failure {
 	t := r.d.Spec.Pod
 	st := &r.d.Status
@@ -173,10 +177,7 @@ func (r *release) choose() *failure {
 	}
 	r.reads = found
 	t.Reads = found.rolling
-	r.digest = object.Digest(struct {
-		Pod       object.PodTemplate
-		Restarted time.Time
-	}{t, r.d.Spec.Restarted.UTC()})
+	r.digest = versionOf(t, r.d)
 	r.name = r.d.Name + "-" + r.digest[:6]
 	for _, x := range r.versions {
 		if x.set.Annotations[object.AnnotationVersion] == r.digest {
@@ -188,6 +189,14 @@ func (r *release) choose() *failure {
 		}
 	}
 	return nil
+}
+
+// versionOf names a version of a deployment by its template.
+func versionOf(t object.PodTemplate, d *object.Deployment) string {
+	return object.Digest(struct {
+		Pod       object.PodTemplate
+		Restarted time.Time
+	}{t, d.Spec.Restarted.UTC()})
 }
 
 // hold is for a deployment whose version cannot even be told: nothing changes

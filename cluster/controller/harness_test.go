@@ -408,7 +408,7 @@ func (w *world) commit(waves ...[]object.Object) int {
 				changed := func(r object.Ref) bool {
 					return slices.ContainsFunc(p.Changes, func(c object.PlannedChange) bool { return c.Ref == r })
 				}
-				if t := object.TemplateOf(o); object.Equal(old, o) && (t == nil || !slices.ContainsFunc(t.ReadRefs("default"), changed)) {
+				if t := object.TemplateOf(o); object.Equal(old, o) && object.SamePins(old, o) && (t == nil || !slices.ContainsFunc(t.ReadRefs("default"), changed)) {
 					continue // as a plan has it: readers of what changes are changes, too
 				}
 				c.Before = object.Any{Object: old}

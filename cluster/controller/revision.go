@@ -285,7 +285,7 @@ func (a *apply) change(c *object.RevisionChange) (bool, *object.Error) {
 	}
 	// A deployment is written even if it stays as it is: what it reads has changed
 	// then, and its status has to speak of this moment, not of the one before.
-	if c.Ref.Kind == object.KindDeployment || !object.Equal(now, after) || now.Head().Stack != after.Head().Stack || !slices.Equal(now.Head().After, after.Head().After) {
+	if c.Ref.Kind == object.KindDeployment || !object.Equal(now, after) || !object.SamePins(now, after) || now.Head().Stack != after.Head().Stack || !slices.Equal(now.Head().After, after.Head().After) {
 		a.Changes.Update(now, after)
 	}
 	return true, nil
@@ -319,7 +319,7 @@ func (a *apply) declarePod(old, want *object.Pod) bool {
 		switch {
 		case old.Spec.Stop:
 			return false
-		case have.Spec.Pod == nil || row.Spec.Pod == nil || !object.Equal(have, same):
+		case have.Spec.Pod == nil || row.Spec.Pod == nil || !object.Equal(have, same) || !object.SamePins(have, row):
 			a.stop(old, "replaced by revision "+a.rev.Name)
 			return false
 		}

@@ -99,7 +99,7 @@ func (a *apply) inverse() []object.RevisionChange {
 			c.Op = object.OpDelete
 		case !exists:
 			c.Op = object.OpCreate
-		case ref.Kind != object.KindDeployment && object.Equal(was.Object, now) && now.Head().Stack == was.Head().Stack && !stopping(now):
+		case ref.Kind != object.KindDeployment && object.Equal(was.Object, now) && object.SamePins(was.Object, now) && now.Head().Stack == was.Head().Stack && !stopping(now):
 			continue
 		default:
 			c.Op = object.OpUpdate

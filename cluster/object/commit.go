@@ -2,7 +2,6 @@ package object
 
 import (
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 )
@@ -173,5 +172,5 @@ func Remade(c RevisionChange) bool {
 	before, okB := c.Before.Object.(*Pod)
 	after, okA := c.After.Object.(*Pod)
 	return c.Op == OpUpdate && okB && okA && before.Spec.Pod != nil && after.Spec.Pod != nil &&
-		!equal(reflect.ValueOf(before.Spec.Pod), reflect.ValueOf(after.Spec.Pod))
+		(!before.Spec.Pod.equal(after.Spec.Pod) || !SamePins(before, after))
 }

@@ -127,6 +127,11 @@ func ownLabels(o Object) map[string]string {
 	return labels
 }
 
+// equal reports whether two templates say the same as configuration.
+func (t *PodTemplate) equal(other *PodTemplate) bool {
+	return equal(reflect.ValueOf(t).Elem(), reflect.ValueOf(other).Elem())
+}
+
 func sameMap(a, b map[string]string) bool {
 	if len(a) != len(b) {
 		return false
@@ -465,7 +470,8 @@ func (d *Difference) Unchanged() int {
 
 // KeepOperational copies the operational fields (hcl:"-") of the object in force
 // into the desired object: what people and controllers set by hand survives an
-// apply. Objects are of one kind.
+// apply. What an apply itself settles does not: the desired object has it. Objects
+// are of one kind.
 func KeepOperational(desired, inForce Object) {
 	keep(reflect.ValueOf(desired.SpecPtr()).Elem(), reflect.ValueOf(inForce.SpecPtr()).Elem())
 }
@@ -474,6 +480,7 @@ func keep(to, from reflect.Value) {
 	for _, f := range Fields(to.Type()) {
 		t, s := to.Field(f.Index), from.Field(f.Index)
 		switch {
+		case f.Settled:
 		case f.Internal:
 			t.Set(s)
 		case f.Type.Kind() == reflect.Struct && !IsScalar(f.Type):

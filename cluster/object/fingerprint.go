@@ -12,9 +12,11 @@ import (
 // Fingerprint names all that a stack says of an object, what people did to it by hand
 // included: Compare finds no difference between objects of equal fingerprints, and
 // KeepOperational changes nothing. The reverse need not hold. Status and versions do
-// not count.
+// not count, and neither do the contents that images are pinned to: a configuration
+// does not know them, and what it leaves as it is stays pinned. Who leads back to pins
+// of another time has them in what they claim, and is sent the object.
 func Fingerprint(o Object) string {
-	c := o.Clone()
+	c := WithPins(o, nil).Clone()
 	Bare(c)
 	b := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(b)

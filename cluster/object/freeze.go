@@ -224,7 +224,7 @@ func Steers(before, after Object) bool {
 	same := *is
 	same.Spec.Paused, same.Spec.Promoted, same.Spec.Aborted = was.Spec.Paused, was.Spec.Promoted, was.Spec.Aborted
 	same.Spec.Released, same.Spec.Retries = was.Spec.Released, was.Spec.Retries
-	return Equal(was, &same) && was.Spec.Restarted.Equal(is.Spec.Restarted) // Equal does not look at what is no configuration
+	return Equal(was, &same) && was.Spec.Restarted.Equal(is.Spec.Restarted) && SamePins(was, is) // Equal does not look at what is no configuration
 }
 
 // FreezeHeader carries, in the form of a part of an URL, the reason for which the

@@ -2,7 +2,6 @@ package object
 
 import (
 	"iter"
-	"strings"
 )
 
 // PinnedImage is the content that an image's tag stood for when a plan was made.
@@ -19,6 +18,11 @@ type PinnedImage struct {
 	Nowhere    bool   `json:"nowhere,omitempty"`
 	Everywhere bool   `json:"everywhere,omitempty"`
 	Why        string `json:"why,omitempty"` // of one that is not pinned
+
+	// Of one that an earlier plan pinned and that stays so: what the tag stands for
+	// by now, and the addresses of who runs it.
+	Now string   `json:"now,omitempty"`
+	By  []string `json:"by,omitempty"`
 }
 
 // Who knows a digest.
@@ -26,30 +30,31 @@ const (
 	PinnedByPods     = "pods"     // containers that run it
 	PinnedByNodes    = "nodes"    // which have it in store
 	PinnedByRegistry = "registry" // which would be asked for it
+	PinnedByPlan     = "plan"     // an earlier one; it stays
+	PinnedByRevision = "revision" // or the snapshot, to which the plan leads back
 )
 
-// ImageQuestion asks which content tags stand for in the cluster.
+// ImageQuestion asks which content tags stand for in the cluster. An image with a
+// digest asks who has that content.
 type ImageQuestion struct {
 	Images []string `json:"images"`
+	// Anew are those of Images that only nodes are asked for: what containers run is
+	// what somebody wants to get away from.
+	Anew []string `json:"anew,omitempty"`
+	// Stack asks for what is pinned in it, too.
+	Stack string `json:"stack,omitempty"`
 }
 
 // ImageAnswer answers it, in its order.
 type ImageAnswer struct {
 	Images []PinnedImage `json:"images"`
+	Kept   []KeptImage   `json:"kept,omitempty"`
 }
 
-// ImagesToPin are those that the plan's objects run and that no digest names already,
-// sorted, each once.
-func (p *Plan) ImagesToPin() []string {
-	seen := map[string]bool{}
-	for i := range p.Changes {
-		for c := range containersOf(p.Changes[i].After.Object) {
-			if !strings.Contains(c.Image, "@") {
-				seen[c.Image] = true
-			}
-		}
-	}
-	return sorted(seen)
+// KeptImage is a content that objects of a stack are pinned to.
+type KeptImage struct {
+	PinnedImage
+	Never bool `json:"never,omitempty"` // none of them asks a registry
 }
 
 // Runs reports whether an object's pods run an image.
@@ -62,55 +67,27 @@ func Runs(o Object, image string) bool {
 	return false
 }
 
-// FreshImages are those that the plan's objects run and did not run before.
-func (p *Plan) FreshImages() map[string]bool {
-	fresh := map[string]bool{}
-	for i := range p.Changes {
-		x := &p.Changes[i]
-		for c := range containersOf(x.After.Object) {
-			if !fresh[c.Image] && !Runs(x.Before.Object, c.Image) {
-				fresh[c.Image] = true
-			}
-		}
-	}
-	return fresh
-}
-
 // containersOf are those of the object's pods and of the pods that its checks run;
 // none of no object.
 func containersOf(o Object) iter.Seq[*Container] {
 	return func(yield func(*Container) bool) {
-		all := func(t *PodTemplate) bool {
+		for _, t := range templatesOf(o) {
 			for _, list := range [2][]Container{t.Init, t.Containers} {
 				for i := range list {
 					if !yield(&list[i]) {
-						return false
+						return
 					}
-				}
-			}
-			return true
-		}
-		if o == nil {
-			return
-		}
-		if t := TemplateOf(o); t != nil && !all(t) {
-			return
-		}
-		if d, ok := o.(*Deployment); ok {
-			for c := range d.Spec.Update.checks() {
-				if c.Run != nil && !all(&c.Run.Pod) {
-					return
 				}
 			}
 		}
 	}
 }
 
-// Pins are the digests that a plan pins, by image; nil if there are none.
+// Pins are the digests that a plan brings in, by image; nil if there are none.
 func (p *Plan) Pins() map[string]string {
 	var out map[string]string
 	for _, x := range p.Images {
-		if x.Digest != "" {
+		if x.Digest != "" && x.From != PinnedByPlan {
 			if out == nil {
 				out = map[string]string{}
 			}
@@ -133,4 +110,27 @@ func (p *Plan) PullsNever(image string) bool {
 		}
 	}
 	return never
+}
+
+// PullsNever are the images that all containers of an object take from their node alone.
+func PullsNever(o Object) map[string]bool {
+	out := map[string]bool{}
+	for c := range containersOf(o) {
+		never, seen := out[c.Image]
+		out[c.Image] = c.Pull == "never" && (never || !seen)
+	}
+	return out
+}
+
+// PullsAlways reports whether a container of the plan asks the image's registry at
+// each start of a pod.
+func (p *Plan) PullsAlways(image string) bool {
+	for i := range p.Changes {
+		for c := range containersOf(p.Changes[i].After.Object) {
+			if c.Image == image && c.Pull == "always" {
+				return true
+			}
+		}
+	}
+	return false
 }

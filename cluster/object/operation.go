@@ -25,6 +25,9 @@ type Operation struct {
 	On       []Ref  `json:"on"`                 // nodes or deployments; of a rebalance the pods, which the masters choose
 	Replicas []int  `json:"replicas,omitempty"` // of a scale, one for each of On
 	Most     int    `json:"most,omitempty"`     // of a rebalance: how many pods may move
+	// Pins are what the tags of images stand for now, of a restart; others stay pinned
+	// as they are.
+	Pins map[string]string `json:"pins,omitempty"`
 }
 
 // Applicable reports whether the operation can be carried out, not only asked about.
@@ -114,6 +117,7 @@ func (o *Operation) change(c *Changeset, i int, x Object, at time.Time) error {
 		switch o.Name {
 		case OperationRestart:
 			n.Restart(at)
+			n.Repin(o.Pins)
 			c.Update(x, n)
 			return nil
 		case OperationScale:

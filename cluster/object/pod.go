@@ -28,6 +28,10 @@ type PodTemplate struct {
 	// "config_map/web" -> content digest. The deployment controller fills it in,
 	// so that a new content is a new template; it is empty in configurations.
 	Reads map[string]string `json:"reads,omitempty" hcl:"-" effect:"rolls" doc:"Versions of the config maps and secrets that are read."`
+	// Images pins the content of each image that a tag names: "web:1" -> digest. The
+	// plan found it out and its apply wrote it down; it is empty in configurations,
+	// and for what nobody could find out.
+	Images map[string]string `json:"images,omitempty" hcl:"-,settled" effect:"rolls" doc:"Contents that the tags of images stand for."`
 }
 
 // Spread asks for an even distribution of one set's pods.
@@ -69,8 +73,8 @@ func Tolerated(by []Toleration, t Taint) bool {
 // Container is one process tree of a pod.
 type Container struct {
 	Name       string          `json:"name" hcl:"name,label" doc:"Name within the pod."`
-	Image      string          `json:"image" hcl:"image,required" doc:"Image reference; a digest pins it."`
-	Pull       string          `json:"pull" hcl:"pull" default:"missing" enum:"missing,always,never" doc:"When to ask the registry."`
+	Image      string          `json:"image" hcl:"image,required" doc:"Image reference. The plan pins what its tag stands for; a digest in it does, too."`
+	Pull       string          `json:"pull" hcl:"pull" default:"missing" enum:"missing,always,never" doc:"When a node asks the registry: missing: when it does not have the image; always: for each new pod, and a plan that makes the pods another version asks it what the tag stands for; never."`
 	Command    []string        `json:"command,omitempty" hcl:"command" doc:"Replaces the image's entry point."`
 	Args       []string        `json:"args,omitempty" hcl:"args" doc:"Replaces the image's arguments."`
 	WorkDir    string          `json:"work_dir,omitempty" hcl:"work_dir" doc:"Working directory; default the image's."`

@@ -101,9 +101,11 @@ func (p *Plan) Parts() []*Plan {
 }
 
 // Commit is the one changeset by which a plan becomes the next revision of each of
-// its stacks, and which revisions those are. get is the state that it is made for.
+// its stacks, and which revisions those are. get is the state that it is made for: it
+// says, too, which images are pinned already.
 func Commit(p *Plan, get func(Ref) (Object, bool), author string, at time.Time) (c Changeset, made []Applied) {
 	for _, part := range p.Parts() {
+		part = part.withPins(get)
 		o, _ := get(Ref{Kind: KindStack, Name: part.Stack})
 		stack, _ := o.(*Stack)
 		a := Applied{Stack: part.Stack, Number: 1}

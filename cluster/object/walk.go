@@ -15,6 +15,7 @@ import (
 //	hcl:"name,label"     the block's label
 //	hcl:",remain"        the fields of the struct (or pointer to struct) stand here
 //	hcl:"-"              not configuration: set by people's commands or by Berth itself
+//	hcl:"-,settled"      the same, but settled by an apply: KeepOperational leaves it alone
 //	doc default enum     what they say; enum values are separated by commas
 //	effect               what a change of it does: rolls, scales, in_place, reloads, replaces, new_pods;
 //	                     it holds for everything inside the field,
@@ -34,6 +35,7 @@ type Field struct {
 	Label    bool
 	Remain   bool
 	Internal bool // hcl:"-" or no hcl tag
+	Settled  bool
 
 	scalar bool // see IsScalar; of the type that a pointer points to
 	unit   bool // values have a text form
@@ -75,6 +77,8 @@ func Fields(t reflect.Type) []Field {
 				f.Label = true
 			case "remain":
 				f.Remain = true
+			case "settled":
+				f.Settled = true
 			}
 		}
 		if e, ok := sf.Tag.Lookup("enum"); ok {

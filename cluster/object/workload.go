@@ -7,7 +7,7 @@ import (
 
 // Annotations that Berth keeps on the replica sets of a deployment.
 const (
-	AnnotationVersion    = "berth/version"    // digest of the template, of what it reads and of Restarted
+	AnnotationVersion    = "berth/version"    // digest of the template, of what it reads, of what its images are pinned to, and of Restarted
 	AnnotationGeneration = "berth/generation" // raised each time that the set becomes the wanted one
 )
 

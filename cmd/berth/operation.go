@@ -129,8 +129,15 @@ func among(word string, there []string) string {
 type PlanRestartCmd struct {
 	WorkloadArg
 	GuardFlags
+	PinFlag
 	PlanOutput
 }
+
+// Help says what becomes of pinned images, see help.
+func (PlanRestartCmd) Help() string { return restartPins }
+
+const restartPins = "The new pods run what the tags of their images stand for now: they are pinned anew, to what their registries say, or the nodes where no registry knows. " +
+	"What nobody can say stays pinned as it is."
 
 // Run rehearses what berth rollout restart does.
 func (c *PlanRestartCmd) Run(s *session) error {
@@ -138,11 +145,19 @@ func (c *PlanRestartCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	ref, err := s.knownWorkload(cl, c.WorkloadArg)
+	ref, err := s.workload(c.WorkloadArg)
 	if err != nil {
 		return err
 	}
-	return s.planOperation(cl, object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}, c.PlanOutput, c.GuardFlags)
+	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
+	if err != nil {
+		return s.withNames(cl, ref, err)
+	}
+	s.pin = c.PinImages
+	o := object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}
+	p := &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}
+	o.Pins, p.Images = s.pinAnew(cl, d)
+	return s.planned(cl, p, c.PlanOutput, c.GuardFlags)
 }
 
 // PlanScaleCmd is `berth plan scale`.
@@ -235,8 +250,13 @@ func (c *PlanRollbackCmd) Run(s *session) error {
 }
 
 func (s *session) planOperation(cl *client.Client, o object.Operation, f PlanOutput, g GuardFlags) error {
+	return s.planned(cl, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}, f, g)
+}
+
+// planned has the masters rehearse and seal the plan of an operation, and delivers it.
+func (s *session) planned(cl *client.Client, p *object.Plan, f PlanOutput, g GuardFlags) error {
 	s.lifetime = f.Expire
-	p, err := s.sealed(cl, &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}, g)
+	p, err := s.sealed(cl, p, g)
 	if err != nil {
 		return err
 	}

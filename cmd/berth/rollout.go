@@ -148,14 +148,38 @@ func (c *RolloutResumeCmd) Run(s *session) error {
 }
 
 // RolloutRestartCmd is `berth rollout restart`.
-type RolloutRestartCmd struct{ WorkloadArg }
+type RolloutRestartCmd struct {
+	WorkloadArg
+	PinFlag
+}
 
-// Run makes a new version of the same template.
+// Help says what becomes of pinned images, see help.
+func (RolloutRestartCmd) Help() string { return restartPins }
+
+// Run makes a new version of the same template, with its images pinned anew.
 func (c *RolloutRestartCmd) Run(s *session) error {
-	return s.operate(c.WorkloadArg, "restarts step by step; follow it with: berth rollout status "+c.Workload, func(d *object.Deployment) error {
+	ref, err := s.workload(c.WorkloadArg)
+	if err != nil {
+		return err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return err
+	}
+	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
+	if err != nil {
+		return s.withNames(cl, ref, err)
+	}
+	s.pin = c.PinImages
+	pins, images := s.pinAnew(cl, d)
+	if err := s.operate(c.WorkloadArg, "restarts step by step; follow it with: berth rollout status "+c.Workload, func(d *object.Deployment) error {
 		d.Restart(time.Now())
+		d.Repin(pins)
 		return nil
-	})
+	}); err != nil {
+		return err
+	}
+	return view.PinnedAnew(s.stdout, images, s.style(s.stdout))
 }
 
 // RolloutPromoteCmd is `berth rollout promote`.
@@ -351,6 +375,7 @@ func (s *session) planBack(of past, number int, cause string, only []object.Ref,
 	r.Moves = movesBack(of.revisions[:target], only)
 	now := planner.Declared(v, of.stack)
 	want := planner.AsOf(now, of.revisions[:target])
+	planner.PinnedAsOf(want, of.revisions[target:])
 	if len(only) > 0 {
 		then := want
 		want = now

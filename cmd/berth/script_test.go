@@ -202,26 +202,34 @@ func (w *scriptWorld) behave(ts *testscript.TestScript, neg bool, args []string)
 	}
 }
 
-// registry answers what content a tag stands for, and nothing else.
+// registry answers what content a tag stands for, and nothing else: registry 1 2=other
+// @old has tags 1 and 2, whose contents are "1" and "other", and "old" without a tag.
 func (w *scriptWorld) registry(ts *testscript.TestScript, neg bool, args []string) {
+	digest := func(content string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content))) }
 	if w.tags == nil {
 		w.tags = &sync.Map{}
 		srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			_, tag, found := strings.Cut(r.URL.Path, "/manifests/")
-			if _, known := w.tags.Load(tag); !found || !known {
+			content, known := w.tags.Load(tag)
+			if !found || !known {
 				http.NotFound(rw, r)
 				return
 			}
 			rw.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
-			rw.Header().Set("Docker-Content-Digest", fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(tag))))
+			rw.Header().Set("Docker-Content-Digest", content.(string))
 			rw.Header().Set("Content-Length", "100")
 		}))
 		w.t.Cleanup(srv.Close)
 		ts.Setenv("REGISTRY", strings.TrimPrefix(srv.URL, "http://"))
 	}
 	w.tags.Clear()
-	for _, tag := range args {
-		w.tags.Store(tag, true)
+	for _, arg := range args {
+		tag, content, other := strings.Cut(arg, "=")
+		if !other {
+			content = strings.TrimPrefix(tag, "@")
+		}
+		w.tags.Store(tag, digest(content))
+		w.tags.Store(digest(content), digest(content))
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 // starting what runs, stopping what has stopped and removing what is gone
 // succeed. Containers live on when the process ends.
 type Runtime interface {
-	// PullImage makes an image be there. Failures are *container.ImageError.
+	// PullImage makes an image be there: of a reference with a digest that content and
+	// no other, by whatever name the node has it already. Failures are
+	// *container.ImageError.
 	PullImage(ctx context.Context, ref string, auth *container.Auth, policy string) (container.Image, error)
 	// ImportImage reads an OCI or docker archive and answers the names in it.
 	ImportImage(ctx context.Context, archive io.Reader) ([]string, error)

@@ -202,6 +202,10 @@ func (r *runner) pull(ctx context.Context, policy string) bool {
 	return r.w.persist(ctx, "image of "+r.c.Name, func() error { return r.fetch(ctx, policy) })
 }
 
+// image is the reference that the container is run by: with the content that its
+// plan pinned, which is then run and nothing else.
+func (r *runner) image() string { return r.w.pod.Spec.Pod.Pinned(r.c.Image) }
+
 // fetch makes the image be there, or says why it cannot be.
 func (r *runner) fetch(ctx context.Context, policy string) error {
 	auth, err := r.w.registryAuth(ctx)
@@ -212,7 +216,10 @@ func (r *runner) fetch(ctx context.Context, policy string) error {
 		return err
 	}
 	defer r.w.a.pulls.give()
-	_, err = r.w.a.cfg.Runtime.PullImage(ctx, r.c.Image, auth, policy)
+	got, err := r.w.a.cfg.Runtime.PullImage(ctx, r.image(), auth, policy)
+	if err == nil && got.Pulled && r.image() != r.c.Image {
+		r.w.a.reports.tell(object.NodeEvent{Reason: "image_pulled", Message: "pulled " + got.Name + " as " + r.c.Image})
+	}
 	return err
 }
 

@@ -29,7 +29,7 @@ func (r *runner) spec(ctx context.Context, attempt int) (container.Spec, error) 
 		return container.Spec{}, err
 	}
 	s := container.Spec{
-		Pod: w.key, Name: c.Name, Attempt: attempt, Image: c.Image, Namespaces: w.namespaces,
+		Pod: w.key, Name: c.Name, Attempt: attempt, Image: r.image(), Namespaces: w.namespaces,
 		Command: c.Command, Args: c.Args, Env: env, WorkDir: c.WorkDir, User: c.User,
 		Resources: container.Resources{
 			CPU: int64(c.Resources.CPU), CPULimit: int64(c.Resources.Limits.CPU),

@@ -3,7 +3,6 @@ package fake
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -102,7 +101,9 @@ func (n *Node) start(ctx context.Context, ref object.Ref, p *pod) error {
 	address := n.address()
 	pinned := make(map[string]string, len(p.spec.Containers))
 	for _, c := range p.spec.Containers {
-		pinned[c.Name] = n.pinned(c.Image)
+		if pinned[c.Name] = p.spec.Pinned(c.Image); pinned[c.Name] == c.Image {
+			pinned[c.Name] = n.pinned(c.Image)
+		}
 	}
 	n.update(ref, p, func(s *object.PodStatus) {
 		s.Phase, s.Reason, s.Message, s.Address, s.Started = object.PodRunning, "", "", address, now()
@@ -119,7 +120,7 @@ func (n *Node) start(ctx context.Context, ref object.Ref, p *pod) error {
 // reports it.
 func (n *Node) pinned(image string) string {
 	name, _, _ := strings.Cut(image, "@")
-	return fmt.Sprintf("%s@sha256:%x", name, sha256.Sum256([]byte(cmp.Or(n.behavior(image).Content, image))))
+	return name + "@" + Content(cmp.Or(n.behavior(image).Content, image))
 }
 
 func (n *Node) reveal(ctx context.Context, ref object.Ref, p *pod) error {

@@ -3,6 +3,7 @@ package fake
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -146,10 +147,27 @@ func (r *Runtime) Signals(id string) []string {
 func (r *Runtime) Kill(id string, code int, oom bool) { r.end(id, code, oom) }
 
 func (r *Runtime) behavior(image string) Behavior {
-	if b, ok := r.script[image]; ok {
-		return b
+	tag, _, _ := strings.Cut(image, "@")
+	for _, name := range []string{image, tag} {
+		if b, ok := r.script[name]; ok {
+			return b
+		}
 	}
 	return r.script[""]
+}
+
+// have finds an image that is there: one with a digest under any name.
+func (r *Runtime) have(ref string) (container.Image, bool) {
+	if img, ok := r.images[ref]; ok {
+		return img, true
+	}
+	_, digest, pinned := strings.Cut(ref, "@")
+	for _, name := range slices.Sorted(maps.Keys(r.images)) {
+		if img := r.images[name]; pinned && img.Digest == digest {
+			return img, true
+		}
+	}
+	return container.Image{}, false
 }
 
 func (r *Runtime) health() error {
@@ -172,16 +190,23 @@ func (r *Runtime) Events() <-chan container.Event {
 // for those whose password it is not given.
 func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Auth, policy string) (container.Image, error) {
 	r.mu.Lock()
-	b, have, broken := r.behavior(ref), r.images[ref], r.broken
+	b, broken := r.behavior(ref), r.broken
+	have, there := r.have(ref)
+	tag, digest, pinned := strings.Cut(ref, "@")
+	other := r.images[tag]
 	r.mu.Unlock()
 	if broken != nil {
 		return container.Image{}, broken
 	}
-	if have.Name != "" && policy != container.PullAlways {
+	if there && policy != container.PullAlways {
 		return have, nil
 	}
 	if policy == container.PullNever {
-		return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageAbsent, Hint: "Import it, or let it be pulled."}
+		e := &container.ImageError{Ref: ref, Fault: container.ImageAbsent, Hint: "Import it, or let it be pulled."}
+		if pinned && other.Digest != "" {
+			e.Hint = fmt.Sprintf("This node has %s as %s, but %s was pinned.", tag, other.Digest, digest)
+		}
+		return container.Image{}, e
 	}
 	if !sleep(ctx, b.Pull) {
 		return container.Image{}, ctx.Err()
@@ -197,15 +222,26 @@ func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Aut
 			return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageUnauthorized, Hint: "Check the secret named by registry_secret."}
 		}
 	}
-	img := container.Image{Name: ref, Digest: fmt.Sprintf("sha256:%064x", len(ref))}
+	img := container.Image{Name: ref, Digest: digest, Pulled: true}
+	if !pinned {
+		img.Digest = Content(cmp.Or(b.Content, ref))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pulls++
 	r.images[ref] = img
+	if _, taken := r.images[tag]; pinned && !taken {
+		r.images[tag] = container.Image{Name: tag, Digest: digest}
+	}
 	return img, nil
 }
 
-// ImportImage takes the archive's text for the name of an image.
+// Content is the digest of what a registry gives for a name, unless its Behavior has
+// another Content.
+func Content(of string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(of))) }
+
+// ImportImage takes the archive's text for the name of an image, and what follows a
+// space for its content.
 func (r *Runtime) ImportImage(_ context.Context, archive io.Reader) ([]string, error) {
 	b, err := io.ReadAll(archive)
 	if err != nil {
@@ -216,8 +252,13 @@ func (r *Runtime) ImportImage(_ context.Context, archive io.Reader) ([]string, e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.images[string(b)] = container.Image{Name: string(b)}
-	return []string{string(b)}, nil
+	name, content, _ := strings.Cut(string(b), " ")
+	digest := Content(cmp.Or(content, name))
+	r.images[name] = container.Image{Name: name, Digest: digest}
+	if content != "" { // it stays when the name goes to another
+		r.images[name+"@"+digest] = container.Image{Name: name + "@" + digest, Digest: digest}
+	}
+	return []string{name}, nil
 }
 
 // ListImages lists what was pulled and imported, by name.
@@ -235,7 +276,7 @@ func containerID(p container.Pod, name string, attempt int) string {
 func (r *Runtime) StartContainer(ctx context.Context, s container.Spec) (container.Started, error) {
 	r.mu.Lock()
 	b, broken := r.behavior(s.Image), r.broken
-	_, pulled := r.images[s.Image]
+	_, pulled := r.have(s.Image)
 	r.mu.Unlock()
 	if broken != nil {
 		return container.Started{}, broken

@@ -53,8 +53,9 @@ func NormalizeImage(ref string) (string, error) {
 }
 
 // PullImage makes an image present on the node and unpacks it. It asks no
-// registry under policy "never", nor under "missing" when the image is there.
-// Faults are *container.ImageError; a containerd that does not answer is an
+// registry under policy "never", nor under "missing" when the image is there; one
+// with a digest is there if that content is, whatever its name. What comes by its
+// digest gets the tag, too, if one is given and nothing here has it. Faults are *container.ImageError; a containerd that does not answer is an
 // *container.UnavailableError.
 func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Auth, policy string) (container.Image, error) {
 	name, err := NormalizeImage(ref)
@@ -69,6 +70,9 @@ func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Aut
 	defer unlock()
 	if policy != container.PullAlways {
 		img, err := r.client.GetImage(ctx, name)
+		if errdefs.IsNotFound(err) {
+			img, err = r.byContent(ctx, name)
+		}
 		if err == nil {
 			return r.present(ctx, img)
 		}
@@ -76,8 +80,8 @@ func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Aut
 			return container.Image{}, r.unavailable(err)
 		}
 		if policy == container.PullNever {
-			return container.Image{}, &container.ImageError{Ref: ref, Fault: container.ImageAbsent,
-				Hint: `bring it with "berth image import ARCHIVE", or allow pulling with pull = "missing"`}
+			return container.Image{}, r.contrast(ctx, ref, &container.ImageError{Ref: ref, Fault: container.ImageAbsent,
+				Hint: `bring it with "berth image import ARCHIVE", or allow pulling with pull = "missing"`})
 		}
 	}
 	img, err := r.client.Pull(ctx, name,
@@ -89,7 +93,12 @@ func (r *Runtime) PullImage(ctx context.Context, ref string, auth *container.Aut
 	if err != nil {
 		return container.Image{}, r.imageFault(ctx, ref, err)
 	}
-	return container.Image{Name: name, Digest: img.Target().Digest.String(), Used: time.Now()}, nil
+	if tag := taggedAs(ref); tag != "" && tag != name {
+		if err := r.name(ctx, tag, img.Target()); err != nil {
+			return container.Image{}, r.unavailable(err)
+		}
+	}
+	return container.Image{Name: name, Digest: img.Target().Digest.String(), Used: time.Now(), Pulled: true}, nil
 }
 
 // present describes an image that is there, unpacking it if that is missing.
@@ -185,7 +194,7 @@ func (r *Runtime) imageFault(ctx context.Context, ref string, err error) error {
 	default:
 		e.Fault, e.Hint = container.ImageUnreachable, "check the registry's name and this node's network"
 	}
-	return e
+	return r.contrast(context.WithoutCancel(ctx), ref, e)
 }
 
 // ImportImage reads an OCI or docker archive (tar, gzipped or not), unpacks its
@@ -225,6 +234,9 @@ func (r *Runtime) ImportImage(ctx context.Context, archive io.Reader) ([]string,
 				return names, err
 			}
 			img.Name = name
+		}
+		if err := r.name(ctx, byDigest(name, img.Target), img.Target); err != nil {
+			return names, r.unavailable(err)
 		}
 		if _, err := r.imageConfig(ctx, containerd.NewImage(r.client, img)); err != nil {
 			return names, err
@@ -268,7 +280,8 @@ func (r *Runtime) rename(ctx context.Context, img images.Image, name string) err
 	return r.unavailable(err)
 }
 
-// ListImages lists the images on the node by name.
+// ListImages lists the images on the node by name; by digest those whose tag has gone
+// to another, or that never had one.
 func (r *Runtime) ListImages(ctx context.Context) ([]container.Image, error) {
 	ctx = r.ns(ctx)
 	list, err := r.client.ImageService().List(ctx)
@@ -276,7 +289,7 @@ func (r *Runtime) ListImages(ctx context.Context) ([]container.Image, error) {
 		return nil, r.unavailable(err)
 	}
 	var out []container.Image
-	for _, img := range list {
+	for _, img := range withoutTwins(list) {
 		size, err := containerd.NewImage(r.client, img).Size(ctx)
 		if err != nil {
 			size = 0 // removed meanwhile, or of another platform
@@ -287,17 +300,27 @@ func (r *Runtime) ListImages(ctx context.Context) ([]container.Image, error) {
 	return out, nil
 }
 
-// RemoveImage removes an image by name; containers that run keep its layers.
+// RemoveImage removes an image by name, and its name by digest; containers that run keep its layers.
 func (r *Runtime) RemoveImage(ctx context.Context, ref string) error {
 	name, err := NormalizeImage(ref)
 	if err != nil {
 		return err
 	}
-	err = r.client.ImageService().Delete(r.ns(ctx), name, images.SynchronousDelete())
+	ctx = r.ns(ctx)
+	store := r.client.ImageService()
+	img, err := store.Get(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	return r.unavailable(err)
+	if err != nil {
+		return r.unavailable(err)
+	}
+	for _, n := range []string{byDigest(name, img.Target), name} {
+		if err = store.Delete(ctx, n, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
+			return r.unavailable(err)
+		}
+	}
+	return nil
 }
 
 // image finds an image that a container is to be started from.
@@ -409,14 +432,8 @@ func usedAt(img images.Image) time.Time {
 
 func now() string { return time.Now().UTC().Format(time.RFC3339) }
 
-// pinned is an image's name with its digest instead of its tag.
-func pinnedImage(img containerd.Image) string {
-	named, err := reference.ParseNormalizedNamed(img.Name())
-	if err != nil {
-		return img.Name()
-	}
-	return reference.TrimNamed(named).Name() + "@" + img.Target().Digest.String()
-}
+// pinnedImage is an image's name with its digest instead of its tag.
+func pinnedImage(img containerd.Image) string { return byDigest(img.Name(), img.Target()) }
 
 // shortHash names things by content, in paths and ids.
 func shortHash(parts ...string) string {

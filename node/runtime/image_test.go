@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -195,6 +196,112 @@ func TestRegistry(t *testing.T) {
 	all.Wait()
 }
 
+// TestPinnedContent: what a plan pinned is pulled by its digest and stays, wherever the
+// tag goes; nothing else is ever run in its place.
+func TestPinnedContent(t *testing.T) {
+	r := open(t, testConfig(t))
+	t.Cleanup(func() { r.Close() })
+	host, requests := testRegistry(t)
+	ctx := t.Context()
+	tag := host + "/shop/web:1"
+	first := push(t, tag)
+	second := push(t, tag)
+	names := func() map[string]string {
+		t.Helper()
+		list, err := r.ListImages(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := map[string]string{}
+		for _, i := range list {
+			if strings.HasPrefix(i.Name, host) {
+				out[i.Name] = i.Digest
+			}
+		}
+		return out
+	}
+	got, err := r.PullImage(ctx, tag+"@"+first, nil, container.PullMissing)
+	if err != nil || got.Digest != first || !got.Pulled || got.Name != host+"/shop/web@"+first {
+		t.Fatalf("by its digest: %+v, %v", got, err)
+	}
+	if have := names(); len(have) != 1 || have[tag] != first {
+		t.Errorf("the node has %v, want %s by its tag", have, first)
+	}
+	if got, err := r.PullImage(ctx, tag, nil, container.PullAlways); err != nil || got.Digest != second {
+		t.Fatalf("the tag: %+v, %v", got, err)
+	}
+	before := requests.Load()
+	for _, policy := range []string{container.PullMissing, container.PullNever} {
+		if got, err := r.PullImage(ctx, tag+"@"+first, nil, policy); err != nil || got.Digest != first || got.Pulled {
+			t.Errorf("%s, after the tag has moved: %+v, %v", policy, got, err)
+		}
+	}
+	if n := requests.Load() - before; n != 0 {
+		t.Errorf("%d requests for what is there", n)
+	}
+	if have := names(); len(have) != 2 || have[tag] != second || have[host+"/shop/web@"+first] != first {
+		t.Errorf("the node has %v", have)
+	}
+	// The same content by another name is the same content.
+	if got, err := r.PullImage(ctx, host+"/mirror/web:1@"+second, nil, container.PullNever); err != nil || got.Digest != second {
+		t.Errorf("by another name: %+v, %v", got, err)
+	}
+	if got, err := r.PullImage(ctx, tag+"@"+second, nil, container.PullAlways); err != nil || got.Digest != second || !got.Pulled {
+		t.Errorf("always: %+v, %v", got, err)
+	}
+	gone := "sha256:" + strings.Repeat("0", 64)
+	for _, c := range []struct {
+		policy string
+		want   container.ImageFault
+	}{{container.PullNever, container.ImageAbsent}, {container.PullMissing, container.ImageNotFound}, {container.PullAlways, container.ImageNotFound}} {
+		_, err := r.PullImage(ctx, tag+"@"+gone, nil, c.policy)
+		var fault *container.ImageError
+		if !errors.As(err, &fault) || fault.Fault != c.want || !strings.Contains(fault.Hint, second) || !strings.Contains(fault.Hint, gone) {
+			t.Errorf("%s of a content that is gone: %v, %+v", c.policy, err, fault)
+		}
+	}
+	if err := r.RemoveImage(ctx, host+"/shop/web@"+first); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.PullImage(ctx, tag+"@"+first, nil, container.PullNever); err == nil {
+		t.Error("a removed image is still there")
+	}
+}
+
+// TestImportKeepsFormerContent: an archive that is imported again under the same name
+// takes nothing from those who were pinned to the one before.
+func TestImportKeepsFormerContent(t *testing.T) {
+	r := open(t, testConfig(t))
+	t.Cleanup(func() { r.Close() })
+	tag, err := name.NewTag("shop/again:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []string
+	for range 2 {
+		var b bytes.Buffer
+		if err := tarball.Write(tag, randomImage(t), &b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.ImportImage(t.Context(), &b); err != nil {
+			t.Fatal(err)
+		}
+		img, err := r.PullImage(t.Context(), "shop/again:1", nil, container.PullNever)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests = append(digests, img.Digest)
+	}
+	if digests[0] == digests[1] {
+		t.Fatal("the two are the same")
+	}
+	for _, d := range digests {
+		if img, err := r.PullImage(t.Context(), "shop/again:1@"+d, nil, container.PullNever); err != nil || img.Digest != d {
+			t.Errorf("%s: %+v, %v", d, img, err)
+		}
+	}
+}
+
 func TestImportDockerArchive(t *testing.T) {
 	r := open(t, testConfig(t))
 	t.Cleanup(func() { r.Close() })
@@ -234,7 +341,7 @@ func TestCollect(t *testing.T) {
 		t.Errorf("enough disk: %+v, %v", got, err)
 	}
 	got, err := r.Collect(t.Context(), CollectPolicy{})
-	if err != nil || len(got.Images) != 1 || got.Images[0] != "docker.io/shop/unused:1" || got.Logs != 0 {
+	if err != nil || len(got.Images) != 2 || !slices.Contains(got.Images, "docker.io/shop/unused:1") || got.Logs != 0 {
 		t.Errorf("collected %+v, %v", got, err)
 	}
 	if code, _ := p.Run(p.Spec("job", "exit", "0")); code != 0 {

@@ -188,10 +188,14 @@ func status(o object.Object, now time.Time) (out [][2]string) {
 		add("Message", "%s", x.Status.Message)
 		add("Node", "%s", x.Spec.Node)
 		add("Address", "%s", x.Status.Address)
+		if x.Spec.Pod != nil {
+			add("Pinned", "%s", pins(x.Spec.Pod))
+		}
 	case *object.Deployment:
 		add("Rollout", "%s", x.Status.Phase)
 		add("Pods", "%d wanted, %d ready, %d of this version, %d available", x.Spec.Replicas, x.Status.Ready, x.Status.Updated, x.Status.Available)
 		add("Version", "%s", x.Status.Set)
+		add("Pinned", "%s", pins(&x.Spec.Pod))
 		add("Reason", "%s", x.Status.Reason)
 		add("Message", "%s", x.Status.Message)
 	case *object.Ingress:
@@ -205,6 +209,7 @@ func status(o object.Object, now time.Time) (out [][2]string) {
 		}
 	case *object.ReplicaSet:
 		add("Pods", "%d wanted, %d running, %d ready", x.Spec.Replicas, x.Status.Total, x.Status.Ready)
+		add("Pinned", "%s", pins(&x.Spec.Pod))
 		add("Failure", "%s", x.Status.LastFailure)
 	case *object.Node:
 		add("Status", "%s", x.Status.Condition)

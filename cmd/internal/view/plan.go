@@ -95,6 +95,7 @@ func (d *Draft) Finish(w io.Writer, plan *object.Plan) error {
 	p := &printer{Options: d.o, w: rest}
 	if plan.Operation != nil {
 		p.operation(plan)
+		p.images(plan)
 	}
 	p.drift(plan)
 	if len(plan.Changes) > 0 {

@@ -56,7 +56,7 @@ type Spec struct {
 	Name    string // within the pod
 	Attempt int    // 0 the first time, then counted up by the agent at every restart
 
-	Image      string // reference; must have been pulled or imported
+	Image      string // reference, as PullImage was given it; must have been pulled or imported
 	Namespaces Namespaces
 	Hostname   string // set only if Namespaces.UTS is empty; else the namespace has it
 
@@ -187,6 +187,7 @@ type Image struct {
 	Digest string    // of its manifest or index: sha256:…
 	Size   int64     // compressed bytes on the node; 0 from PullImage
 	Used   time.Time // last time a container was started from it, or it came; to the hour
+	Pulled bool      // from PullImage: a registry has just given it
 }
 
 // LogLine is one line that a container wrote.

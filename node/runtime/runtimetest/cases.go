@@ -139,6 +139,28 @@ var imageTests = map[string]func(*Pod){
 			p.Errorf("list %+v", list)
 		}
 	},
+	"ImagePinned": func(p *Pod) {
+		have, err := p.PullImage(p.TB.Context(), Image, nil, container.PullNever)
+		if err != nil {
+			p.Fatal(err)
+		}
+		s := p.Spec("web", "wait")
+		s.Image = Image + "@" + have.Digest
+		for _, policy := range []string{container.PullMissing, container.PullNever} {
+			if got, err := p.PullImage(p.TB.Context(), s.Image, nil, policy); err != nil || got.Digest != have.Digest || got.Pulled {
+				p.Errorf("%s: %+v, %v", policy, got, err)
+			}
+		}
+		if started := p.Start(s); !strings.HasSuffix(started.Image, "@"+have.Digest) {
+			p.Errorf("it runs %s, want %s", started.Image, have.Digest)
+		}
+		other := "sha256:" + strings.Repeat("0", 64)
+		_, err = p.PullImage(p.TB.Context(), Image+"@"+other, nil, container.PullNever)
+		var fault *container.ImageError
+		if !errors.As(err, &fault) || fault.Fault != container.ImageAbsent || !strings.Contains(fault.Hint, have.Digest) || !strings.Contains(fault.Hint, other) {
+			p.Errorf("%v, want both digests told", err)
+		}
+	},
 	"ImageBadArchive": func(p *Pod) {
 		_, err := p.ImportImage(p.TB.Context(), strings.NewReader("this is not an archive"))
 		var fault *container.ImageError
