@@ -455,7 +455,7 @@ func TestMetrics(t *testing.T) {
 
 // TestPortTaken: a taken port is an error that says who has it, and mends itself.
 func TestPortTaken(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:17301") // not of the range from which the kernel would give it to others
 	if err != nil {
 		t.Fatal(err)
 	}

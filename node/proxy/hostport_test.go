@@ -102,7 +102,7 @@ func (p *place) serve(t testing.TB, addr string) {
 func (p *place) call(network, addr string) string {
 	var c net.Conn
 	var err error
-	dial := func() { c, err = net.DialTimeout(network, addr, 2*time.Second) }
+	dial := func() { c, err = net.DialTimeout(network, addr, patience) }
 	if p != nil {
 		p.do(dial)
 	} else {
@@ -112,7 +112,7 @@ func (p *place) call(network, addr string) string {
 		return ""
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if network == "udp" {
 		_, _ = c.Write([]byte("who am I?"))
 		b := make([]byte, 100)

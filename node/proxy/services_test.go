@@ -136,7 +136,7 @@ type asWriter struct {
 func (w asWriter) Write(b []byte) (int, error) { return w.c.WriteTo(b, w.to) }
 
 func (p *place) dial(network, addr string) (c net.Conn, err error) {
-	dial := func() { c, err = net.DialTimeout(network, addr, 2*time.Second) }
+	dial := func() { c, err = net.DialTimeout(network, addr, patience) }
 	if p != nil {
 		p.do(dial)
 	} else {
@@ -144,6 +144,10 @@ func (p *place) dial(network, addr string) (c net.Conn, err error) {
 	}
 	return c, err
 }
+
+// patience is how long the tests wait for an answer. What is dropped has none: each
+// such question costs as much.
+const patience = 5 * time.Second
 
 // ask answers who serves there and whom it sees, or what went wrong.
 func (p *place) ask(network, addr string) string {
@@ -156,7 +160,7 @@ func (p *place) ask(network, addr string) string {
 }
 
 func question(c net.Conn) string {
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if c.LocalAddr().Network() == "udp" {
 		_, _ = c.Write([]byte("who?"))
 	}
@@ -438,7 +442,7 @@ func TestServiceDrain(t *testing.T) {
 	echo := func(when string) {
 		t.Helper()
 		for i, c := range kept {
-			_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(patience))
 			b := make([]byte, 4)
 			if _, err := c.Write([]byte("ping")); err != nil {
 				t.Errorf("%s: connection %d: %v", when, i, err)

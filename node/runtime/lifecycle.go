@@ -299,6 +299,17 @@ func realTime(name string) syscall.Signal {
 	return 0
 }
 
+// stopSignal is the one by which a container is asked to end: the given one, or its
+// image's. Of an image anything can come; what is no signal (the error) must not
+// keep the container from being stopped.
+func stopSignal(given, image string) (syscall.Signal, error) {
+	sig, err := parseSignal(cmp.Or(given, image, "SIGTERM"))
+	if err != nil {
+		return syscall.SIGTERM, err
+	}
+	return sig, nil
+}
+
 // Stop asks a container to end, by the given signal or else its own, and kills
 // it when it has not within grace. It returns when the container has ended and
 // its log is complete; with an error only if that could not be brought about.
@@ -308,9 +319,9 @@ func (r *Runtime) Stop(ctx context.Context, id, signal string, grace time.Durati
 		return nil
 	}
 	if grace > 0 {
-		sig, err := parseSignal(cmp.Or(signal, m.signal, "SIGTERM"))
+		sig, err := stopSignal(signal, m.signal)
 		if err != nil {
-			return err
+			r.log.Warn("stop signal unknown", "container", id, "instead", "SIGTERM", "error", err)
 		}
 		if err := r.kill(ctx, m, sig); err != nil {
 			r.log.Warn("container not asked to end", "container", id, "error", err)

@@ -16,3 +16,23 @@ func TestParseSignal(t *testing.T) {
 		}
 	}
 }
+
+// An image with a stop signal that is none is stopped all the same: once every stop
+// of its containers failed, for as long as they lived.
+func TestStopSignal(t *testing.T) {
+	for _, x := range []struct {
+		given, image string
+		want         syscall.Signal
+		fails        bool
+	}{
+		{"", "", syscall.SIGTERM, false},
+		{"", "SIGQUIT", syscall.SIGQUIT, false},
+		{"SIGUSR1", "SIGQUIT", syscall.SIGUSR1, false},
+		{"", "graceful", syscall.SIGTERM, true},
+		{"SIGINT", "graceful", syscall.SIGINT, false},
+	} {
+		if got, err := stopSignal(x.given, x.image); got != x.want || (err != nil) != x.fails {
+			t.Errorf("%q %q: %v %v", x.given, x.image, got, err)
+		}
+	}
+}
