@@ -23,12 +23,16 @@ func (w *worker) reread(versions map[string]string) {
 		w.reads, w.contents = versions, nil
 	}
 	w.mu.Unlock()
-	if same {
-		return
+	if !same {
+		w.look()
 	}
+}
+
+// look has the versions looked at; one look finds the newest.
+func (w *worker) look() {
 	select {
 	case w.rereads <- struct{}{}:
-	default: // one look finds the newest
+	default:
 	}
 }
 
@@ -38,11 +42,41 @@ func (w *worker) versions(given map[string]string) map[string]string {
 	return p.Versions(w.pod.Spec.Pod)
 }
 
-// told are the versions of which the containers know.
+// told are the versions of which all containers know.
 func (w *worker) told() map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, r := range w.runners {
+		if !r.init && r.knows != nil && r.mounts(w.changed(r.knows, w.applied)) {
+			return r.knows
+		}
+	}
 	return w.applied
+}
+
+// changed are the volumes of the pod that differ between two versions of what it reads.
+func (w *worker) changed(before, after map[string]string) map[string]bool {
+	before, after = w.versions(before), w.versions(after)
+	out := map[string]bool{}
+	for _, v := range w.pod.Spec.Pod.Volumes {
+		if key := contentKey(&v); key != "" && before[key] != after[key] {
+			out[v.Name] = true
+		}
+	}
+	return out
+}
+
+// mounts reports whether the container mounts one of the volumes.
+func (r *runner) mounts(volumes map[string]bool) bool {
+	return slices.ContainsFunc(r.c.Mounts, func(m object.Mount) bool { return volumes[m.Volume] })
+}
+
+// learn notes what a container finds that starts now, or has been told; worker.mu is
+// held.
+func (r *runner) learn(versions map[string]string) {
+	if r.knows = versions; versions == nil {
+		r.knows = map[string]string{}
+	}
 }
 
 // inUse are all versions that the pod may still have to be given.
@@ -64,15 +98,46 @@ func (w *worker) reloads(ctx context.Context) {
 	}
 }
 
-// reload brings the volumes up to the newest versions and tells the containers.
+// reload brings the volumes up to the newest versions and tells the containers: all
+// that run, and those that were just starting when a version came.
 func (w *worker) reload(ctx context.Context) error {
 	w.mu.Lock()
-	given, before := w.reads, w.versions(w.applied)
+	given, before := w.reads, w.applied
 	w.mu.Unlock()
-	after := w.versions(given)
-	if maps.Equal(before, after) {
-		return nil
+	news := !maps.Equal(w.versions(before), w.versions(given))
+	if news {
+		if err := w.rewrite(ctx, given); err != nil {
+			return err
+		}
 	}
+	for _, r := range w.runners {
+		w.mu.Lock()
+		id, knows := r.running, r.knows
+		w.mu.Unlock()
+		if id == "" || r.init || !r.mounts(w.changed(knows, given)) {
+			continue
+		}
+		signal := cmp.Or(r.c.ReloadSignal, "SIGHUP")
+		if err := w.a.cfg.Runtime.Signal(ctx, id, signal); err != nil {
+			return fmt.Errorf("container %s cannot be sent %s: %w", r.c.Name, signal, err)
+		}
+		w.mu.Lock()
+		r.learn(given)
+		w.mu.Unlock()
+		news = true
+		w.log.Info("new content", "container", r.c.Name, "signal", signal)
+	}
+	if news {
+		w.mu.Lock()
+		w.applied = given
+		w.mu.Unlock()
+		w.a.touch()
+	}
+	return nil
+}
+
+// rewrite puts the files of these versions into the pod's volumes.
+func (w *worker) rewrite(ctx context.Context, given map[string]string) error {
 	contents, err := w.known(ctx)
 	if err != nil {
 		return err
@@ -84,12 +149,7 @@ func (w *worker) reload(ctx context.Context) error {
 	if err := w.checkMounts(files); err != nil {
 		return err
 	}
-	volumes := w.pod.Spec.Pod.Volumes
-	fixed, changed := map[string][]string{}, map[string]bool{}
-	for _, v := range volumes {
-		key := contentKey(&v)
-		changed[v.Name] = key != "" && before[key] != after[key]
-	}
+	fixed := map[string][]string{}
 	for _, r := range w.runners {
 		for _, m := range r.c.Mounts {
 			if m.File != "" {
@@ -97,23 +157,5 @@ func (w *worker) reload(ctx context.Context) error {
 			}
 		}
 	}
-	if err := w.a.cfg.Volumes.Replace(w.id, volumes, files, fixed); err != nil {
-		return err
-	}
-	for _, r := range w.runners {
-		id := r.runningID()
-		if id == "" || r.init || !slices.ContainsFunc(r.c.Mounts, func(m object.Mount) bool { return changed[m.Volume] }) {
-			continue
-		}
-		signal := cmp.Or(r.c.ReloadSignal, "SIGHUP")
-		if err := w.a.cfg.Runtime.Signal(ctx, id, signal); err != nil {
-			return fmt.Errorf("container %s cannot be sent %s: %w", r.c.Name, signal, err)
-		}
-		w.log.Info("new content", "container", r.c.Name, "signal", signal)
-	}
-	w.mu.Lock()
-	w.applied = given
-	w.mu.Unlock()
-	w.a.touch()
-	return nil
+	return w.a.cfg.Volumes.Replace(w.id, w.pod.Spec.Pod.Volumes, files, fixed)
 }

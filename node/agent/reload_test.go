@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berthdev/berth/cluster/object"
+	"github.com/berthdev/berth/node/fake"
 )
 
 func TestANewContentIsSignalled(t *testing.T) {
@@ -77,6 +78,39 @@ func TestANewContentIsSignalled(t *testing.T) {
 		see("c", 2)
 		if n := len(w.running()); n != 3 {
 			t.Errorf("%d containers run", n)
+		}
+	})
+}
+
+// A container that is starting when a version comes may have read the old files
+// already: it is signalled once it runs. So is one that an agent has just found,
+// before it has looked at it closely.
+func TestANewContentReachesAContainerThatIsStarting(t *testing.T) {
+	inBubble(t, fake.Script{"web:1": {Start: 5 * time.Second}}, func(w *world) {
+		w.m.put("default/config_map.conf.one", map[string]string{"app.toml": "a"})
+		w.m.put("default/config_map.conf.two", map[string]string{"app.toml": "b"})
+		pod := one("web:1")
+		pod.Reads = map[string]string{"config_map/conf": "one"}
+		pod.Volumes = []object.Volume{{Name: "c", ConfigMap: "conf"}}
+		pod.Containers[0].Mounts = []object.Mount{{Volume: "c", Path: "/etc/app"}}
+		ref := w.m.create("p", pod)
+		time.Sleep(2 * time.Second)
+		w.m.edit(ref, func(p *object.Pod) {
+			p.Version++
+			p.Spec.Reads = map[string]string{"config_map/conf": "two"}
+		})
+		s := w.m.wait(t, ref, time.Minute, "ready", ready)
+		synctest.Wait()
+		id := s.Containers[0].ID
+		if have := w.r.Signals(id); !slices.Equal(have, []string{"SIGHUP"}) {
+			t.Errorf("it was sent %v", have)
+		}
+		w.stop()
+		w.start()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if have := w.r.Signals(id); len(have) != 1 {
+			t.Errorf("then it was sent %v", have)
 		}
 	})
 }

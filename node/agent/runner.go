@@ -46,6 +46,7 @@ type runner struct {
 	ready   bool
 	started bool // once at least
 	running string
+	knows   map[string]string    // versions of what it mounts, as of its start or its last signal; nil: none runs
 	exits   chan container.Event // of the attempt that runs
 	waitFor int
 }
@@ -142,7 +143,7 @@ func (r *runner) attemptOnce(ctx context.Context) (outcome, bool) {
 func (r *runner) takeOver(s *container.Status) {
 	r.expect(s.Attempt)
 	r.w.change(func(*object.PodStatus) {
-		r.started, r.running = true, s.ID
+		r.started, r.running = true, s.ID // adopt has said what it knows
 		r.status.State, r.status.ID, r.status.Started = "running", s.ID, s.Started.UTC().Round(0)
 		r.status.Restarts = max(r.status.Restarts, s.Attempt)
 		if s.Image != "" {
@@ -157,6 +158,7 @@ func (r *runner) takeOver(s *container.Status) {
 			r.ready = true
 		}
 	})
+	r.w.look() // what it mounts may have changed while no agent looked
 }
 
 // settle makes the status of an init container that has done its work say so;
@@ -259,6 +261,9 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 		defer r.w.a.slots.give()
 		r.attempt++
 		r.expect(r.attempt)
+		r.w.mu.Lock()
+		r.learn(r.w.applied)
+		r.w.mu.Unlock()
 		if started, err = r.w.a.cfg.Runtime.StartContainer(ctx, spec); err != nil {
 			var image *container.ImageError
 			if lost = errors.As(err, &image); lost {
@@ -292,6 +297,7 @@ func (r *runner) start(ctx context.Context) (string, time.Time, bool) {
 		}
 		r.ready = !r.init && r.c.Readiness == nil && r.c.Startup == nil
 	})
+	r.w.look() // what it mounts may have changed while it was starting
 	if r.last != "" {
 		if err := r.w.a.cfg.Runtime.Remove(ctx, r.last); err != nil && ctx.Err() == nil {
 			r.w.log.Warn("the attempt before cannot be removed", "container", r.last, "error", err)
@@ -488,7 +494,7 @@ func (r *runner) ended(ctx context.Context, o outcome) {
 		if r.running != "" {
 			r.last = r.running
 		}
-		r.running, r.exits, r.waitFor, r.ready = "", nil, -1, false
+		r.running, r.knows, r.exits, r.waitFor, r.ready = "", nil, nil, -1, false
 		r.status.State, r.status.ExitCode, r.status.Finished = "exited", o.code, o.at.UTC().Round(0)
 		r.status.Reason, r.status.Message = reason, message
 		if lines != nil {

@@ -239,6 +239,9 @@ func (w *worker) adopt(ctx context.Context, found []container.Status) (bool, err
 	w.change(func(s *object.PodStatus) {
 		s.Address = w.address
 		for _, r := range w.runners {
+			if x := r.adopted; x != nil && x.State == container.Running {
+				r.learn(w.applied)
+			}
 			for _, c := range w.pod.Status.Containers {
 				switch {
 				case c.Name != r.c.Name:
