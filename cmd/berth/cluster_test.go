@@ -287,6 +287,7 @@ func (c *realCluster) image(version, flags string) {
 // TestRealCluster is the issue's evening with a new cluster: real masters, real
 // nodes, real containers, and everything that can be killed is killed.
 func TestRealCluster(t *testing.T) {
+	groups := controlGroups(t)
 	c := startReal(t, "bt", "10.233.7.0/24", "10.234.0.0/16", "--masters", "3", "--nodes", "3", "--node-timeout", "6s")
 	tmp := filepath.Dir(c.dir)
 	again := c.must(0, c.dev("up", "--masters", "3", "--nodes", "3")...)
@@ -474,7 +475,16 @@ func TestRealCluster(t *testing.T) {
 				return fmt.Sprint(len(pods)), len(pods) == 0
 			})
 		}
+		// One of the nodes has no agent any more that could clear away.
+		if err := syscall.Kill(c.pid("n1"), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
 		c.must(0, c.dev("down")...)
+		for _, g := range controlGroups(t) {
+			if !slices.Contains(groups, g) {
+				t.Errorf("a control group is left: %s", g)
+			}
+		}
 		if left := processes(c.dir); len(left) > 0 {
 			t.Errorf("processes are left: %v", left)
 		}
@@ -492,6 +502,20 @@ func TestRealCluster(t *testing.T) {
 			}
 		}
 	})
+}
+
+// controlGroups are those of nodes on this machine.
+func controlGroups(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, pattern := range []string{"/sys/fs/cgroup/berth-*", "/sys/fs/cgroup/*/berth-*"} { // versions 2 and 1
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, found...)
+	}
+	return out
 }
 
 // processOf is the process of the demo server in a pod, found by its host name.

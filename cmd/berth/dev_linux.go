@@ -470,7 +470,7 @@ func (c *DevDownCmd) Run(s *session, d *DevCmd) error {
 	if err != nil {
 		return err
 	}
-	if err := cluster.Down(s.ctx, func(what string) { fmt.Fprintln(s.stdout, " ", what) }); err != nil {
+	if err := cluster.Down(s.ctx, func(what string) { fmt.Fprintln(s.stdout, " ", what) }, sweepNode); err != nil {
 		return fmt.Errorf("%w\nSome of it is left; berth dev down can be run again", err)
 	}
 	if err := forget(client.ConfigPath(s.environ), cluster); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,9 +87,7 @@ func (c *NodeRunCmd) complete() error {
 		}
 		c.Advertise = host
 	}
-	if c.State == "" {
-		c.State = filepath.Join(c.Data, "run")
-	}
+	c.State = c.state()
 	return nil
 }
 
@@ -106,10 +105,27 @@ func (c *NodeRunCmd) join(ctx context.Context, files pki.Files) error {
 	return files.SaveIdentity([]byte(joined.Certificate), key)
 }
 
+// state is the directory of sockets and mounts.
+func (c *NodeRunCmd) state() string { return cmp.Or(c.State, filepath.Join(c.Data, "run")) }
+
+// containers are the runtime's settings.
+func (c *NodeRunCmd) containers() runtime.Config {
+	return runtime.Config{
+		Root: filepath.Join(c.Data, "containers"), State: c.state(),
+		Socket: c.ContainerdSocket, RuntimeBinary: c.Runtime, Insecure: c.Insecure,
+	}
+}
+
+// sweepNode takes away what a node has left that was killed and whose data goes.
+func sweepNode(data string) error {
+	return runtime.Sweep((&NodeRunCmd{Data: data}).containers())
+}
+
 // serve opens the tools, gives them to the agent, and lets it run.
 func (c *NodeRunCmd) serve(ctx context.Context, log *slog.Logger, masters *client.Client, identity *pki.Identity, files pki.Files, listener net.Listener) error {
-	containers, err := runtime.Open(ctx, runtime.Config{Root: filepath.Join(c.Data, "containers"), State: c.State, Socket: c.ContainerdSocket,
-		RuntimeBinary: c.Runtime, Insecure: c.Insecure, Logger: log})
+	cfg := c.containers()
+	cfg.Logger = log
+	containers, err := runtime.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,17 @@ func Purge(ctx context.Context, cfg Config) error {
 	return sweep(cfg, detectCgroups(cfg.cgroupParent()))
 }
 
+// Sweep removes by the kernel's means alone what a runtime that is not open has left
+// running or mounted: for one whose Root is about to go. With a foreign containerd
+// its records stay.
+func Sweep(cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	return sweep(cfg, detectCgroups(cfg.cgroupParent()))
+}
+
 // sweep removes by the kernel's means what containerd has not: processes in our
 // control groups, shims, mounts, groups, sockets.
 func sweep(cfg Config, c cgroups) error {

@@ -248,8 +248,9 @@ func (c *Cluster) Kill(h *Host) error {
 	return nil
 }
 
-// Down ends every process, nodes first, and takes away all that was made.
-func (c *Cluster) Down(ctx context.Context, told func(string)) error {
+// Down ends every process, nodes first, and takes away all that was made. sweep does
+// so with what a node that was killed has left elsewhere than in its data directory.
+func (c *Cluster) Down(ctx context.Context, told func(string), sweep func(data string) error) error {
 	var errs []error
 	for _, role := range []string{RoleNode, RoleMaster} {
 		done := make(chan error)
@@ -271,7 +272,11 @@ func (c *Cluster) Down(ctx context.Context, told func(string)) error {
 		}
 	}
 	for _, h := range c.File.Hosts {
-		errs = append(errs, c.Kill(h), unmountBelow(c.DataDir(h)), c.removeHost(h))
+		errs = append(errs, c.Kill(h))
+		if h.Role == RoleNode {
+			errs = append(errs, sweep(c.DataDir(h)))
+		}
+		errs = append(errs, unmountBelow(c.DataDir(h)), c.removeHost(h))
 	}
 	for _, s := range c.segments() {
 		errs = append(errs, c.removeBridge(s.bridge))
