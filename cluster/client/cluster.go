@@ -155,7 +155,8 @@ func (c *Client) ImportImage(ctx context.Context, open func() (io.ReadCloser, er
 // ResolveImages tells which content tags stand for in the cluster, in their order.
 func (c *Client) ResolveImages(ctx context.Context, q object.ImageQuestion) (object.ImageAnswer, error) {
 	var out object.ImageAnswer
-	if err := c.exchange(ctx, http.MethodPost, "/v1/images/resolve", nil, q, &out); err != nil {
+	k := call{method: http.MethodPost, path: "/v1/images/resolve", repeatable: true}
+	if err := c.request(ctx, k, q, &out); err != nil {
 		return out, err
 	}
 	if len(out.Images) != len(q.Images) {
