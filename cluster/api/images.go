@@ -298,7 +298,7 @@ func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {
 		case x.From == object.PinnedByPlan:
 			if x.Now != "" && x.Now != x.Digest {
 				told[x.Image] = true
-				warn("Tag has moved", "%s is %s by now. Pods of %s were pinned to %s and go on with it, those that start later too. What it is now comes with: berth plan restart %s", x.Image, x.Now, strings.Join(x.By, ", "), x.Digest, nameOf(x.By))
+				warn("Tag has moved", "%s is %s by now. Pods of %s were pinned to %s and go on with it, those that start later too. What it is now comes with %s.", x.Image, x.Now, strings.Join(x.By, ", "), x.Digest, anew(v, p.Stack, x.By))
 			}
 		case x.From == object.PinnedByRevision: // it is to be another
 		case ok && x.Digest != "" && x.Digest != was.digest:
@@ -326,14 +326,19 @@ func pins(v *state.Snapshot, p *object.Plan) object.Diagnostics {
 	return out
 }
 
-// nameOf is the name of the first of some addresses that can be restarted.
-func nameOf(addresses []string) string {
-	for _, a := range addresses {
-		if name, ok := strings.CutPrefix(a, string(object.KindDeployment)+"."); ok {
-			return name
+// anew says how those of a stack at some addresses come to run what their tags stand
+// for now: the commands that restart deployments; others have none.
+func anew(v *state.Snapshot, stack string, addresses []string) string {
+	var out []string
+	for d := range state.All[*object.Deployment](v, object.KindDeployment, state.OfStack(stack)) {
+		if slices.Contains(addresses, d.Ref().Address()) {
+			out = append(out, "berth plan restart "+d.Named())
 		}
 	}
-	return "NAME"
+	if len(out) == 0 {
+		return "a change of their templates"
+	}
+	return strings.Join(out, ", ")
 }
 
 // runners are the objects of a plan whose pods run an image.

@@ -113,3 +113,32 @@ func TestWritesKeepPins(t *testing.T) {
 	_, err = w.as("pat", "planner").Plan(ctx, &object.Plan{Format: object.PlanFormat, Stack: "shop", Images: []object.PinnedImage{{Image: "web:1", Digest: "latest"}}})
 	wantCode(t, err, object.CodeInvalid)
 }
+
+// The warning of a moved tag tells commands that work where they are typed, one for
+// each deployment.
+func TestAMovedTagTellsHowToFollowIt(t *testing.T) {
+	w, ctx := newWorld(t, "m1"), context.Background()
+	for _, name := range []string{"api", "web", "other"} {
+		d := &object.Deployment{Meta: object.Meta{Kind: object.KindDeployment, Namespace: "shop", Name: name, Stack: "shop"}}
+		object.SetDefaults(&d.Spec)
+		w.write(d)
+	}
+	digest := func(c string) string { return "sha256:" + strings.Repeat(c, 64) }
+	for _, x := range []struct {
+		by   []string
+		want string
+	}{
+		{[]string{"deployment.api", "deployment.web"}, "with berth plan restart -n shop api, berth plan restart -n shop web."},
+		{[]string{"pod.bare"}, "with a change of their templates."},
+	} {
+		p := cmPlan("settings")
+		p.Images = []object.PinnedImage{{Image: "app:1", Digest: digest("a"), From: object.PinnedByPlan, Now: digest("b"), By: x.by}}
+		made, err := w.admin().Plan(ctx, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(made.Warnings) != 1 || !strings.HasSuffix(made.Warnings[0].Detail, x.want) {
+			t.Errorf("%v: %v", x.by, made.Warnings)
+		}
+	}
+}
