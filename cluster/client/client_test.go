@@ -147,7 +147,7 @@ func TestMastersThatWillNotDo(t *testing.T) {
 					t.Errorf("%s, first %d: %q is not in %q", c.name, first, s, err.Error())
 				}
 			}
-			if e := err.(*object.Error); e.Hint == "" { //nolint:errorlint // it is the error itself that a person is shown
+			if e := err.(*object.Error); e.Hint == "" {
 				t.Errorf("%s: no hint", c.name)
 			}
 		}

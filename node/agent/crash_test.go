@@ -209,7 +209,6 @@ type mortal struct {
 	net  *addresses
 	vol  *volume.Volumes
 	dir  string // of the agent that runs
-	kill context.CancelFunc
 	over []func()
 	// ahead is how far the clock was ahead before the next agent began.
 	ahead time.Duration
