@@ -163,7 +163,10 @@ func (m *masters) Report(_ context.Context, r object.Report) (object.ReportAnswe
 	m.report = r
 	m.events = append(m.events, r.Events...)
 	if r.Status != nil {
-		m.node, m.labels = *r.Status, r.Labels
+		m.node = *r.Status
+	}
+	if m.labels == nil { // as the masters do: labels of later reports change nothing
+		m.labels = r.Labels
 	}
 	for _, x := range r.Pods {
 		p := m.pods[x.Ref]
