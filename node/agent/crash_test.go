@@ -337,6 +337,20 @@ var mortalPod = object.PodTemplate{
 	},
 }
 
+// up brings a pod up and then has the agent die: left steps on, before or after the
+// last of them.
+func (m *mortal) up(t *testing.T, left int, after bool) (*crash, object.Ref) {
+	t.Helper()
+	c := m.start(0, false)
+	ref := m.m.create("p", mortalPod)
+	m.m.wait(t, ref, time.Minute, "ready", ready)
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left, c.after = left, after
+	return c, ref
+}
+
 // TestAnAgentIsKilledBetweenAnyTwoSteps: whatever an agent was about, the next one
 // brings it to its end. Nothing runs twice, what ran goes on, nothing is left.
 func TestAnAgentIsKilledBetweenAnyTwoSteps(t *testing.T) {
@@ -375,14 +389,8 @@ func TestAnAgentIsKilledBetweenAnyTwoSteps(t *testing.T) {
 		},
 		// A container of a pod that is up ends, and comes again.
 		"restart": func(t *testing.T, m *mortal, left int, after bool) string {
-			c := m.start(0, false)
-			ref := m.m.create("p", mortalPod)
-			m.m.wait(t, ref, time.Minute, "ready", ready)
-			synctest.Wait()
+			c, ref := m.up(t, left, after)
 			before := m.alive()
-			c.mu.Lock()
-			c.left, c.after = left, after
-			c.mu.Unlock()
 			m.r.Kill(before["web"], 3, false)
 			if !m.die(c) {
 				return ""
@@ -401,13 +409,7 @@ func TestAnAgentIsKilledBetweenAnyTwoSteps(t *testing.T) {
 		},
 		// A pod is stopped, and its row goes when it has said so.
 		"stop": func(t *testing.T, m *mortal, left int, after bool) string {
-			c := m.start(0, false)
-			ref := m.m.create("p", mortalPod)
-			m.m.wait(t, ref, time.Minute, "ready", ready)
-			synctest.Wait()
-			c.mu.Lock()
-			c.left, c.after = left, after
-			c.mu.Unlock()
+			c, ref := m.up(t, left, after)
 			m.m.stop(ref)
 			if !m.die(c) {
 				return ""
@@ -421,13 +423,7 @@ func TestAnAgentIsKilledBetweenAnyTwoSteps(t *testing.T) {
 		},
 		// The row of a pod goes while it runs.
 		"removal": func(t *testing.T, m *mortal, left int, after bool) string {
-			c := m.start(0, false)
-			ref := m.m.create("p", mortalPod)
-			m.m.wait(t, ref, time.Minute, "ready", ready)
-			synctest.Wait()
-			c.mu.Lock()
-			c.left, c.after = left, after
-			c.mu.Unlock()
+			c, ref := m.up(t, left, after)
 			m.m.remove(ref)
 			if !m.die(c) {
 				return ""
