@@ -141,18 +141,11 @@ const restartPins = "The new pods run what the tags of their images stand for no
 
 // Run rehearses what berth rollout restart does.
 func (c *PlanRestartCmd) Run(s *session) error {
-	cl, err := s.connect()
+	cl, d, err := s.deployment(c.WorkloadArg)
 	if err != nil {
 		return err
 	}
-	ref, err := s.workload(c.WorkloadArg)
-	if err != nil {
-		return err
-	}
-	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
-	if err != nil {
-		return s.withNames(cl, ref, err)
-	}
+	ref := d.Ref()
 	s.pin = c.PinImages
 	o := object.Operation{Name: object.OperationRestart, On: []object.Ref{ref}}
 	p := &object.Plan{Format: object.PlanFormat, Cause: o.Name, Operation: &o}

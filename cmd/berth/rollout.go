@@ -147,6 +147,24 @@ func (c *RolloutResumeCmd) Run(s *session) error {
 	})
 }
 
+// deployment connects and finds the deployment that a person means; of one that is
+// not there it says which names are near.
+func (s *session) deployment(a WorkloadArg) (*client.Client, *object.Deployment, error) {
+	ref, err := s.workload(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	cl, err := s.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
+	if err != nil {
+		return nil, nil, s.withNames(cl, ref, err)
+	}
+	return cl, d, nil
+}
+
 // RolloutRestartCmd is `berth rollout restart`.
 type RolloutRestartCmd struct {
 	WorkloadArg
@@ -158,17 +176,9 @@ func (RolloutRestartCmd) Help() string { return restartPins }
 
 // Run makes a new version of the same template, with its images pinned anew.
 func (c *RolloutRestartCmd) Run(s *session) error {
-	ref, err := s.workload(c.WorkloadArg)
+	cl, d, err := s.deployment(c.WorkloadArg)
 	if err != nil {
 		return err
-	}
-	cl, err := s.connect()
-	if err != nil {
-		return err
-	}
-	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
-	if err != nil {
-		return s.withNames(cl, ref, err)
 	}
 	s.pin = c.PinImages
 	pins, images := s.pinAnew(cl, d)
@@ -252,18 +262,11 @@ type RolloutUndoCmd struct {
 
 // Run commits a revision that puts one deployment back to what it was.
 func (c *RolloutUndoCmd) Run(s *session) error {
-	ref, err := s.workload(c.WorkloadArg)
+	cl, d, err := s.deployment(c.WorkloadArg)
 	if err != nil {
 		return err
 	}
-	cl, err := s.connect()
-	if err != nil {
-		return err
-	}
-	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
-	if err != nil {
-		return err
-	}
+	ref := d.Ref()
 	if d.Stack == "" {
 		return &object.Error{Code: object.CodeInvalid, Ref: ref, Message: "belongs to no stack, so no former version is recorded", Hint: "Write its former specification with the API."}
 	}
@@ -318,18 +321,11 @@ type RolloutHistoryCmd struct {
 
 // Run lists the replica sets of a deployment, one a version.
 func (c *RolloutHistoryCmd) Run(s *session) error {
-	ref, err := s.workload(c.WorkloadArg)
+	cl, d, err := s.deployment(c.WorkloadArg)
 	if err != nil {
 		return err
 	}
-	cl, err := s.connect()
-	if err != nil {
-		return err
-	}
-	d, err := client.Get[*object.Deployment](s.ctx, cl, ref)
-	if err != nil {
-		return err
-	}
+	ref := d.Ref()
 	sets, err := client.List[*object.ReplicaSet](s.ctx, cl, object.KindReplicaSet, client.ListOptions{Namespace: ref.Namespace})
 	if err != nil {
 		return err
